@@ -1,0 +1,5 @@
+"""`python -m txlplan`."""
+
+from txlplan.cli import main
+
+main()

@@ -1,0 +1,63 @@
+"""A device: one accelerator, or one machine's CPU, as its data sheet or a probe describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from txlplan.config._schema import STRICT
+from txlplan.units import BYTES, BYTES_PER_S, FLOPS_PER_S, HERTZ, WATTS
+
+Dtype = Literal["fp32", "tf32", "fp16", "bf16"]
+Provenance = Literal["datasheet", "measured", "calibrated", "derived"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceProfile:
+    """One file of profiles/devices; one *variant* of a part (SXM2-16GB and PCIe-16GB are two)."""
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    """The file's stem."""
+    name: str
+    """As the vendor writes it."""
+    kind: Literal["gpu", "cpu", "tpu"]
+    vendor: str
+    architecture: str
+    """Lower case: volta, turing, ampere, ada, hopper, blackwell, zen4, tpu-v3 …"""
+    match: tuple[str, ...] = ()
+    """Names that NVML, torch or the operating system report for this part; shell wildcards allowed."""
+    memory_bytes: Annotated[int, BYTES]
+    """Installed memory. For a CPU, what the machine (or its container) may use."""
+    memory_usable_bytes: Annotated[int, BYTES] | None = None
+    """What one process can allocate, the driver's own share deducted."""
+    memory_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S]
+    peak_flops_per_s: Mapping[Dtype, Annotated[float, FLOPS_PER_S]]
+    """Dense peak by dtype, with fp32 accumulation; a dtype that the device lacks is left out."""
+    cores: int
+    """Streaming multiprocessors of a GPU, physical cores of a CPU, tensor cores (MXU groups) of a TPU."""
+    clock_hz: Annotated[float, HERTZ] | None = None
+    """Boost clock."""
+    cache_bytes: Annotated[int, BYTES] | None = None
+    """Last-level cache."""
+    compute_capability: str | None = None
+    """CUDA compute capability, e.g. "7.0"."""
+    power_w: Annotated[float, WATTS] | None = None
+    """Rated power (TDP)."""
+    power_idle_w: Annotated[float, WATTS] | None = None
+    released: str | None = None
+    """Month or day of release, ISO."""
+    provenance: Provenance = "datasheet"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Source by key (`"peak.fp16"`, `"memory_bandwidth"`); `default` covers the rest."""
+    notes: str = ""
+
+    def usable_bytes(self) -> int:
+        """Memory that a process can allocate: the usable size where known, else the installed one."""
+        return self.memory_usable_bytes or self.memory_bytes
+
+    def peak(self, dtype: str) -> float | None:
+        """Peak FLOP/s for a dtype, or None where the device has no such units (it may still emulate them)."""
+        return self.peak_flops_per_s.get(dtype)  # type: ignore[call-overload,no-any-return]

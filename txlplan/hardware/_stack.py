@@ -1,0 +1,85 @@
+"""A stack: the software that runs the model, and what it makes of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from txlplan.config._schema import STRICT
+from txlplan.hardware._device import Provenance
+from txlplan.units import BYTES, SECONDS
+
+OpKind = Literal["gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "optimizer", "copy", "collective"]
+"""What an operation is, for its efficiency: see cost/."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EfficiencyPoint:
+    """The share of a device's ceiling that one kind of op reached at one size.
+
+    The ceiling is the peak FLOP/s of the dtype for `gemm` and `bmm`, the memory bandwidth for all other kinds.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: OpKind
+    dtype: str
+    work: float
+    """Size of one call: FLOPs for gemm and bmm, bytes read and written for the rest."""
+    utilisation: float
+    """Achieved rate over the ceiling, host and launch time excluded; above 1 where a cache serves the op."""
+    m: int | None = None
+    n: int | None = None
+    k: int | None = None
+    """Shape of the product, where the kind is gemm or bmm."""
+    threads: int | None = None
+    """CPU threads it was measured with; None: all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """How far truth lies from prediction: standard deviation of log(measured / predicted)."""
+
+    __pydantic_config__ = STRICT
+
+    time_log_sd: float
+    memory_log_sd: float
+    source: str
+    """What the figures were taken from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackProfile:
+    """One file of profiles/stacks."""
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    family: str
+    """txlplan, nvidia, lambda …: an unknown version falls back on the nearest of its family."""
+    version: str
+    mode: Literal["eager", "compiled", "torchscript"] = "eager"
+    implementation: Literal["reference", "fast", "xla"] = "reference"
+    """Which op-stream builder describes what it executes."""
+    mixed_precision: Literal["autocast", "apex-o2", "full"] = "autocast"
+    host_op_s: Annotated[float, SECONDS] | None = None
+    """Host time to dispatch one operation of the forward pass, eagerly."""
+    host_backward_op_s: Annotated[float, SECONDS] | None = None
+    """The same for one operation of the backward pass (the autograd engine dispatches it)."""
+    launch_s: Annotated[float, SECONDS] | None = None
+    """Device time that each kernel costs on top of its work."""
+    efficiency: tuple[EfficiencyPoint, ...] = ()
+    measured_device: str | None = None
+    """Id of the device that `efficiency` was measured on; on any other the estimate is extrapolated."""
+    context_bytes: Annotated[int, BYTES] | None = None
+    """Memory of a process before it allocates anything: CUDA context, or a CPU process with torch loaded."""
+    allocator_waste: float = 0.0
+    """Memory held beyond what is live, as a share of live memory."""
+    communication_overlap: float = 0.0
+    """Share of gradient all-reduce time that backward hides, at most."""
+    spread: Spread | None = None
+    provenance: Provenance = "datasheet"
+    fitted_on: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""

@@ -1,0 +1,106 @@
+"""plan.toml: model, workload, plan, data and run settings in one file, complete and runnable anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from txlplan import files
+from txlplan.config import parse_toml, read_toml, to_toml
+from txlplan.config._schema import STRICT
+from txlplan.errors import ConfigError
+from txlplan.plan_file._plan import Plan
+from txlplan.workload import Workload
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSettings:
+    """What is read."""
+
+    __pydantic_config__ = STRICT
+
+    directory: str
+    """A directory that `txlplan data prepare` wrote."""
+    split: str = "train"
+    """The split to train on or to score."""
+    evaluation_split: str | None = None
+    """The split to evaluate on while training; None: none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """How it is run."""
+
+    __pydantic_config__ = STRICT
+
+    directory: str
+    """The run directory: plan, checkpoints, log. Created when it does not exist."""
+    runner: str = "local"
+    device: str = "cpu"
+    """cpu or cuda: what the worker computes on."""
+    seed: int = 1
+    checkpoint_every_steps: int = 500
+    evaluate_every_steps: int | None = None
+    log_every_steps: int = 10
+    warmup_steps: int = 3
+    """Steps that the record marks as warm-up: timed, kept, and left out of throughput."""
+    checkpoint: str | None = None
+    """A run directory or checkpoint to start from (score, generate, resume)."""
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every_steps < 1 or self.log_every_steps < 1 or self.warmup_steps < 0:
+            raise ValueError("checkpoint_every_steps and log_every_steps must be at least 1, warmup_steps zero or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How text is generated."""
+
+    __pydantic_config__ = STRICT
+
+    prompt: str = "\n"
+    temperature: float = 1.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or (self.top_k is not None and self.top_k < 1):
+            raise ValueError("temperature must be zero or more (0: greedy), top_k at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanFile:
+    """Everything a worker needs."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: int = SCHEMA_VERSION
+    system: str
+    """Id of the system profile it was planned for."""
+    stack: str
+    """Id of the stack profile it was planned with."""
+    workload: Workload
+    plan: Plan
+    data: DataSettings
+    run: RunSettings
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def read_plan_file(path: Path) -> PlanFile:
+    """Read plan.toml. Raises ConfigError that names the file and the key."""
+    raw = read_toml(path)
+    version = raw.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        direction = "newer" if isinstance(version, int) and version > SCHEMA_VERSION else "not"
+        raise ConfigError(
+            f"{path}: schema_version {version!r} is {direction} one that this txlplan reads ({SCHEMA_VERSION})",
+            hint="make the plan again with `txlplan plan`",
+        )
+    return parse_toml(PlanFile, raw, str(path))
+
+
+def write_plan_file(path: Path, plan_file: PlanFile) -> None:
+    """Write plan.toml, atomically; `read_plan_file` gives back an equal value."""
+    files.write_text(path, to_toml(plan_file))

@@ -1,0 +1,77 @@
+"""A workload: a model plus what is to be done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from txlplan.config._schema import STRICT
+from txlplan.model import ModelConfig
+from txlplan.units import COUNT, SECONDS, USD
+
+Task = Literal["train", "score", "generate"]
+OptimizerName = Literal["adam", "adamw", "adafactor", "lamb"]
+Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "cyclic"]
+Objective = Literal["fastest", "cheapest", "least-energy"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimization:
+    """How parameters are updated."""
+
+    __pydantic_config__ = STRICT
+
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float = 2.5e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    """Largest gradient norm; None: no clipping."""
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 0
+    min_learning_rate: float = 0.0
+    decay_rate: float = 0.5
+    """Factor per `cycle_steps` (exponential)."""
+    cycle_steps: int = 1000
+    """Half-life steps of `exponential`, period of `cyclic`."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate = {self.learning_rate} must be more than zero")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm = {self.clip_norm} must be more than zero (leave it out for no clipping)")
+        if self.warmup_steps < 0 or self.cycle_steps < 1:
+            raise ValueError("warmup_steps must be zero or more and cycle_steps at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """Model, task and limits. A sequence is one row of a batch: `model.tgt_len` tokens a step."""
+
+    __pydantic_config__ = STRICT
+
+    model: ModelConfig
+    task: Task = "train"
+    tokens: Annotated[int, COUNT] | None = None
+    """Tokens to train on, score or generate, over all devices; None: one pass of the data (score) or not said."""
+    global_batch: int | None = None
+    """Sequences per optimizer step (train) or segment batch (score, generate), all devices; None: the planner chooses."""
+    optimization: Optimization = field(default_factory=Optimization)
+    objective: Objective = "fastest"
+    deadline_s: Annotated[float, SECONDS] | None = None
+    budget_usd: Annotated[float, USD] | None = None
+    memory_headroom: float = 0.05
+    """Share of a device's usable memory that a plan must leave free."""
+    prompt_len: int = 0
+    """Prompt tokens per sequence (generate)."""
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None and self.tokens < 1:
+            raise ValueError(f"tokens = {self.tokens} must be at least 1")
+        if self.global_batch is not None and self.global_batch < 1:
+            raise ValueError(f"global_batch = {self.global_batch} must be at least 1")
+        if not 0 <= self.memory_headroom < 1:
+            raise ValueError(f"memory_headroom = {self.memory_headroom} must be in [0, 1)")
+        if self.prompt_len < 0:
+            raise ValueError(f"prompt_len = {self.prompt_len} must be zero or more")
