@@ -1,1 +1,1 @@
-"""The loop that a worker runs: training, scoring, generating, checkpoints. Import its modules by name; torch loads with them."""
+"""What a worker runs: training, scoring, generating, checkpoints. Import its modules by name; torch loads with them."""

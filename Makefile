@@ -1,0 +1,44 @@
+# Everything starts here: `make demo` shows the product on this machine, `make test` checks it.
+# Both set up .venv when it is missing or out of date; a second call installs nothing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DIST := dist
+
+.PHONY: help setup demo test check wheel clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP) ## Create .venv and install txlplan with everything that its demo and tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "txlplan needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,test]"
+	touch $@
+
+demo: $(STAMP) ## Real text to a trained model and a report of prediction against measurement (under 10 minutes)
+	$(BIN)/txlplan demo
+
+test: $(STAMP) ## All tests, with line coverage
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
+
+check: $(STAMP) ## Style, types and floors: ruff, mypy --strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+wheel: $(STAMP) ## Build the wheel, check its contents, install it into a clean environment and run it there
+	rm -rf $(DIST) build/wheel-env
+	$(BIN)/python -m build --wheel --outdir $(DIST)
+	$(BIN)/check-wheel-contents --toplevel txlplan $(DIST)
+	$(PYTHON) -m venv build/wheel-env
+	build/wheel-env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DIST)/*.whl
+	cd build && wheel-env/bin/txlplan --help >/dev/null && wheel-env/bin/txlplan hardware list
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) $(DIST) build artifacts txlplan-demo

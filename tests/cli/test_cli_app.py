@@ -1,0 +1,79 @@
+"""Every command ends with an exit code and a readable message; the light ones load nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+HEAVY = ("torch", "pandas", "plotly", "pynvml")
+PROBE = """
+import json, resource, sys
+from txlplan.cli import run
+code = run(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({"code": code, "cpu_s": used.ru_utime + used.ru_stime, "modules": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+
+def measured(*arguments: str) -> dict[str, Any]:
+    """Run a command in a process of its own; its exit code, CPU seconds and imported modules."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True, env=_plain_environment()
+    )
+    report: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
+    return report
+
+
+def _plain_environment() -> dict[str, str]:
+    """Without the coverage hook, whose own time is no part of the command's."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("hardware", "list")])
+def test_a_light_command_is_quick_and_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    measured(*arguments)
+    best = min((measured(*arguments) for _ in range(3)), key=lambda report: report["cpu_s"])
+    assert best["code"] == 0
+    assert best["cpu_s"] < 0.5
+    assert not set(HEAVY) & set(best["modules"])
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    script = f"import sys, txlplan; sys.exit(bool(set({HEAVY!r}) & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_an_unknown_command_is_usage(txlplan: Any) -> None:
+    result = txlplan("harware")
+    assert result.exit_code == 2
+    assert "harware" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense", "--json"), ("hardware", "show", "v101", "--json"), ("hardware", "list", "--jsn", "--json")]
+)
+def test_json_is_one_document_even_when_the_command_fails(txlplan: Any, arguments: tuple[str, ...]) -> None:
+    result = txlplan(*arguments)
+    assert result.exit_code == 2
+    assert result.json["error"]["exit_code"] == 2
+    assert result.json["error"]["message"]
+
+
+def test_version(txlplan: Any) -> None:
+    result = txlplan("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("txlplan ")
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    script = f"{sys.executable} -m txlplan hardware list | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 141)
+    assert "Traceback" not in done.stderr
