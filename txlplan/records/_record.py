@@ -23,12 +23,19 @@ class Environment:
     __pydantic_config__ = STRICT
 
     python: str
+    """Version of the interpreter."""
     torch: str | None
+    """Version of torch as installed; None: not installed."""
     operating_system: str
+    """Distribution, kernel and machine."""
     hostname: str
+    """Of the machine that supervised the run."""
     driver: str | None = None
+    """Version of the accelerator's driver; None: there is none."""
     git_commit: str | None = None
+    """Commit of the directory that the run was started in; None: no repository."""
     git_dirty: bool | None = None
+    """Whether that directory held changes that were not committed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +45,11 @@ class LossPoint:
     __pydantic_config__ = STRICT
 
     step: int
+    """Optimizer step, counted from 1."""
     split: str
+    """Part of the data that it was measured on: train, valid, test."""
     loss: float
+    """Mean nats per token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,27 +59,39 @@ class Record:
     __pydantic_config__ = STRICT
 
     schema_version: int = SCHEMA_VERSION
+    """Of this layout: a document with another version is refused, never guessed at."""
     id: str
     """Sortable by time: `<UTC time>-<random>`."""
     kind: RecordKind = "run"
+    """A run proper, a short trial of one plan before it, or one repeat of a benchmark."""
     parent: str | None = None
     """The run a trial belongs to, or the benchmark a repeat belongs to (an id shared by its records)."""
     created_at: str
     """ISO 8601, UTC."""
     finished_at: str | None = None
+    """ISO 8601, UTC; None: not finished."""
     outcome: Outcome = "running"
+    """How it ended. stopped: somebody asked it to; oom: out of memory."""
     message: str = ""
+    """Why, where the outcome is not ok."""
     workload: Workload
+    """Model, task and limits."""
     plan: Plan
+    """How the workload was run."""
     system: str
+    """Id of the system profile it was planned for."""
     stack: str
+    """Id of the stack profile it was planned with."""
     device: DeviceProfile
     """As detected on the machine that ran it."""
     n_devices: int = 1
+    """Devices that it ran on."""
     environment: Environment
+    """Software and code state."""
     process_id: int | None = None
     """Of the process that supervises the run: a `running` record whose process is gone was interrupted."""
     run_directory: str | None = None
+    """Where its plan, checkpoints and log lie, on the machine that ran it."""
     estimate: Estimate | None = None
     """Made before the run, never changed after."""
     step_s: tuple[float, ...] = ()
@@ -87,7 +109,9 @@ class Record:
     energy_j: float | None = None
     """Of all devices over all steps, as measured by the device; None: not measured."""
     losses: tuple[LossPoint, ...] = ()
+    """The loss curve."""
     perplexity: float | None = None
+    """Of the evaluated or scored split."""
     bits_per_character: float | None = None
     """Of the evaluated or scored split."""
     text: str | None = None
