@@ -42,7 +42,7 @@ class ModelConfig:
     clamp_len: int | None = None
     """Relative distances beyond this use its embedding; None: no clamp."""
     same_length: bool = False
-    """Every query attends to the same number of keys."""
+    """Every query attends to the same number of keys: the last mem_len, its own among them."""
     norm: Literal["post", "pre"] = "post"
     activation: Literal["relu", "gelu"] = "relu"
     dropout: float = 0.0
@@ -71,6 +71,10 @@ class ModelConfig:
         for name in ("dropout", "dropatt"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be in [0, 1)")
+        if self.d_model % 2:
+            raise ValueError(f"d_model = {self.d_model} must be even: half of it embeds sines, half cosines")
+        if self.same_length and self.mem_len == 0:
+            raise ValueError("same_length needs mem_len of at least 1: every query attends to mem_len keys")
         self._check_clusters()
 
     def _check_clusters(self) -> None:

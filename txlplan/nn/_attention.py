@@ -1,0 +1,82 @@
+"""Relative partial-learnable attention, the readable reference: every score is materialised.
+
+Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head,
+D d_model. This is the oracle for faster paths, and runs the operations of the original code: its one product gives q, k
+and v for memory and segment alike.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from txlplan.model import ModelConfig
+from txlplan.nn._positions import relative_shift
+
+
+class RelativeAttention(nn.Module):
+    """One attention layer with its residual and norm: [B, T, D] and memory [B, M, D] to [B, T, D]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.n_head * config.d_head
+        self._heads = (config.n_head, config.d_head)
+        self._pre_norm = config.norm == "pre"
+        if config.untie_r:
+            self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
+            self.position_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
+        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
+        self.position = nn.Linear(config.d_model, width, bias=False)
+        self.output = nn.Linear(width, config.d_model, bias=False)
+        self.norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.dropatt = nn.Dropout(config.dropatt)
+
+    def forward(
+        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, hidden_keys: Tensor, biases: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """`biases` are u and v [H, K] where all layers share them; `hidden_keys` broadcasts to [B, H, T, S]."""
+        u_HK, v_HK = biases if biases is not None else (self.content_bias, self.position_bias)
+        context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
+        q_BTHK, k_BSHK, v_BSHK = self._queries_keys_values(self.norm(context_BSD) if self._pre_norm else context_BSD, x_BTD)
+        r_SHK = self.position(sinusoids_SD).unflatten(-1, self._heads)
+        scores_BHTS = self._scores(q_BTHK + u_HK, q_BTHK + v_HK, k_BSHK, r_SHK)
+        mixed_BTHK = self._mix(scores_BHTS.masked_fill(hidden_keys, float("-inf")), v_BSHK)
+        out_BTD = x_BTD + self.dropout(self.output(mixed_BTHK.flatten(2)))
+        return out_BTD if self._pre_norm else self.norm(out_BTD)
+
+    def _queries_keys_values(self, context_BSD: Tensor, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(context_BSD).unflatten(-1, (3, *self._heads)).unbind(2)
+        return q[:, -x_BTD.shape[1] :], k, v
+
+    def _scores(self, q_content: Tensor, q_position: Tensor, k_BSHK: Tensor, r_SHK: Tensor) -> Tensor:
+        """((q + u)·k + (q + v)·W R) / sqrt(K), [B, H, T, S]."""
+        content_BHTS = q_content.transpose(1, 2) @ k_BSHK.permute(0, 2, 3, 1)
+        position_BHTS = q_position.transpose(1, 2) @ r_SHK.permute(1, 2, 0)
+        return (content_BHTS + relative_shift(position_BHTS)) * self._heads[1] ** -0.5
+
+    def _mix(self, scores_BHTS: Tensor, v_BSHK: Tensor) -> Tensor:
+        """Values [B, T, H, K] weighted by the softmax, which runs in fp32 at least."""
+        wide = torch.promote_types(scores_BHTS.dtype, torch.float32)
+        probability_BHTS = self.dropatt(torch.softmax(scores_BHTS, dim=-1, dtype=wide)).to(v_BSHK.dtype)
+        return (probability_BHTS @ v_BSHK.transpose(1, 2)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Two products with a nonlinearity between them, with residual and norm: [B, T, D] to [B, T, D]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self._pre_norm = config.norm == "pre"
+        self._activation = {"relu": F.relu, "gelu": F.gelu}[config.activation]
+        self.inner = nn.Linear(config.d_model, config.d_inner)
+        self.outer = nn.Linear(config.d_inner, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Residual around dropout(W2 dropout(f(W1 x + b1)) + b2), normed before (pre) or after (post)."""
+        inner_BTF = self.dropout(self._activation(self.inner(self.norm(x_BTD) if self._pre_norm else x_BTD)))
+        out_BTD = x_BTD + self.dropout(self.outer(inner_BTF))
+        return out_BTD if self._pre_norm else self.norm(out_BTD)

@@ -1,0 +1,114 @@
+"""Adaptive softmax (Grave et al. 2017, arXiv:1609.04309) with weights and projections tied to the input.
+
+Shape suffixes: N positions (any leading dimensions flattened), D d_model, E width of a cluster's embedding, C words of a
+cluster, H outputs of the head (its words, then one per further cluster), V vocabulary.
+
+A word of a further cluster has the probability of its cluster in the head times its probability within the cluster.
+Row i of `cluster_weight` belongs to cluster i + 1; the original code keeps these rows in reverse order.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from txlplan.model import ModelConfig
+from txlplan.model._parameters import table_shapes, untied_projections
+from txlplan.nn._embedding import PROJECTION_INIT_STD, AdaptiveEmbedding
+
+
+class AdaptiveSoftmax(nn.Module):
+    """A full softmax where the model has no cutoffs. Logarithms are taken in fp32 (fp64 for an fp64 model)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        shapes = table_shapes(config)
+        self._bounds = tuple(accumulate(config.cluster_sizes, initial=0))
+        if config.n_clusters > 1:
+            self.cluster_weight = nn.Parameter(
+                torch.empty(config.n_clusters - 1, config.embed_width).normal_(std=config.init_std)
+            )
+            self.cluster_bias = nn.Parameter(torch.zeros(config.n_clusters - 1))
+        self.biases = nn.ParameterList(torch.zeros(words) for words, _ in shapes)
+        own = () if config.tie_weights else shapes
+        self.tables = nn.ParameterList(torch.empty(shape).normal_(std=config.init_std) for shape in own)
+        self.projections = nn.ParameterDict(
+            {
+                str(cluster): torch.empty(config.d_model, config.cluster_widths[cluster]).normal_(std=PROJECTION_INIT_STD)
+                for cluster in untied_projections(config)
+            }
+        )
+
+    def nll(self, hidden_ND: Tensor, targets_N: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+        """Negative log-likelihood [N] in nats of int64 targets [N].
+
+        Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
+        that every parameter gets a gradient whatever the targets are.
+        """
+        nll_N = _cross_entropy(self._head_logits(hidden_ND, embedding), self._head_targets(targets_N))
+        for cluster in range(1, self._n_clusters):
+            start, stop = self._bounds[cluster : cluster + 2]
+            here_n = torch.nonzero((targets_N >= start) & (targets_N < stop)).squeeze(1)
+            logits_nC = self._tail_logits(cluster, hidden_ND.index_select(0, here_n), embedding)
+            within_n = _cross_entropy(logits_nC, targets_N.index_select(0, here_n) - start)
+            nll_N = nll_N.index_add(0, here_n, within_n)
+        return nll_N
+
+    def log_probabilities(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+        """Log-probabilities [N, V] in nats."""
+        head_NH = _log_softmax(self._head_logits(hidden_ND, embedding))
+        words = self._bounds[1]
+        parts = [head_NH[:, :words]]
+        for cluster in range(1, self._n_clusters):
+            within_NC = _log_softmax(self._tail_logits(cluster, hidden_ND, embedding))
+            parts.append(within_NC + head_NH[:, words + cluster - 1, None])
+        return torch.cat(parts, dim=1)
+
+    @property
+    def _n_clusters(self) -> int:
+        return len(self._bounds) - 1
+
+    def _head_targets(self, targets_N: Tensor) -> Tensor:
+        """Index in the head's outputs: of the word itself, or of the cluster it is in."""
+        for cluster in range(1, self._n_clusters):
+            start, stop = self._bounds[cluster : cluster + 2]
+            inside_N = (targets_N >= start) & (targets_N < stop)
+            targets_N = torch.where(inside_N, self._bounds[1] + cluster - 1, targets_N)
+        return targets_N
+
+    def _head_logits(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+        weight_HE, bias_H = self._words(0, embedding)
+        if self._n_clusters > 1:
+            weight_HE = torch.cat([weight_HE, self.cluster_weight])
+            bias_H = torch.cat([bias_H, self.cluster_bias])
+        return F.linear(self._narrowed(0, hidden_ND, embedding), weight_HE, bias_H)
+
+    def _tail_logits(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+        weight_CE, bias_C = self._words(cluster, embedding)
+        return F.linear(self._narrowed(cluster, hidden_ND, embedding), weight_CE, bias_C)
+
+    def _words(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor]:
+        """Output vectors [C, E] and biases [C] of a cluster."""
+        tables = self.tables if len(self.tables) else embedding.tables
+        if len(tables) > 1:
+            return tables[cluster], self.biases[cluster]
+        start, stop = self._bounds[cluster : cluster + 2]
+        return tables[0][start:stop], self.biases[0][start:stop]
+
+    def _narrowed(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+        """Hidden states in the width of a cluster's embedding."""
+        name = str(cluster)
+        projection_DE = self.projections[name] if name in self.projections else embedding.output_projection(cluster)
+        return hidden_ND if projection_DE is None else hidden_ND @ projection_DE
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def _cross_entropy(logits_NC: Tensor, targets_N: Tensor) -> Tensor:
+    wide = torch.promote_types(logits_NC.dtype, torch.float32)
+    return F.cross_entropy(logits_NC.to(wide), targets_N, reduction="none")

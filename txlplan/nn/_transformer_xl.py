@@ -1,0 +1,123 @@
+"""Transformer-XL (Dai et al. 2019, arXiv:1901.02860): segment recurrence over a stack of relative attention layers.
+
+Shape suffixes: B sequences, T tokens of a segment, M = mem_len memory slots, S = M + T keys, D d_model, L layers,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from txlplan.model import ModelConfig
+from txlplan.nn._attention import FeedForward, RelativeAttention
+from txlplan.nn._embedding import AdaptiveEmbedding
+from txlplan.nn._positions import hidden_keys, sinusoids
+from txlplan.nn._softmax import AdaptiveSoftmax
+
+Checkpointing = Literal["none", "full"]
+
+
+class Layer(nn.Module):
+    """Attention, then feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = RelativeAttention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(
+        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, hidden: Tensor, biases: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """[B, T, D] to [B, T, D]; arguments as of RelativeAttention."""
+        out_BTD: Tensor = self.feed_forward(self.attention(x_BTD, memory_BMD, sinusoids_SD, hidden, biases))
+        return out_BTD
+
+
+class TransformerXL(nn.Module):
+    """The language model. `forward` is pure: what it remembers goes in and comes out.
+
+    `activation_checkpointing`: "full" keeps only the inputs of each layer for the backward pass and computes the rest
+    again, with the same dropout.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing: Checkpointing = "none"
+        self.embedding = AdaptiveEmbedding(config)
+        if not config.untie_r:
+            self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
+            self.position_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
+        self.softmax = AdaptiveSoftmax(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self._initialise(config.init_std)
+
+    def _initialise(self, std: float) -> None:
+        """As the original: weights, u and v normal(0, std), norms' weights normal(1, std), biases 0; tables made so already."""
+        for name, parameter in self.named_parameters():
+            if name.startswith(("embedding.", "softmax.")):
+                continue
+            if name.endswith("norm.weight"):
+                nn.init.normal_(parameter, 1.0, std)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, 0.0, std)
+
+    def initial_memory(
+        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """An empty memory: zeros [L, B, M, D]. Its valid length is zero."""
+        return torch.zeros(self.config.n_layer, batch, self.config.mem_len, self.config.d_model, device=device, dtype=dtype)
+
+    def forward(self, tokens_BT: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states [B, T, D] of a segment of int64 word ids, and the memory for the next segment.
+
+        `valid_length` (int64, [] or [B]) is how many slots hold real states; they are the last ones, and the others are
+        not attended to. A layer's memory holds its inputs of the last M tokens, in the dtype of the memory given, without
+        gradient. T may differ from the configuration's tgt_len.
+        """
+        config = self.config
+        queries = tokens_BT.shape[1]
+        hidden = hidden_keys(queries, config.mem_len, valid_length, config.mem_len if config.same_length else None)
+        x_BTD = self.dropout(self.embedding(tokens_BT))
+        sinusoids_SD = self.dropout(sinusoids(config.mem_len + queries, config.d_model, config.clamp_len, x_BTD))
+        biases = None if config.untie_r else (self.content_bias, self.position_bias)
+        inputs = []
+        for layer, memory_BMD in zip(self.layers, memory_LBMD.unbind(0), strict=True):
+            inputs.append(x_BTD.detach())
+            x_BTD = self._run(layer, x_BTD, memory_BMD, sinusoids_SD, hidden, biases)
+        return self.dropout(x_BTD), _remember(memory_LBMD, torch.stack(inputs))
+
+    def _run(self, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Tensor:
+        if self.activation_checkpointing == "full" and torch.is_grad_enabled():
+            out_BTD: Tensor = checkpoint(layer, *arguments, use_reentrant=False)
+        else:
+            out_BTD = layer(*arguments)
+        return out_BTD
+
+    def advance(self, valid_length: Tensor, tokens: int | None = None) -> Tensor:
+        """The valid length after a segment of `tokens` tokens (None: tgt_len): its sum with them, at most mem_len."""
+        return (valid_length + (self.config.tgt_len if tokens is None else tokens)).clamp(max=self.config.mem_len)
+
+    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
+        """Negative log-likelihood [B, T] of the targets in nats, in fp32 (fp64 for an fp64 model)."""
+        nll_N = self.softmax.nll(hidden_BTD.flatten(0, 1), targets_BT.flatten(), self.embedding)
+        return nll_N.view(targets_BT.shape)
+
+    def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
+        """Log-probabilities [B, V] of the next word, in nats."""
+        return self.softmax.log_probabilities(hidden_BD, self.embedding)
+
+
+def _remember(memory_LBMD: Tensor, recent_LBTD: Tensor) -> Tensor:
+    """The last M states of memory and segment, as a tensor of their own [L, B, M, D]."""
+    slots, tokens = memory_LBMD.shape[2], recent_LBTD.shape[2]
+    kept = max(slots - tokens, 0)
+    new = recent_LBTD[:, :, max(tokens - slots, 0) :].to(memory_LBMD.dtype)
+    return torch.cat([memory_LBMD[:, :, slots - kept :].detach(), new], dim=2)
