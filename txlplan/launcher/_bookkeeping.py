@@ -1,0 +1,69 @@
+"""The record of a run, from before its worker starts until after it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from txlplan.estimates import Estimate
+from txlplan.hardware import DeviceProfile
+from txlplan.launcher._outcome import Ending
+from txlplan.launcher._progress import Progress
+from txlplan.plan_file import PlanFile
+from txlplan.records import LossPoint, Record, RecordKind, environment, new_id, now
+
+
+def opened(
+    plan_file: PlanFile, *, kind: RecordKind, parent: str | None, estimate: Estimate | None, device: DeviceProfile
+) -> Record:
+    """The `running` record that is stored before the worker starts."""
+    return Record(
+        id=new_id(),
+        kind=kind,
+        parent=parent,
+        created_at=now(),
+        workload=plan_file.workload,
+        plan=plan_file.plan,
+        system=plan_file.system,
+        stack=plan_file.stack,
+        device=device,
+        n_devices=plan_file.plan.n_devices,
+        environment=environment(),
+        process_id=os.getpid(),
+        run_directory=plan_file.run.directory,
+        estimate=estimate,
+    )
+
+
+def updated(record: Record, progress: Progress, *, before: tuple[LossPoint, ...] = ()) -> Record:
+    """The record with what the worker has reported so far.
+
+    `before`: the loss curve of the run that this one continues, of which the part up to where it took over is kept.
+    """
+    last = progress.evaluations[-1] if progress.evaluations else None
+    kept = tuple(point for point in before if point.step <= progress.first_step)
+    return dataclasses.replace(
+        record,
+        step_s=tuple(progress.step_s),
+        warmup_steps=min(progress.warmup_steps, len(progress.step_s)),
+        tokens_per_step=max(progress.tokens, default=None),
+        tokens_per_s=progress.tokens_per_s,
+        losses=kept + progress.losses(),
+        perplexity=last.perplexity if last else None,
+        bits_per_character=last.bits_per_character if last else None,
+        text=progress.text,
+    )
+
+
+def closed(record: Record, progress: Progress, end: Ending, *, before: tuple[LossPoint, ...] = ()) -> Record:
+    """The finished record."""
+    said = progress.finished
+    return dataclasses.replace(
+        updated(record, progress, before=before),
+        outcome=end.outcome,
+        message=end.message,
+        finished_at=now(),
+        peak_memory_bytes=said.peak_memory_bytes if said else None,
+        allocator_peak_bytes=said.allocator_peak_bytes if said else None,
+        energy_j=said.energy_j if said else None,
+    )
