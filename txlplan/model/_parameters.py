@@ -101,3 +101,18 @@ def softmax_shapes(config: ModelConfig) -> dict[str, Shape]:
     for cluster in untied_projections(config):
         shapes[f"softmax.projections.{cluster}"] = (config.d_model, config.cluster_widths[cluster])
     return shapes
+
+
+def parameter_groups(config: ModelConfig) -> dict[str, int]:
+    """Number of parameters by group: embedding, attention (all layers), feed-forward (all layers), softmax."""
+    groups = dict.fromkeys(("embedding", "attention", "feed-forward", "softmax"), 0)
+    for name, shape in parameter_shapes(config).items():
+        groups[_group(name)] += prod(shape)
+    return groups
+
+
+def _group(name: str) -> str:
+    first = name.split(".")[0]
+    if first in ("embedding", "softmax"):
+        return first
+    return "feed-forward" if ".feed_forward." in name else "attention"

@@ -1,0 +1,239 @@
+"""Properties of the module that need no oracle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from txlplan.model import ModelConfig, models, parameter_shapes
+from txlplan.nn import TransformerXL
+
+torch.set_num_threads(1)
+CONFIG = ModelConfig(id="t", n_layer=3, d_model=16, n_head=2, d_head=8, d_inner=24, vocab_size=40, tgt_len=6, mem_len=24)
+ADAPTIVE = replace(CONFIG, cutoffs=(10, 20), div_val=2, tie_projections=(False, True, True))
+EMPTY = torch.zeros((), dtype=torch.int64)
+
+
+def build(config: ModelConfig, dtype: torch.dtype = torch.float64) -> TransformerXL:
+    torch.manual_seed(5)
+    module = TransformerXL(config).to(dtype).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+def words(config: ModelConfig, batch: int, length: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def fed_in_segments(module: TransformerXL, tokens: Tensor, lengths: list[int], dtype: torch.dtype) -> Tensor:
+    memory, valid, hidden = module.initial_memory(len(tokens), dtype=dtype), EMPTY, []
+    for segment in tokens.split(lengths, dim=1):
+        out, memory = module(segment, memory, valid)
+        valid = module.advance(valid, segment.shape[1])
+        hidden.append(out)
+    return torch.cat(hidden, dim=1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 8), min_size=1, max_size=4),
+    norm=st.sampled_from(["post", "pre"]),
+    clamp_len=st.sampled_from([None, 5]),
+)
+def test_segments_with_long_memory_equal_the_whole_text(lengths: list[int], norm: str, clamp_len: int | None) -> None:
+    module = build(replace(CONFIG, mem_len=32, norm=norm, clamp_len=clamp_len))
+    tokens = words(CONFIG, 2, sum(lengths))
+    with torch.no_grad():
+        whole, _ = module(tokens, module.initial_memory(2, dtype=torch.float64), EMPTY)
+        torch.testing.assert_close(fed_in_segments(module, tokens, lengths, torch.float64), whole, rtol=1e-9, atol=1e-11)
+
+
+def test_segments_equal_the_whole_text_in_fp32() -> None:
+    module = build(CONFIG, torch.float32)
+    tokens = words(CONFIG, 2, 24)
+    with torch.no_grad():
+        whole, _ = module(tokens, module.initial_memory(2), EMPTY)
+        torch.testing.assert_close(fed_in_segments(module, tokens, [6] * 4, torch.float32), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_one_layer_with_same_length_sees_exactly_mem_len_keys() -> None:
+    """With a window of 4, the state at position t depends on tokens t-3 … t and on no other."""
+    module = build(replace(CONFIG, n_layer=1, mem_len=4, tgt_len=12, same_length=True))
+    tokens = words(CONFIG, 1, 12)
+    with torch.no_grad():
+        before, _ = module(tokens, module.initial_memory(1, dtype=torch.float64), EMPTY)
+        changed = tokens.clone()
+        changed[0, 5] = (changed[0, 5] + 1) % CONFIG.vocab_size
+        after, _ = module(changed, module.initial_memory(1, dtype=torch.float64), EMPTY)
+    differs = (before != after).any(dim=-1)[0]
+    assert differs.nonzero().flatten().tolist() == [5, 6, 7, 8]
+
+
+def test_unfilled_memory_is_not_attended_to() -> None:
+    module = build(CONFIG)
+    tokens, valid = words(CONFIG, 2, 6), torch.tensor([0, 9])
+    memory = torch.randn(CONFIG.n_layer, 2, CONFIG.mem_len, CONFIG.d_model, dtype=torch.float64)
+    garbage = memory.clone()
+    garbage[:, 0] = 1e3
+    garbage[:, 1, :-9] = 1e3
+    with torch.no_grad():
+        torch.testing.assert_close(module(tokens, memory, valid)[0], module(tokens, garbage, valid)[0], rtol=0, atol=0)
+        each = [module(tokens[b : b + 1], memory[:, b : b + 1], valid[b])[0] for b in range(2)]
+        torch.testing.assert_close(torch.cat(each), module(tokens, memory, valid)[0])
+
+
+@pytest.mark.parametrize(("mem_len", "tokens"), [(0, 6), (4, 6), (6, 6), (24, 6), (24, 1)])
+def test_memory_holds_the_last_inputs_of_each_layer_without_gradient(mem_len: int, tokens: int) -> None:
+    module = build(replace(CONFIG, mem_len=mem_len), torch.float32)
+    text = words(CONFIG, 2, tokens)
+    old = torch.randn(CONFIG.n_layer, 2, mem_len, CONFIG.d_model)
+    _, new = module(text, old.requires_grad_(), EMPTY)
+    assert new.shape == (CONFIG.n_layer, 2, mem_len, CONFIG.d_model)
+    assert not new.requires_grad
+    assert new.untyped_storage().nbytes() == new.numel() * 4
+    kept = max(mem_len - tokens, 0)
+    torch.testing.assert_close(new[:, :, :kept], old.detach()[:, :, mem_len - kept :])
+    recent = min(mem_len, tokens)
+    torch.testing.assert_close(new[0, :, mem_len - recent :], module.embedding(text)[:, tokens - recent :].detach())
+
+
+def test_memory_keeps_the_dtype_it_came_in() -> None:
+    module = build(CONFIG, torch.float32)
+    _, memory = module(words(CONFIG, 2, 6), module.initial_memory(2, dtype=torch.bfloat16), EMPTY)
+    assert memory.dtype == torch.bfloat16
+
+
+def test_advance_counts_up_to_mem_len() -> None:
+    module = build(CONFIG)
+    valid = EMPTY
+    counted = []
+    for _ in range(5):
+        valid = module.advance(valid)
+        counted.append(int(valid))
+    assert counted == [6, 12, 18, 24, 24]
+    assert module.advance(torch.tensor([0, 23]), 2).tolist() == [2, 24]
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(ADAPTIVE, norm="pre", untie_r=False)], ids=["post", "pre-adaptive"])
+def test_activation_checkpointing_gives_the_same_gradients_with_dropout(config: ModelConfig) -> None:
+    module = build(replace(config, dropout=0.3, dropatt=0.2), torch.float32).train()
+    tokens, targets = words(config, 2, 6), words(config, 2, 6, seed=1)
+    gradients = {}
+    for mode in ("none", "full"):
+        module.activation_checkpointing = mode
+        module.zero_grad()
+        torch.manual_seed(9)
+        hidden, _ = module(tokens, module.initial_memory(2), EMPTY)
+        module.nll(hidden, targets).mean().backward()
+        gradients[mode] = [parameter.grad.clone() for parameter in module.parameters()]
+    assert all(torch.equal(plain, again) for plain, again in zip(gradients["none"], gradients["full"], strict=True))
+
+
+def test_activation_checkpointing_saves_less() -> None:
+    saved = {}
+    for mode in ("none", "full"):
+        module = build(CONFIG, torch.float32).train()
+        module.activation_checkpointing = mode
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            hidden, _ = module(words(CONFIG, 8, 6), module.initial_memory(8), EMPTY)
+            del hidden
+        saved[mode] = sum(kept.values())
+    assert saved["full"] < saved["none"] / 2
+
+
+@pytest.mark.parametrize("name", sorted(models.paths()))
+def test_parameter_shapes_are_those_of_the_module(name: str) -> None:
+    config = models.get(name)
+    with torch.device("meta"):
+        module = TransformerXL(config)
+    state = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    assert list(state.items()) == list(parameter_shapes(config).items())
+
+
+@pytest.mark.parametrize("config", [CONFIG, ADAPTIVE, replace(ADAPTIVE, div_val=1, tie_weights=False)])
+def test_probabilities_sum_to_one_and_nll_reads_them(config: ModelConfig) -> None:
+    module = build(config)
+    hidden, targets = torch.randn(2, 5, config.d_model, dtype=torch.float64), words(config, 2, 5)
+    log_probabilities = module.log_probabilities(hidden.flatten(0, 1))
+    assert log_probabilities.shape == (10, config.vocab_size)
+    torch.testing.assert_close(log_probabilities.exp().sum(dim=1), torch.ones(10, dtype=torch.float64))
+    gathered = -log_probabilities.gather(1, targets.reshape(-1, 1)).view(2, 5)
+    torch.testing.assert_close(module.nll(hidden, targets), gathered)
+
+
+def test_every_parameter_gets_a_gradient_when_a_cluster_has_no_target() -> None:
+    module = build(ADAPTIVE, torch.float32)
+    frequent = torch.zeros(2, 6, dtype=torch.int64)
+    hidden, _ = module(frequent, module.initial_memory(2), EMPTY)
+    module.nll(hidden, frequent).mean().backward()
+    assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("config", [CONFIG, ADAPTIVE], ids=["full-softmax", "adaptive"])
+def test_autocast_stays_near_fp32_and_returns_fp32_losses(config: ModelConfig, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    module = TransformerXL(config)
+    tokens, targets = words(config, 2, 6), words(config, 2, 6, seed=1)
+
+    def loss() -> Tensor:
+        hidden, _ = module(tokens, module.initial_memory(2), EMPTY)
+        return module.nll(hidden, targets)
+
+    with torch.autocast("cpu", dtype):
+        low = loss()
+    low.mean().backward()
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, loss(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("config", [CONFIG, ADAPTIVE], ids=["full-softmax", "adaptive"])
+def test_forward_exports_with_static_shapes(config: ModelConfig) -> None:
+    module = build(replace(config, n_layer=1), torch.float32)
+    arguments = (words(config, 2, 6), module.initial_memory(2), torch.tensor(5))
+    exported = torch.export.export(module, arguments).module()
+    for name, valid in (("same", 5), ("another", 17)):
+        expected, memory = module(*arguments[:2], torch.tensor(valid))
+        hidden, exported_memory = exported(*arguments[:2], torch.tensor(valid))
+        torch.testing.assert_close(hidden, expected, msg=name)
+        torch.testing.assert_close(exported_memory, memory)
+
+
+def test_training_step_runs_on_fake_tensors() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        module = TransformerXL(CONFIG)
+        tokens = torch.zeros(2, 6, dtype=torch.int64)
+        hidden, memory = module(tokens, module.initial_memory(2), torch.zeros((), dtype=torch.int64))
+        module.nll(hidden, tokens).mean().backward()
+        assert memory.shape == (3, 2, 24, 16)
+        assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_initialisation_is_the_original_one() -> None:
+    torch.manual_seed(0)
+    config = replace(ADAPTIVE, d_model=64, d_inner=512, vocab_size=4000, cutoffs=(1000, 2000), init_std=0.02)
+    state = TransformerXL(config).state_dict()
+    for name, value in state.items():
+        mean = 1.0 if name.endswith("norm.weight") else 0.0
+        std = 0.01 if "projections" in name else 0.02
+        if "biases" in name or name.endswith(("cluster_bias", ".bias")):
+            assert not value.any(), name
+        elif value.numel() > 500:
+            assert value.mean().item() == pytest.approx(mean, abs=0.002), name
+            assert value.std().item() == pytest.approx(std, rel=0.1), name
+    assert state["layers.0.attention.content_bias"].std() > 0.005
+    assert 0.01 < state["layers.0.attention.norm.weight"].std() < 0.04
