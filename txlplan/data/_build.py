@@ -1,0 +1,139 @@
+"""Step 2, vocabulary: made from the train split, or loaded from a data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from txlplan.data._manifest import read_json
+from txlplan.data._parallel import Advance, run
+from txlplan.data._parts import Part, parts_of
+from txlplan.data._progress import Progress
+from txlplan.data._settings import SUBWORD_SIZE, Settings
+from txlplan.data._subwords import TOKENIZER_FILE, BpeVocabulary, WordPieceVocabulary, lines
+from txlplan.data._text import file_blocks
+from txlplan.data._vocabulary import (
+    END_OF_LINE,
+    FILE_NAME,
+    UNKNOWN,
+    ByteVocabulary,
+    CharacterVocabulary,
+    Vocabulary,
+    code_points,
+)
+from txlplan.data._words import WordVocabulary, words
+from txlplan.errors import DataError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+DIRECTORY = "vocabulary"
+
+
+def build_vocabulary(text: Path, settings: Settings, processes: int, progress: Progress) -> Vocabulary:
+    """The vocabulary of a split's text. Memory grows with the number of different symbols, not with the text."""
+    if settings.vocabulary == "bytes":
+        return ByteVocabulary()
+    size = text.stat().st_size
+    progress.begin("vocabulary", size)
+    if settings.vocabulary in ("wordpiece", "bpe"):
+        vocabulary = _trained(text, settings, progress)
+    else:
+        task = [_CountTask(part, settings.vocabulary) for part in parts_of(text)]
+        counts: Counter[str] = Counter()
+        for found in run(_count, task, size, processes, progress):
+            counts.update(found)
+        vocabulary = _counted(counts, settings)
+    progress.finish()
+    return vocabulary
+
+
+def load_vocabulary(directory: Path) -> Vocabulary:
+    """The vocabulary that `save` wrote. Raises DataError when its files are damaged."""
+    raw = read_json(directory / FILE_NAME)
+    kind, symbols = raw.get("kind"), raw.get("symbols")
+    if kind == "bytes":
+        return ByteVocabulary()
+    if kind in ("bpe", "wordpiece"):
+        tokenizer = _read_tokenizer(directory / TOKENIZER_FILE)
+        return BpeVocabulary(tokenizer) if kind == "bpe" else WordPieceVocabulary(tokenizer)
+    if not isinstance(symbols, list) or kind not in ("characters", "words"):
+        raise DataError(f"{directory / FILE_NAME}: no vocabulary of a known kind", hint="prepare the data again")
+    return CharacterVocabulary(symbols) if kind == "characters" else WordVocabulary(symbols)
+
+
+@dataclass(frozen=True, slots=True)
+class _CountTask:
+    part: Part
+    kind: str
+
+
+def _count(task: _CountTask, advance: Advance) -> Counter[str]:
+    """How often each word or character is in a part of the text."""
+    counts: Counter[str] = Counter()
+    points = np.zeros(0x110000 if task.kind == "characters" else 0, np.int64)
+    for block in file_blocks(task.part.path, task.part.begin, task.part.end):
+        if task.kind == "words":
+            counts.update(words(block.decode()))
+        else:
+            found = code_points(block.decode())
+            most = int(found.max(initial=0)) + 1
+            points[:most] += np.bincount(found, minlength=most)
+        advance(len(block))
+    counts.update({chr(point): int(points[point]) for point in np.flatnonzero(points)})
+    return counts
+
+
+def _counted(counts: Counter[str], settings: Settings) -> Vocabulary:
+    """Special symbols first, then by falling count; equal counts in the order of their code points."""
+    special = [UNKNOWN] if settings.vocabulary == "characters" else [END_OF_LINE, UNKNOWN]
+    special += [symbol for symbol in settings.special_symbols if symbol not in special]
+    kept = [symbol for symbol, count in counts.items() if count >= settings.min_count and symbol not in special]
+    kept.sort(key=lambda symbol: (-counts[symbol], symbol))
+    most = None if settings.vocabulary_size is None else settings.vocabulary_size - len(special)
+    symbols = special + kept[:most]
+    return CharacterVocabulary(symbols) if settings.vocabulary == "characters" else WordVocabulary(symbols)
+
+
+def _trained(text: Path, settings: Settings, progress: Progress) -> Vocabulary:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    limits: dict[str, Any] = {"vocab_size": settings.vocabulary_size or SUBWORD_SIZE, "min_frequency": settings.min_count}
+    if settings.vocabulary == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet, special = pre_tokenizers.ByteLevel.alphabet(), list(settings.special_symbols)
+        trainer: Any = trainers.BpeTrainer(
+            **limits, show_progress=False, initial_alphabet=sorted(alphabet), special_tokens=special
+        )
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        special = list(dict.fromkeys([END_OF_LINE, UNKNOWN, *settings.special_symbols]))
+        trainer = trainers.WordPieceTrainer(**limits, show_progress=False, special_tokens=special)
+    tokenizer.train_from_iterator(_line_batches(text, progress), trainer)
+    return BpeVocabulary(tokenizer) if settings.vocabulary == "bpe" else WordPieceVocabulary(tokenizer)
+
+
+def _line_batches(text: Path, progress: Progress) -> Iterator[list[str]]:
+    for block in file_blocks(text, 0, text.stat().st_size):
+        yield list(lines(block.decode()))
+        progress.advance(len(block))
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    if not path.exists():
+        raise DataError(f"{path}: no such file", hint="prepare the data again")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"{path}: not a tokenizer: {error}", hint="prepare the data again") from None
