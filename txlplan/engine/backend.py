@@ -1,0 +1,121 @@
+"""Everything that differs between a CPU and CUDA, and between one process and several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from txlplan.engine.world import World
+from txlplan.errors import InputError
+from txlplan.plan_file import PlanFile
+from txlplan.plan_file._plan import Precision
+
+_AUTOCAST_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backend:
+    """One process's device and its way to the others. Parameters are fp32 whatever the precision."""
+
+    device: torch.device
+    precision: Precision
+    world: World
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bf16 and fp16 compute under autocast; fp32 and tf32 need no context."""
+        dtype = _AUTOCAST_DTYPES.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+    def grad_scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss under fp16, on a CPU too; does nothing under any other precision."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def distribute(self, module: nn.Module) -> nn.Module:
+        """The module with gradients averaged over processes; the module itself when there is one process.
+
+        Gradients are views into the communication buckets, so that they exist once.
+        """
+        if self.world.size == 1:
+            return module
+        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over the processes."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def maxima(self, values: Sequence[float]) -> list[float]:
+        """The largest of each value over the processes."""
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def _reduce(self, values: Sequence[float], operation: Any) -> list[float]:
+        if self.world.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, operation)
+        return [float(value) for value in tensor.tolist()]
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        if self.world.size > 1:
+            self.maxima([0.0])
+
+    def close(self) -> None:
+        """Leave the other processes."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def open_backend(plan_file: PlanFile, world: World) -> Backend:
+    """Set this process up as the plan says: device, threads, precision, determinism, and the group of processes.
+
+    Raises InputError when the device is not there or the number of processes is not the plan's.
+    """
+    if world.size != plan_file.plan.data_parallel:
+        raise InputError(
+            f"{world.size} process(es) were started, but plan.data_parallel = {plan_file.plan.data_parallel}",
+            hint="start it with `txlplan run`, or with torchrun --nproc-per-node of that number",
+        )
+    device = _device(plan_file.run.device, world)
+    if plan_file.plan.threads is not None:
+        torch.set_num_threads(plan_file.plan.threads)
+    torch.set_float32_matmul_precision("high" if plan_file.plan.precision == "tf32" else "highest")
+    if plan_file.run.deterministic:
+        _be_deterministic(device)
+    if world.size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Backend(device=device, precision=plan_file.plan.precision, world=world)
+
+
+def _device(kind: str, world: World) -> torch.device:
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            "run.device = 'cuda', but torch sees no CUDA device here",
+            hint='`txlplan hardware detect` shows what it sees; run.device = "cpu" runs without',
+        )
+    if world.local_rank >= torch.cuda.device_count():
+        raise InputError(f"process {world.local_rank} of this node has no CUDA device: there are {torch.cuda.device_count()}")
+    device = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _be_deterministic(device: torch.device) -> None:
+    """Bit-exact on a CPU; on CUDA an operation without a deterministic kernel warns and runs."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")

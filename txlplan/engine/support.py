@@ -1,0 +1,56 @@
+"""What of a plan file this version cannot execute, known before any process starts. No torch here: the launcher asks too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from txlplan.plan_file import Plan, PlanFile
+
+DEVICES = ("cpu", "cuda")
+
+
+def unsupported(plan_file: PlanFile) -> list[str]:
+    """One sentence for each thing that this version does not execute; empty when the worker can start."""
+    return [
+        *_parallelism(plan_file.plan),
+        *_precision(plan_file),
+        *_batches(plan_file),
+        *_task(plan_file),
+    ]
+
+
+def _parallelism(plan: Plan) -> Iterator[str]:
+    for axis in ("tensor_parallel", "pipeline_parallel", "context_parallel"):
+        if getattr(plan, axis) > 1:
+            yield f"plan.{axis} = {getattr(plan, axis)}: this version executes data parallelism only"
+    if plan.zero_stage > 0:
+        yield f"plan.zero_stage = {plan.zero_stage}: this version keeps every state on every device (zero_stage = 0)"
+    if plan.compile:
+        yield "plan.compile = true: this version runs the model eagerly"
+
+
+def _precision(plan_file: PlanFile) -> Iterator[str]:
+    device = plan_file.run.device
+    if device not in DEVICES:
+        yield f"run.device = {device!r}: this version computes on {' or '.join(DEVICES)}"
+    if plan_file.plan.precision == "tf32" and device == "cpu":
+        yield "plan.precision = 'tf32': a CPU has no TF32 units; use fp32"
+
+
+def _batches(plan_file: PlanFile) -> Iterator[str]:
+    wanted, planned = plan_file.workload.global_batch, plan_file.plan.global_batch
+    if plan_file.workload.task == "train" and wanted is not None and wanted != planned:
+        yield (
+            f"workload.global_batch = {wanted}, but plan.micro_batch x accumulation x data_parallel = {planned}: "
+            "the two must be equal"
+        )
+
+
+def _task(plan_file: PlanFile) -> Iterator[str]:
+    workload, plan = plan_file.workload, plan_file.plan
+    if workload.task != "train" and plan.accumulation > 1:
+        yield f"plan.accumulation = {plan.accumulation}: only training accumulates gradients; use 1 to {workload.task}"
+    if workload.task != "train" and plan_file.run.checkpoint is None:
+        yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
+    if workload.task == "generate" and plan.data_parallel > 1:
+        yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"

@@ -1,0 +1,176 @@
+"""The three things a worker does: train, score, generate. Each emits its events and says whether it was stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+from txlplan.data import Dataset
+from txlplan.engine import checkpoint, evaluation, footprint
+from txlplan.engine.backend import Backend
+from txlplan.engine.event_log import EventLog
+from txlplan.engine.events import Generated, Saved, Started, Step
+from txlplan.engine.generation import Generator
+from txlplan.engine.stopping import StopRequest
+from txlplan.engine.training import StepResult, Trainer, create_model
+from txlplan.errors import InputError
+from txlplan.nn import TransformerXL
+from txlplan.plan_file import PlanFile
+from txlplan.workload import Task
+
+Ending = Literal["ok", "stopped"]
+_DEFAULT_NEW_TOKENS = 256
+"""Generated where workload.tokens does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One call of the worker."""
+
+    plan_file: PlanFile
+    backend: Backend
+    dataset: Dataset
+    log: EventLog
+    stop: StopRequest
+    steps: int | None
+    """At most so many steps in this call; None: all that are left."""
+    resume: bool
+
+    @property
+    def run_directory(self) -> Path:
+        """Where events and checkpoints go."""
+        return Path(self.plan_file.run.directory)
+
+    def stopping(self) -> bool:
+        """Whether any process has been asked to stop: the same answer on all of them."""
+        return self.backend.maxima([float(self.stop.requested)])[0] > 0
+
+    def start(self, step: int, total_steps: int | None) -> None:
+        """Say that the next thing is a step."""
+        self.log.emit(Started(process_id=os.getpid(), world_size=self.backend.world.size, step=step, total_steps=total_steps))
+
+
+def train(job: Job) -> Ending:
+    """Train to workload.tokens, checkpointing and evaluating as the plan says; a checkpoint stands at the end."""
+    trainer = Trainer(job.plan_file, job.backend, job.dataset)
+    _restore(job, trainer)
+    job.start(trainer.step, trainer.total_steps)
+    run, saved_step = job.plan_file.run, trainer.step
+    last = trainer.total_steps if job.steps is None else min(trainer.total_steps, trainer.step + job.steps)
+    stopped = False
+    while trainer.step < last and not (stopped := job.stopping()):
+        job.log.emit(_step_event(job, trainer, trainer.train_step()))
+        if trainer.step % run.checkpoint_every_steps == 0 and trainer.step < last:
+            saved_step = _save(job, trainer, final=False)
+        if _evaluation_due(job, trainer):
+            _evaluate(job, trainer)
+    if trainer.step > saved_step:
+        _save(job, trainer, final=True)
+    if trainer.step == trainer.total_steps and not _evaluation_due(job, trainer):
+        _evaluate(job, trainer)
+    return "stopped" if stopped else "ok"
+
+
+def score(job: Job) -> Ending:
+    """Score a split, the whole of it unless workload.tokens or the number of steps says less."""
+    model, trained_steps = _trained_model(job)
+    split = job.plan_file.data.split
+    windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
+    tokens = job.plan_file.workload.tokens
+    wanted = len(windows) if tokens is None else -(-tokens // (windows.rows * windows.tgt_len))
+    steps = min(len(windows), wanted, job.steps or wanted)
+    job.start(0, steps)
+
+    def on_step(scored: evaluation.Scored) -> bool:
+        job.log.emit(evaluation.step_event(scored))
+        return not job.stopping()
+
+    loss = evaluation.score(model, job.backend, windows, max_steps=steps, on_step=on_step)
+    if loss is None:
+        return "stopped"
+    job.log.emit(evaluation.evaluated(job.dataset, split, loss, trained_steps))
+    return "ok"
+
+
+def generate(job: Job) -> Ending:
+    """Continue sampling.prompt by workload.tokens new tokens, micro_batch times over."""
+    plan_file, batch = job.plan_file, job.plan_file.plan.micro_batch
+    model, _ = _trained_model(job)
+    prompt = [int(token) for token in job.dataset.vocabulary.encode(plan_file.sampling.prompt)]
+    if not prompt:
+        raise InputError(f"sampling.prompt = {plan_file.sampling.prompt!r} encodes to no token", hint="give a prompt")
+    wanted = plan_file.workload.tokens or _DEFAULT_NEW_TOKENS
+    steps = min(wanted, job.steps or wanted)
+    job.start(0, steps)
+    new = Generator(model, job.backend, plan_file.sampling, batch=batch, seed=plan_file.run.seed).tokens(prompt)
+    columns: list[list[int]] = []
+    while len(columns) < steps and not job.stopping():
+        start_s = perf_counter()
+        columns.append(next(new).tolist())
+        job.log.emit(Step(step=len(columns), step_s=perf_counter() - start_s, tokens=batch))
+    for row in zip(*columns, strict=True):
+        job.log.emit(Generated(text=job.dataset.vocabulary.decode(list(row))))
+    return "ok" if len(columns) == steps else "stopped"
+
+
+TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "generate": generate}
+
+
+def _restore(job: Job, trainer: Trainer) -> None:
+    """Go on from this run's newest checkpoint, or from run.checkpoint, or begin."""
+    own = checkpoint.newest(job.run_directory)
+    if own is not None and not job.resume:
+        raise InputError(
+            f"{job.run_directory} already holds {own.name}", hint="--resume goes on from it; another directory begins anew"
+        )
+    if job.backend.world.is_first:
+        checkpoint.remove_partial(job.run_directory)
+    given = job.plan_file.run.checkpoint
+    source = own or (checkpoint.locate(Path(given)) if given is not None else None)
+    if source is not None:
+        checkpoint.load_training(source, trainer)
+
+
+def _trained_model(job: Job) -> tuple[TransformerXL, int]:
+    """The model with the weights of run.checkpoint, and the optimizer steps behind them."""
+    model = create_model(job.plan_file, job.backend).eval().requires_grad_(False)
+    return model, checkpoint.load_weights(checkpoint.locate(Path(str(job.plan_file.run.checkpoint))), model)
+
+
+def _step_event(job: Job, trainer: Trainer, result: StepResult) -> Step:
+    read_memory = result.step % job.plan_file.run.log_every_steps == 0
+    return Step(
+        step=result.step,
+        step_s=result.step_s,
+        tokens=trainer.tokens_per_step,
+        loss=result.loss,
+        learning_rate=result.learning_rate,
+        memory_bytes=footprint.in_use_bytes(job.backend.device) if read_memory else None,
+    )
+
+
+def _save(job: Job, trainer: Trainer, *, final: bool) -> int:
+    trainer.check_weights()
+    path = checkpoint.save(job.run_directory, trainer, final=final)
+    job.log.emit(Saved(step=trainer.step, path=str(path)))
+    return trainer.step
+
+
+def _evaluation_due(job: Job, trainer: Trainer) -> bool:
+    every = job.plan_file.run.evaluate_every_steps
+    return every is not None and trainer.step > 0 and trainer.step % every == 0
+
+
+def _evaluate(job: Job, trainer: Trainer) -> None:
+    """Score the evaluation split, if there is one; says nothing when it is interrupted."""
+    split = job.plan_file.data.evaluation_split
+    if split is None:
+        return
+    windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
+    loss = evaluation.score(trainer.model, job.backend, windows, on_step=lambda _: not job.stopping())
+    if loss is not None:
+        job.log.emit(evaluation.evaluated(job.dataset, split, loss, trainer.step))

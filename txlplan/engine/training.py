@@ -1,0 +1,172 @@
+"""Training: one optimizer step, and all that it changes.
+
+Shape suffixes: B sequences of one micro-batch, G of this process (B x accumulation), T tokens of a segment, L layers,
+M memory slots, D d_model.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from txlplan.data import Dataset, SegmentLoader
+from txlplan.engine import optimizers, schedules
+from txlplan.engine.backend import Backend
+from txlplan.errors import RunFailedError
+from txlplan.nn import TransformerXL
+from txlplan.plan_file import PlanFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What one optimizer step took and gave."""
+
+    step: int
+    """Counted from 1."""
+    step_s: float
+    loss: float
+    """Mean nats per token over all devices, before the update."""
+    learning_rate: float
+
+
+class _Loss(nn.Module):
+    """Mean loss of a micro-batch as one forward pass, so that gradients can be averaged over processes by its wrapper."""
+
+    def __init__(self, model: TransformerXL) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens_BT: Tensor, targets_BT: Tensor, memory_LBMD: Tensor, valid_length: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean nats per token, and the memory for the next segment."""
+        hidden_BTD, new_memory_LBMD = self.model(tokens_BT, memory_LBMD, valid_length)
+        return self.model.nll(hidden_BTD, targets_BT).mean(), new_memory_LBMD
+
+
+class Trainer:
+    """Everything that a training run changes: weights, optimizer, loss scale, position in the data, recurrent memory, step.
+
+    Row g of this process's streams belongs to accumulation chunk g // micro_batch, and each chunk has a recurrent memory of
+    its own: the result is that of one micro-batch of all rows.
+    """
+
+    def __init__(self, plan_file: PlanFile, backend: Backend, dataset: Dataset) -> None:
+        workload, self._plan = plan_file.workload, plan_file.plan
+        self.backend = backend
+        self.settings = workload.optimization
+        self.global_batch = self._plan.global_batch
+        self.tgt_len = workload.model.tgt_len
+        self.model = create_model(plan_file, backend)
+        self.optimizer = optimizers.create(self.settings, self.model)
+        self.scaler = backend.grad_scaler()
+        self.loader = SegmentLoader(
+            dataset.tokens(plan_file.data.split),
+            batch=self._plan.micro_batch * self._plan.accumulation,
+            tgt_len=self.tgt_len,
+            rank=backend.world.rank,
+            world_size=backend.world.size,
+        )
+        self.step = 0
+        self.tokens_per_step = self.global_batch * self.tgt_len
+        tokens = workload.tokens or self.loader.steps_per_epoch * self.tokens_per_step
+        self.total_steps = -(-tokens // self.tokens_per_step)
+        self._loss = backend.distribute(_Loss(self.model))
+        self.forget()
+
+    def forget(self) -> None:
+        """Empty the recurrent memory."""
+        self.memory = [
+            self.model.initial_memory(self._plan.micro_batch, self.backend.device, torch.float32)
+            for _ in range(self._plan.accumulation)
+        ]
+        self.valid_length = torch.zeros((), dtype=torch.int64, device=self.backend.device)
+
+    def train_step(self) -> StepResult:
+        """Load, forward and backward per chunk, clip, update. Raises RunFailedError naming the step of a non-finite loss."""
+        start_s = perf_counter()
+        loss = self._accumulate()
+        learning_rate = self.settings.learning_rate * schedules.factor(self.settings, self.step, self.total_steps)
+        loss = self._checked(loss)
+        self._update(learning_rate)
+        self.backend.synchronize()
+        self.step += 1
+        return StepResult(step=self.step, step_s=perf_counter() - start_s, loss=loss, learning_rate=learning_rate)
+
+    def _accumulate(self) -> Tensor:
+        """Gradients of the mean loss over all chunks; its value on this process."""
+        inputs_GT, targets_GT = (torch.from_numpy(array) for array in self.loader.next())
+        if self.loader.wrapped:
+            self.forget()
+        rows, last = self._plan.micro_batch, self._plan.accumulation - 1
+        total = torch.zeros((), device=self.backend.device)
+        for chunk in range(self._plan.accumulation):
+            here = slice(chunk * rows, (chunk + 1) * rows)
+            with self._reduction(wanted=chunk == last):
+                total += self._backward(chunk, inputs_GT[here], targets_GT[here])
+        self.valid_length = self.model.advance(self.valid_length)
+        return total
+
+    def _backward(self, chunk: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        device = self.backend.device
+        with self.backend.autocast():
+            loss, self.memory[chunk] = self._loss(
+                inputs_BT.to(device), targets_BT.to(device), self.memory[chunk], self.valid_length
+            )
+        share = loss / self._plan.accumulation
+        self.scaler.scale(share).backward()
+        return share.detach()
+
+    def _reduction(self, *, wanted: bool) -> AbstractContextManager[Any]:
+        """Gradients cross processes once a step, with the last chunk."""
+        skipped = isinstance(self._loss, DistributedDataParallel) and not wanted
+        return self._loss.no_sync() if skipped else nullcontext()
+
+    def _checked(self, loss: Tensor) -> float:
+        """The mean over processes, which therefore all stop at the same step."""
+        value = self.backend.sums([float(loss)])[0] / self.backend.world.size
+        if not math.isfinite(value):
+            raise RunFailedError(
+                f"the loss became {value} in step {self.step + 1}",
+                hint="the last checkpoint is good; lower the learning rate, warm up longer or clip gradients, then --resume",
+            )
+        return value
+
+    def _update(self, learning_rate: float) -> None:
+        optimizers.set_learning_rate(self.optimizer, learning_rate)
+        if self.settings.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def check_weights(self) -> None:
+        """Raise RunFailedError when a weight is not finite, so that such weights never become a checkpoint."""
+        norms = [torch.linalg.vector_norm(parameter.detach()) for parameter in self.model.parameters()]
+        if not bool(torch.isfinite(torch.stack(norms)).all()):
+            raise RunFailedError(
+                f"a weight is no longer finite after step {self.step}",
+                hint="the last checkpoint is good; lower the learning rate or clip gradients, then --resume",
+            )
+
+
+def create_model(plan_file: PlanFile, backend: Backend) -> TransformerXL:
+    """The model on its device, the same on every process, with dropout seeded per process."""
+    seed = plan_file.run.seed
+    torch.manual_seed(seed)
+    model = TransformerXL(plan_file.workload.model).to(backend.device)
+    model.activation_checkpointing = plan_file.plan.activation_checkpointing
+    torch.manual_seed(seed + _RANK_SEED_STRIDE * (backend.world.rank + 1))
+    return model
+
+
+_RANK_SEED_STRIDE = 1_000_003
+"""Between the seeds of two processes, so that neighbouring seeds of the user do not share streams."""
