@@ -2,8 +2,89 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import typer
+
+from txlplan.cli._output import JsonOption, Output
+from txlplan.errors import InputError, RecordError
+
+if TYPE_CHECKING:
+    from txlplan.records import Record, Store
+
+_Format = Literal["html", "md", "csv", "json"]
+_FORMATS: dict[str, _Format] = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".json": "json"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
+    app.command()(report)
+
+
+def report(
+    records: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECORD_ID]...", help="Records (or beginnings of their ids), each with its trials."),
+    ] = None,
+    output_file: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.")] = None,
+    format_: Annotated[
+        _Format | None, typer.Option("--format", help="What to write; by default what the output's name says, else html.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="The report's title.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a report that sets what was predicted beside what was measured: by default on the newest run and its trials.
+
+    The HTML file is complete in itself and opens anywhere, offline.
+
+    Example: txlplan report -o report.html
+    """
+    from txlplan.records import open_store
+    from txlplan.reporting import verdict, write_report
+
+    output = Output(as_json)
+    written_as = format_ or _format(output_file)
+    path = output_file or Path(f"report.{written_as}")
+    store = open_store()
+    store.close_interrupted()
+    chosen = _named(store, records) if records else _newest(store)
+    write_report(chosen, path, format=written_as, title=title)
+    sentence = verdict(chosen[0]).sentence
+    summary = {"report": str(path), "format": written_as, "verdict": sentence, "records": [record.id for record in chosen]}
+    output.document(summary, lambda console: _print(console, summary))
+    output.next_step("txlplan validate store")
+
+
+def _format(output_file: Path | None) -> _Format:
+    if output_file is None:
+        return "html"
+    if output_file.suffix.lower() not in _FORMATS:
+        raise InputError(f"{output_file}: {output_file.suffix or 'no suffix'!r} tells no format", hint="give --format")
+    return _FORMATS[output_file.suffix.lower()]
+
+
+def _newest(store: Store) -> list[Record]:
+    """The newest run and its trials; without a run, the newest record and those that share its parent."""
+    newest = store.list(kind="run", limit=1) or store.list(limit=1)
+    if not newest:
+        raise RecordError(f"no records in {store.url}", hint="`txlplan demo` makes some, and so does `txlplan run plan.toml`")
+    record = newest[0]
+    family = store.list(parent=record.parent or record.id)
+    return [record, *(other for other in family if other.id != record.id)]
+
+
+def _named(store: Store, names: list[str]) -> list[Record]:
+    found: dict[str, Record] = {}
+    for name in names:
+        family = store.list(parent=name)
+        if not family:
+            record = store.get(name)
+            family = [record, *store.list(parent=record.id)]
+        found |= {record.id: record for record in family}
+    return list(found.values())
+
+
+def _print(console: Any, summary: dict[str, Any]) -> None:
+    console.print(summary["verdict"], markup=False, highlight=False)
+    console.print(f"{summary['report']}: {len(summary['records'])} records", markup=False, highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from txlplan.records._csv import export_csv, flat, import_csv
+from txlplan.records._csv import csv_text, export_csv, flat, import_csv
 from txlplan.records._document import from_document, to_document
 from txlplan.records._environment import environment
 from txlplan.records._identity import new_id, now
@@ -24,6 +24,7 @@ __all__ = [
     "Record",
     "RecordKind",
     "Store",
+    "csv_text",
     "environment",
     "export_csv",
     "export_jsonl",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,17 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def export_csv(records: Iterable[Record], path: Path) -> int:
     """Write records to a file, atomically; gives their number."""
     rows = [flat(record) | {_DOCUMENT: to_line(record)} for record in records]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [_DOCUMENT], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(name, value) for name, value in row.items()} for row in rows)
-    files.write_text(path, text.getvalue())
+    files.write_text(path, csv_text(rows) if rows else f"{_DOCUMENT}\n")
     return len(rows)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A header and at least one row; None is an empty cell, and no cell is a formula."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def import_csv(path: Path, *, on_corrupt: Report | None = None) -> list[Record]:
@@ -82,9 +87,9 @@ def flat(record: Record) -> dict[str, Any]:
     }
 
 
-def _cell(name: str, value: Any) -> Any:
+def _cell(value: Any) -> Any:
     """A cell; text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if isinstance(value, str) and name != _DOCUMENT and value.startswith(_FORMULA_STARTS):
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
         return f"'{value}"
     return value
 

@@ -1,0 +1,9 @@
+"""Render what is known: reports on runs, as HTML, Markdown, CSV or JSON; their looks are templates in reports/."""
+
+from txlplan.reporting._content import Report, build
+from txlplan.reporting._facts import facts
+from txlplan.reporting._format import percent, plan_text
+from txlplan.reporting._verdict import Verdict, verdict
+from txlplan.reporting._write import Format, write_report
+
+__all__ = ["Format", "Report", "Verdict", "build", "facts", "percent", "plan_text", "verdict", "write_report"]

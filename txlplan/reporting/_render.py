@@ -1,0 +1,60 @@
+"""Fill the templates of reports/: the user's own come before the shipped ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from markupsafe import Markup
+
+from txlplan import __version__, resources
+from txlplan.errors import ConfigError
+from txlplan.reporting._content import Report
+
+
+def html(report: Report) -> str:
+    """One HTML document that needs nothing else: styles, script and charts are inside."""
+    from plotly.offline import get_plotlyjs
+
+    return _filled("report.html.j2", report, plotly=Markup(get_plotlyjs()))
+
+
+def markdown(report: Report) -> str:
+    """The same in Markdown: verdict and tables."""
+    return _filled("report.md.j2", report)
+
+
+def _filled(name: str, report: Report, **more: Any) -> str:
+    roots = resources.search_path("reports")
+    environment = Environment(
+        loader=FileSystemLoader(roots),
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = _markdown_cell
+    try:
+        return environment.get_template(name).render(
+            report=report, version=__version__, asset=lambda file: _asset(environment, file), **more
+        )
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"{error.filename or name}:{error.lineno}: {error.message}") from None
+    except TemplateError as error:
+        searched = ", ".join(map(str, roots))
+        raise ConfigError(f"report template {name}: {type(error).__name__}: {error}", hint=f"searched {searched}") from None
+
+
+def _asset(environment: Environment, name: str) -> Markup:
+    """A style sheet or script as it is, not a template: braces mean something else there."""
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, name)
+    return Markup(source)
+
+
+def _markdown_cell(text: str) -> str:
+    """Text that stays in its cell and shows as it is."""
+    for sign in ("\\", "|", "`", "*", "_", "[", "]", "#"):
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
