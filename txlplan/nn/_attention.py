@@ -34,15 +34,15 @@ class RelativeAttention(nn.Module):
         self.dropatt = nn.Dropout(config.dropatt)
 
     def forward(
-        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, hidden_keys: Tensor, biases: tuple[Tensor, Tensor] | None
+        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """`biases` are u and v [H, K] where all layers share them; `hidden_keys` broadcasts to [B, H, T, S]."""
+        """`biases` are u and v [H, K] where all layers share them; `masked_keys` broadcasts to [B, H, T, S]."""
         u_HK, v_HK = biases if biases is not None else (self.content_bias, self.position_bias)
         context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
         q_BTHK, k_BSHK, v_BSHK = self._queries_keys_values(self.norm(context_BSD) if self._pre_norm else context_BSD, x_BTD)
         r_SHK = self.position(sinusoids_SD).unflatten(-1, self._heads)
         scores_BHTS = self._scores(q_BTHK + u_HK, q_BTHK + v_HK, k_BSHK, r_SHK)
-        mixed_BTHK = self._mix(scores_BHTS.masked_fill(hidden_keys, float("-inf")), v_BSHK)
+        mixed_BTHK = self._mix(scores_BHTS.masked_fill(masked_keys, float("-inf")), v_BSHK)
         out_BTD = x_BTD + self.dropout(self.output(mixed_BTHK.flatten(2)))
         return out_BTD if self._pre_norm else self.norm(out_BTD)
 

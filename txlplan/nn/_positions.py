@@ -35,17 +35,17 @@ def relative_shift(scores_BHTS: Tensor) -> Tensor:
     return padded[:, :, 1:].view(B, H, T, S)
 
 
-def hidden_keys(queries: int, mem_len: int, valid_length: Tensor, window: int | None) -> Tensor:
+def key_mask(queries: int, mem_len: int, valid_length: Tensor, window: int | None) -> Tensor:
     """Mask, True where query i may not see key j: [1 or B, 1, T, S].
 
-    Hidden are keys after the query, keys `window` or more before it, and the oldest slots of a memory of which only
+    Masked are keys after the query, keys `window` or more before it, and the oldest slots of a memory of which only
     `valid_length` ([] or [B]) are filled.
     """
     device = valid_length.device
     key_S = torch.arange(mem_len + queries, device=device)
     distance_TS = torch.arange(mem_len, mem_len + queries, device=device).unsqueeze(1) - key_S
-    hidden_TS = distance_TS < 0
+    masked_TS = distance_TS < 0
     if window is not None:
-        hidden_TS = hidden_TS | (distance_TS >= window)
+        masked_TS = masked_TS | (distance_TS >= window)
     unfilled_B11S = key_S < mem_len - valid_length.reshape(-1, 1, 1, 1)
-    return hidden_TS | unfilled_B11S
+    return masked_TS | unfilled_B11S

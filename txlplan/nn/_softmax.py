@@ -46,7 +46,7 @@ class AdaptiveSoftmax(nn.Module):
         """Negative log-likelihood [N] in nats of int64 targets [N].
 
         Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
-        that every parameter gets a gradient whatever the targets are.
+        that every parameter gets a gradient whatever the targets are. (With clusters, FakeTensorMode needs a ShapeEnv.)
         """
         nll_N = _cross_entropy(self._head_logits(hidden_ND, embedding), self._head_targets(targets_N))
         for cluster in range(1, self._n_clusters):

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from txlplan.model import ModelConfig
 from txlplan.nn._attention import FeedForward, RelativeAttention
 from txlplan.nn._embedding import AdaptiveEmbedding
-from txlplan.nn._positions import hidden_keys, sinusoids
+from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._softmax import AdaptiveSoftmax
 
 Checkpointing = Literal["none", "full"]
@@ -30,10 +30,10 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(
-        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, hidden: Tensor, biases: tuple[Tensor, Tensor] | None
+        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         """[B, T, D] to [B, T, D]; arguments as of RelativeAttention."""
-        out_BTD: Tensor = self.feed_forward(self.attention(x_BTD, memory_BMD, sinusoids_SD, hidden, biases))
+        out_BTD: Tensor = self.feed_forward(self.attention(x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases))
         return out_BTD
 
 
@@ -84,14 +84,15 @@ class TransformerXL(nn.Module):
         """
         config = self.config
         queries = tokens_BT.shape[1]
-        hidden = hidden_keys(queries, config.mem_len, valid_length, config.mem_len if config.same_length else None)
+        window = config.mem_len if config.same_length else None
+        masked_keys = key_mask(queries, config.mem_len, valid_length.to(tokens_BT.device), window)
         x_BTD = self.dropout(self.embedding(tokens_BT))
         sinusoids_SD = self.dropout(sinusoids(config.mem_len + queries, config.d_model, config.clamp_len, x_BTD))
         biases = None if config.untie_r else (self.content_bias, self.position_bias)
         inputs = []
         for layer, memory_BMD in zip(self.layers, memory_LBMD.unbind(0), strict=True):
             inputs.append(x_BTD.detach())
-            x_BTD = self._run(layer, x_BTD, memory_BMD, sinusoids_SD, hidden, biases)
+            x_BTD = self._run(layer, x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases)
         return self.dropout(x_BTD), _remember(memory_LBMD, torch.stack(inputs))
 
     def _run(self, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Tensor:
