@@ -1,0 +1,10 @@
+"""The cost model: op streams, compute time, memory, communication and energy, to estimates.
+
+`estimate(workload, cluster, stack, plans)` is the one door; the op stream behind it is public for tests and tools.
+"""
+
+from txlplan.cost._build import Settings, build
+from txlplan.cost._estimate import Estimates, estimate, tokens_per_step
+from txlplan.cost._op_stream import Op, OpStream
+
+__all__ = ["Estimates", "Op", "OpStream", "Settings", "build", "estimate", "tokens_per_step"]

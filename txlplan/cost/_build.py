@@ -1,0 +1,137 @@
+"""The op stream of one micro-batch and one update, as the reference module and its worker run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from txlplan.cost._ends import embedding, log_probabilities, loss, remember
+from txlplan.cost._layer import Lengths, layer
+from txlplan.cost._op_stream import FloatArray, Op, OpStream
+from txlplan.cost._section import Numbers, Section
+from txlplan.cost._update import update
+from txlplan.hardware import DeviceProfile, StackProfile
+from txlplan.model import ModelConfig
+from txlplan.plan_file import Plan
+from txlplan.plan_file._plan import Checkpointing, Precision
+from txlplan.workload import Optimization, Task, Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What an op stream depends on beside the micro-batch."""
+
+    model: ModelConfig
+    task: Task = "train"
+    optimization: Optimization
+    precision: Precision = "fp32"
+    checkpointing: Checkpointing = "none"
+    fused_dropout: bool = False
+    """Dropout is one kernel with a mask of bytes (CUDA), not three operations (CPU)."""
+    full_precision_copy: bool = True
+    """Parameters are fp32 and products cast them (autocast); False: everything is in the plan's precision."""
+    tail_shares: tuple[float, ...] | None = None
+    """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
+
+    @classmethod
+    def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
+        """As a plan runs under a stack."""
+        return cls(
+            model=workload.model,
+            task=workload.task,
+            optimization=workload.optimization,
+            precision=plan.precision,
+            checkpointing=plan.activation_checkpointing if workload.task == "train" else "none",
+            fused_dropout=device.kind != "cpu",
+            full_precision_copy=stack.mixed_precision == "autocast",
+        )
+
+    @property
+    def numbers(self) -> Numbers:
+        """Bytes of an element in products, and elsewhere."""
+        compute = 2.0 if self.precision in ("fp16", "bf16") else 4.0
+        return Numbers(dtype=self.precision, compute=compute, wide=4.0 if self.full_precision_copy else compute)
+
+
+def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
+    """Forward (and in training backward and update) of one micro-batch of `micro_batch` sequences [candidates].
+
+    Generation runs one token of each sequence against a full memory.
+    """
+    model, training = settings.model, settings.task == "train"
+    at = Lengths(B=micro_batch, T=1 if settings.task == "generate" else model.tgt_len, M=model.mem_len)
+
+    def section(name: str, repeat: float = 1.0) -> Section:
+        return Section(name, settings.numbers, repeat=repeat, training=training, fused_dropout=settings.fused_dropout)
+
+    first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
+    embedding(first, model, at)
+    layer(layers, model, at)
+    remember(last, model, at)
+    if settings.task == "generate":
+        log_probabilities(last, model, at)
+    else:
+        loss(last, model, at, settings.tail_shares)
+    inputs_bytes = at.B * at.T * model.d_model * settings.numbers.wide
+    ops = [
+        *first.forward(),
+        *_layers_forward(settings, layers, inputs_bytes),
+        *_memory_exchanged(settings, at, last.forward(), inputs_bytes),
+        *last.backward(),
+        *_layers_backward(settings, layers, inputs_bytes),
+        *first.backward(),
+        *(update(settings.optimization, model, settings.precision) if training else []),
+    ]
+    return OpStream.of(ops, micro_batch.size)
+
+
+def _note(name: str, section: str, phase_forward: bool, saved_bytes: FloatArray, repeat: float = 1.0) -> Op:
+    """Bookkeeping of memory that takes no time."""
+    return Op(
+        name=name,
+        group="recurrent memory",
+        section=section,
+        kind="copy",
+        phase="forward" if phase_forward else "backward",
+        dtype="fp32",
+        saved_bytes=saved_bytes,
+        launches=0.0,
+        repeat=repeat,
+    )
+
+
+def _layers_forward(settings: Settings, layers: Section, inputs_bytes: FloatArray) -> list[Op]:
+    """Each layer's input is held for the recurrent memory; with checkpointing nothing else is kept."""
+    held = _note("layer input", "layers", True, inputs_bytes, settings.model.n_layer)
+    if settings.checkpointing == "none":
+        return [held, *layers.forward()]
+    return [held, *(_forgetting(op) for op in layers.forward())]
+
+
+def _forgetting(op: Op) -> Op:
+    """The same operation, when what it keeps is dropped at the end of its layer: alive around it and no longer."""
+    return replace(op, saved_bytes=0.0, transient_bytes=op.transient_bytes + op.saved_bytes)
+
+
+def _memory_exchanged(settings: Settings, at: Lengths, forward: list[Op], inputs_bytes: FloatArray) -> list[Op]:
+    """After `memory joined` the layers' inputs go, unless checkpointing needs them, and the new memory is beside the old."""
+    model = settings.model
+    split = 1 + next(row for row, op in enumerate(forward) if op.name == "memory joined")
+    memory_bytes = model.n_layer * at.B * at.M * model.d_model * settings.numbers.wide
+    inputs = 0.0 if settings.checkpointing == "full" else model.n_layer * inputs_bytes
+    returned = memory_bytes if settings.checkpointing == "none" else np.zeros_like(memory_bytes)
+    return [
+        *forward[:split],
+        _note("memory joined", "softmax", True, memory_bytes - inputs),
+        *forward[split:],
+        _note("old memory", "softmax", True, -returned),
+    ]
+
+
+def _layers_backward(settings: Settings, layers: Section, inputs_bytes: FloatArray) -> list[Op]:
+    if settings.checkpointing == "none":
+        return layers.backward()
+    again = [replace(op, phase="recompute", section="layers backward") for op in layers.forward()]
+    released = _note("layer input", "layers backward", False, -inputs_bytes, settings.model.n_layer)
+    return [*again, *layers.backward(), released]

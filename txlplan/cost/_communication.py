@@ -1,0 +1,78 @@
+"""All-reduce of gradients over data-parallel devices: a ring with latency (alpha) and bandwidth (beta).
+
+    t(S, n) = 2 (n − 1) (alpha + S / (n · B))
+
+(Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations".) `S · 2 (n − 1) / n / t`
+is NCCL's bus bandwidth. Across nodes the ring is as fast as its slowest hop: the node's own link.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from txlplan.cost._op_stream import FloatArray
+from txlplan.errors import InputError
+from txlplan.hardware import Cluster, Link
+
+_LATENCY_S = {"infiniband": 5e-6, "ethernet": 25e-6, "shared-memory": 20e-6}
+"""Per hop, where a link does not say; 3 us for anything inside a node."""
+_BUS_SHARE = 0.85
+"""Bus bandwidth of a large all-reduce over the link's bandwidth, where it was not measured (NCCL on NVLink: 0.8–0.9)."""
+_SHARED_MEMORY_BYTES_PER_S = 4e9
+"""What processes on one CPU exchange through memory with gloo, where the system has no link."""
+
+
+def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
+    """Time of one all-reduce of `payload_bytes` (per device) over `data_parallel` devices, nothing hidden. [candidates]
+
+    Devices fill one node before the next. Raises InputError when plans need a link of which nothing is known.
+    """
+    inside = np.minimum(data_parallel, cluster.per_node)
+    bandwidth = _inside_bus_bandwidth(cluster, inside)
+    latency = np.full(data_parallel.shape, _latency_s(cluster.system.intra_node))
+    across = data_parallel > cluster.per_node
+    if across.any() and cluster.device.kind != "cpu":
+        link = cluster.system.inter_node
+        if link is None:
+            raise InputError(
+                f"{cluster.system.id} has no inter_node link, so {cluster.n_nodes} of it cannot train together",
+                hint="add inter_node to the system profile, or use one node",
+            )
+        bandwidth = np.where(across, np.minimum(bandwidth, _bus_bandwidth(link)), bandwidth)
+        latency = np.where(across, _latency_s(link), latency)
+    rounds = 2 * (data_parallel - 1)
+    return rounds * (latency + payload_bytes / (data_parallel * bandwidth))
+
+
+def exposed_s(communication_s: FloatArray, backward_s: FloatArray, overlap: float) -> FloatArray:
+    """The part of an all-reduce that backward does not hide: it hides a share `overlap`, and no more than it takes itself."""
+    return communication_s - np.minimum(overlap * communication_s, backward_s)
+
+
+def _inside_bus_bandwidth(cluster: Cluster, devices: FloatArray) -> FloatArray:
+    link = cluster.system.intra_node
+    if link is None:
+        return np.full(devices.shape, _SHARED_MEMORY_BYTES_PER_S)
+    return _bus_bandwidth(link) * _share_of_links(link, devices, cluster.system.n_devices)
+
+
+def _bus_bandwidth(link: Link) -> float:
+    return link.all_reduce_bus_bandwidth_bytes_per_s or link.bandwidth_bytes_per_s * _BUS_SHARE
+
+
+def _share_of_links(link: Link, devices: FloatArray, installed: int) -> FloatArray:
+    """Share of a device's links that lead to the devices used.
+
+    In the hybrid cube mesh of a DGX-1V each V100 has six links: one to each of the first two neighbours of its quad, two
+    to the third and two across (NVIDIA DGX-1 with Tesla V100 system architecture, 2017, fig. 4). Neighbours 0 and 1 share
+    one link of six, a quad four.
+    """
+    if not link.kind.endswith("cube-mesh"):
+        return np.ones(devices.shape)
+    return np.select([devices <= 2, devices < installed], [1 / 6, 4 / 6], default=1.0)
+
+
+def _latency_s(link: Link | None) -> float:
+    if link is None:
+        return _LATENCY_S["shared-memory"]
+    return _LATENCY_S.get(link.kind, 3e-6) if link.latency_s is None else link.latency_s

@@ -1,0 +1,154 @@
+"""How much of a device's ceiling an operation reaches: measured where a stack says so, modelled where it does not.
+
+The ceiling of a matrix product is the peak FLOP/s of its dtype, of anything else the memory bandwidth. Utilisation, not
+latency, is interpolated, over the logarithm of the work; a measured point comes back exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from txlplan.cost._op_stream import FloatArray
+from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile
+
+PRODUCTS = ("gemm", "bmm")
+_STAND_INS: dict[str, tuple[str, ...]] = {
+    "gemm": ("gemm",),
+    "bmm": ("bmm", "gemm"),
+    "softmax": ("softmax", "elementwise", "copy"),
+    "elementwise": ("elementwise", "copy"),
+    "norm": ("norm", "softmax", "elementwise", "copy"),
+    "gather": ("gather", "copy", "elementwise"),
+    "loss": ("loss", "softmax", "elementwise", "copy"),
+    "optimizer": ("optimizer", "elementwise", "copy"),
+    "copy": ("copy", "elementwise"),
+    "collective": ("collective", "copy"),
+}
+"""Kinds whose points serve, nearest first, where a kind has none of its own."""
+_HULL_FACTOR = 8.0
+"""Work within this factor of the measured range counts as measured; beyond it the estimate is extrapolated."""
+_SHEPARD_POWER = 4.0
+"""Inverse-distance weights fall with this power: the nearest few shapes decide."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Utilisation:
+    """Share of the ceiling that one operation reaches, and whether it lies within what was measured. Both [candidates]."""
+
+    share: FloatArray
+    measured: npt.NDArray[np.bool_]
+
+
+class EfficiencyModel:
+    """Utilisation of every kind of operation on one device under one stack with some number of CPU threads."""
+
+    def __init__(self, device: DeviceProfile, stack: StackProfile, threads: int | None = None) -> None:
+        self._device = device
+        self._points = _by_kind_and_dtype(stack.efficiency, threads, device.cores)
+        self._scale = _thread_scale(stack.efficiency, threads, device)
+
+    def utilisation(self, kind: str, dtype: str, work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray) -> Utilisation:
+        """`work` is FLOPs (gemm, bmm) or bytes of one call; m, n, k are used for gemm and bmm only. All [candidates]."""
+        points, own = self._nearest_points(kind, dtype)
+        if not points:
+            share = _modelled(self._device, kind, dtype, m, n, k, work) * self._scale
+            return Utilisation(share=share, measured=np.zeros(work.shape, dtype=bool))
+        works = np.array([point.work for point in points])
+        inside = (work >= works.min() / _HULL_FACTOR) & (work <= works.max() * _HULL_FACTOR) & own
+        if kind in PRODUCTS and all(point.m and point.n and point.k for point in points):
+            share = _by_shape(points, work, m, n, k)
+        else:
+            order = np.argsort(works, kind="stable")
+            shares = np.array([point.utilisation for point in points])
+            share = np.interp(np.log(np.maximum(work, 1.0)), np.log(works[order]), shares[order])
+        return Utilisation(share=share * self._scale, measured=inside)
+
+    def _nearest_points(self, kind: str, dtype: str) -> tuple[Sequence[EfficiencyPoint], bool]:
+        """Points of the kind (or of a related kind), and whether they are of the kind and dtype asked for."""
+        for stand_in in _STAND_INS[kind]:
+            if found := self._points.get((stand_in, dtype)):
+                return found, stand_in == kind
+        if kind not in PRODUCTS:
+            for stand_in in _STAND_INS[kind]:
+                for (other, _), found in self._points.items():
+                    if other == stand_in:
+                        return found, False
+        return (), False
+
+
+def _by_kind_and_dtype(
+    points: Sequence[EfficiencyPoint], threads: int | None, cores: int
+) -> dict[tuple[str, str], list[EfficiencyPoint]]:
+    """Points measured with `threads`, or where there are none those measured with all."""
+    exact = [point for point in points if threads is not None and (point.threads or cores) == threads]
+    chosen = exact or [point for point in points if point.threads in (None, cores)] or list(points)
+    grouped: dict[tuple[str, str], list[EfficiencyPoint]] = {}
+    for point in chosen:
+        grouped.setdefault((point.kind, point.dtype), []).append(point)
+    return grouped
+
+
+def _thread_scale(points: Sequence[EfficiencyPoint], threads: int | None, device: DeviceProfile) -> float:
+    """A CPU with fewer threads than cores reaches that share of its ceilings, unless points were measured so."""
+    if device.kind != "cpu" or threads is None or threads >= device.cores:
+        return 1.0
+    if any((point.threads or device.cores) == threads for point in points):
+        return 1.0
+    return threads / device.cores
+
+
+def _by_shape(points: Sequence[EfficiencyPoint], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray) -> FloatArray:
+    """Inverse-distance weighting (Shepard 1968) over log m, n, k and work; a point's own shape gives its own value."""
+    measured = np.log(np.array([(point.m, point.n, point.k, point.work) for point in points], dtype=float))
+    wanted = np.log(np.maximum(np.stack([m, n, k, work], axis=1), 1.0))
+    distance = np.square(wanted[:, None, :] - measured[None, :, :]).sum(axis=2)
+    weight = 1.0 / np.maximum(distance, 1e-18) ** (_SHEPARD_POWER / 2)
+    shares = np.array([point.utilisation for point in points])
+    blended: FloatArray = (weight * shares).sum(axis=1) / weight.sum(axis=1)
+    nearest = distance.argmin(axis=1)
+    return np.where(distance.min(axis=1) < 1e-12, shares[nearest], blended)
+
+
+_BEST_PRODUCT = {"gpu": 0.80, "tpu": 0.65, "cpu": 0.60}
+"""Share of the dense peak that the best large products reach: cuBLAS 0.80–0.90 on V100 to H100, oneDNN and MKL 0.5–0.8."""
+_TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
+"""Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
+_PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
+"""Depth k at which prologue and epilogue cost as much as the product itself."""
+_STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
+_STREAMING_RAMP_S = 2e-6
+"""A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""
+
+
+def _modelled(
+    device: DeviceProfile, kind: str, dtype: str, m: FloatArray, n: FloatArray, k: FloatArray, work: FloatArray
+) -> FloatArray:
+    """Utilisation where nothing was measured; constants above, each an assumption and not a measurement."""
+    if kind not in PRODUCTS:
+        ramp = 0.0 if device.kind == "cpu" else _STREAMING_RAMP_S * device.memory_bandwidth_bytes_per_s
+        return _STREAMING.get(kind, 0.70) * work / np.maximum(work + ramp, 1.0)
+    best = _BEST_PRODUCT[device.kind] * (0.7 if kind == "bmm" else 1.0)
+    depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))
+    if device.kind == "cpu":
+        return np.maximum(best * depth, 1e-3)
+    products = np.maximum(work / np.maximum(2 * m * n * k, 1.0), 1.0)
+    return np.maximum(best * depth * _quantised(m, n, products, device.cores), 1e-3)
+
+
+def _quantised(m: FloatArray, n: FloatArray, products: FloatArray, cores: int) -> FloatArray:
+    """Tile and wave quantisation: the share of a device's multiprocessor time that is spent on elements of the result.
+
+    With tiles of a × b, ceil(m/a)·ceil(n/b)·products tiles run in waves of `cores`; the last wave and the edges of the
+    tiles are wasted (NVIDIA, Matrix Multiplication Background User's Guide, §4). The best tile is taken.
+    """
+    shares = []
+    for rows, columns, throughput in _TILES:
+        tiles = np.ceil(m / rows) * np.ceil(n / columns) * products
+        waves = np.ceil(tiles / cores)
+        shares.append(throughput * m * n * products / (rows * columns * waves * cores))
+    best: FloatArray = np.max(shares, axis=0)
+    return best

@@ -1,0 +1,24 @@
+"""Energy of a step, bounded by idle and rated power. Derived, not measured, until a device says what it drew."""
+
+from __future__ import annotations
+
+from txlplan.estimates import Range
+from txlplan.hardware import DeviceProfile
+
+IDLE_SHARE = 0.15
+"""Idle over rated power where the idle power is unknown (A100 SXM: 55 of 400 W; V100 SXM2: 40 of 300 W)."""
+
+
+def energy_j_per_step(device: DeviceProfile, n_devices: int, step: Range, busy_share: float) -> Range | None:
+    """Energy of `n_devices` over one step; None where the rated power is unknown.
+
+    Power is taken as linear between idle and rated in the share of the step that the device computes
+    (`busy_share`, 0 to 1). The interval's ends are idle power over the shortest and rated power over the longest step.
+    """
+    if device.power_w is None:
+        return None
+    idle_w = IDLE_SHARE * device.power_w if device.power_idle_w is None else device.power_idle_w
+    power_w = idle_w + (device.power_w - idle_w) * min(max(busy_share, 0.0), 1.0)
+    return Range(
+        value=n_devices * power_w * step.value, low=n_devices * idle_w * step.low, high=n_devices * device.power_w * step.high
+    )

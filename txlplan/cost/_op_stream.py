@@ -1,0 +1,108 @@
+"""What one step executes, as a struct of arrays: rows are operations, columns are candidate plans.
+
+An operation is described once, as an `Op` whose figures are numbers or arrays over candidates; `OpStream.of` stacks
+them. One row may stand for the same operation in several layers (`repeat`): its figures are those of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from txlplan.hardware._stack import OpKind
+
+FloatArray = npt.NDArray[np.float64]
+Figure = float | FloatArray
+"""A number, or one number per candidate."""
+Phase = Literal["forward", "recompute", "backward", "update"]
+"""`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it."""
+
+_FIGURES = ("m", "n", "k", "flops", "bytes_moved", "saved_bytes", "gradient_bytes", "transient_bytes", "launches", "repeat")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Op:
+    """One operation of one layer (or of the embedding, the softmax, the update)."""
+
+    name: str
+    group: str
+    """The term of an estimate it is counted under."""
+    section: str
+    """Consecutive operations that repeat together: `embedding`, `layers`, `softmax`, …"""
+    kind: OpKind
+    phase: Phase
+    dtype: str
+    """What it computes in: decides the peak and the efficiency points."""
+    m: Figure = 0.0
+    n: Figure = 0.0
+    k: Figure = 0.0
+    """Shape of one product (gemm, bmm): [m, k] × [k, n]."""
+    flops: Figure = 0.0
+    """Of matrix products, 2·m·n·k each; other kinds are bound by bandwidth and count none (as torch's FlopCounterMode)."""
+    bytes_moved: Figure = 0.0
+    """Read and written, each tensor once."""
+    saved_bytes: Figure = 0.0
+    """Kept for backward once it has run; negative in backward, where they are given back."""
+    gradient_bytes: Figure = 0.0
+    """Parameter gradients that it leaves behind."""
+    transient_bytes: Figure = 0.0
+    """Live only around it: inputs and outputs that nothing keeps."""
+    launches: Figure = 1.0
+    """Operations the host dispatches, and kernels the device starts."""
+    repeat: Figure = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpStream:
+    """Operations in the order in which they run. Every array is [ops, candidates]; bytes and FLOPs are of one repetition."""
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    sections: tuple[str, ...]
+    kinds: tuple[OpKind, ...]
+    phases: tuple[Phase, ...]
+    dtypes: tuple[str, ...]
+    m: FloatArray
+    n: FloatArray
+    k: FloatArray
+    flops: FloatArray
+    bytes_moved: FloatArray
+    saved_bytes: FloatArray
+    gradient_bytes: FloatArray
+    transient_bytes: FloatArray
+    launches: FloatArray
+    repeat: FloatArray
+
+    @classmethod
+    def of(cls, ops: Sequence[Op], candidates: int) -> OpStream:
+        """Stack operations; each of their figures is broadcast to [candidates]."""
+        figures = {name: np.empty((len(ops), candidates)) for name in _FIGURES}
+        for row, op in enumerate(ops):
+            for name, array in figures.items():
+                array[row] = getattr(op, name)
+        return cls(
+            names=tuple(op.name for op in ops),
+            groups=tuple(op.group for op in ops),
+            sections=tuple(op.section for op in ops),
+            kinds=tuple(op.kind for op in ops),
+            phases=tuple(op.phase for op in ops),
+            dtypes=tuple(op.dtype for op in ops),
+            **figures,
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self, *phases: Phase) -> npt.NDArray[np.bool_]:
+        """Mask of the operations of some phases, [ops]."""
+        return np.array([phase in phases for phase in self.phases], dtype=bool)
+
+    def total(self, figure: FloatArray, *phases: Phase) -> FloatArray:
+        """Sum of `figure` × repeat over the operations of some phases, [candidates]."""
+        chosen = self.rows(*phases)
+        total: FloatArray = (figure[chosen] * self.repeat[chosen]).sum(axis=0)
+        return total

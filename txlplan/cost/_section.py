@@ -1,0 +1,260 @@
+"""Writing down the operations of one part of a step: forward as the module runs them, backward in the reverse order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from txlplan.cost._op_stream import Figure, Op, Phase
+from txlplan.hardware._stack import OpKind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Numbers:
+    """Bytes of an element, by what computes it."""
+
+    dtype: str
+    """Of matrix products: the plan's precision."""
+    compute: float
+    """Of what products take and give: 2 under autocast to fp16 or bf16."""
+    wide: float = 4.0
+    """Of parameters, residuals, norms and softmax."""
+
+    @property
+    def cast(self) -> bool:
+        """Whether products compute in fewer bytes than parameters have."""
+        return self.compute != self.wide
+
+
+class Section:
+    """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
+
+    `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
+    """
+
+    def __init__(self, name: str, numbers: Numbers, *, repeat: float = 1.0, training: bool, fused_dropout: bool) -> None:
+        self.numbers = numbers
+        self.training = training
+        self.held: Figure = 0.0
+        self._name = name
+        self._repeat = repeat
+        self._fused_dropout = fused_dropout
+        self._forward: list[Op] = []
+        self._backward: list[list[Op]] = []
+
+    def forward(self) -> list[Op]:
+        """What was described, in the order in which it runs."""
+        return list(self._forward)
+
+    def backward(self) -> list[Op]:
+        """Its backward, in the order in which that runs."""
+        return [op for ops in reversed(self._backward) for op in ops]
+
+    def run(
+        self,
+        name: str,
+        group: str,
+        kind: OpKind = "elementwise",
+        *,
+        read: Figure,
+        written: Figure,
+        kept: Figure = 0.0,
+        around: Figure | None = None,
+        launches: float = 1.0,
+        dtype: str = "fp32",
+    ) -> None:
+        """A forward operation that reads and writes so many bytes and keeps `kept` of them for backward.
+
+        `around`: bytes alive beside what is kept; by default what it writes and does not keep.
+        """
+        beside = (written - kept if self.training else written) if around is None else around
+        self._forward.append(
+            Op(
+                name=name,
+                group=group,
+                section=self._name,
+                kind=kind,
+                phase="forward",
+                dtype=dtype,
+                bytes_moved=read + written,
+                saved_bytes=kept if self.training else 0.0,
+                transient_bytes=self.held + _positive(beside),
+                launches=launches,
+                repeat=self._repeat,
+            )
+        )
+        if self.training:
+            self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
+
+    def back(
+        self,
+        name: str,
+        group: str,
+        kind: OpKind = "elementwise",
+        *,
+        read: Figure,
+        written: Figure,
+        around: Figure | None = None,
+        launches: float = 1.0,
+        dtype: str = "fp32",
+        gradient: Figure = 0.0,
+    ) -> None:
+        """An operation of the backward of what was described last; by default its gradients in and out are alive around it."""
+        if not self.training:
+            return
+        self._backward_op(
+            Op(
+                name=f"{name} backward",
+                group=group,
+                section=f"{self._name} backward",
+                kind=kind,
+                phase="backward",
+                dtype=dtype,
+                bytes_moved=read + written,
+                transient_bytes=2 * written if around is None else around,
+                gradient_bytes=gradient,
+                launches=launches,
+                repeat=self._repeat,
+            )
+        )
+
+    def product(
+        self,
+        name: str,
+        group: str,
+        *,
+        kind: OpKind = "gemm",
+        m: Figure,
+        n: Figure,
+        k: Figure,
+        count: Figure = 1.0,
+        kept: Figure = 0.0,
+        around: Figure | None = None,
+        phase: Phase = "forward",
+        gradient: Figure = 0.0,
+    ) -> None:
+        """`count` products [m, k] × [k, n] in one call, forward (its backward must follow) or as part of a backward."""
+        size = self.numbers.compute
+        forward = phase == "forward"
+        written = count * m * n * size
+        op = Op(
+            name=name if forward else f"{name} backward",
+            group=group,
+            section=self._name if forward else f"{self._name} backward",
+            kind=kind,
+            phase=phase,
+            dtype=self.numbers.dtype,
+            m=m,
+            n=n,
+            k=k,
+            flops=2.0 * count * m * n * k,
+            bytes_moved=count * (m * k + k * n) * size + written,
+            saved_bytes=kept if forward and self.training else 0.0,
+            gradient_bytes=gradient,
+            transient_bytes=(self.held if forward else 0.0) + (written if around is None else around),
+            repeat=self._repeat,
+        )
+        if not forward:
+            self._backward_op(op)
+            return
+        self._forward.append(op)
+        if self.training:
+            self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
+
+    def linear(
+        self,
+        name: str,
+        group: str,
+        *,
+        rows: Figure,
+        n: float,
+        k: float,
+        kept: Figure,
+        bias: bool = False,
+        input_gradient: bool = True,
+    ) -> None:
+        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the weight, the bias, and the input."""
+        size = self.numbers.compute
+        self._weight_cast(name, n * k + (n if bias else 0.0))
+        self.product(name, group, m=rows, n=n, k=k, kept=kept)
+        if not self.training:
+            return
+        if input_gradient:
+            self.product(name, group, m=rows, n=k, k=n, around=rows * (n + k) * size, phase="backward")
+        parameters = n * k + (n if bias else 0.0)
+        self.product(
+            name, group, m=n, n=k, k=rows, around=rows * n * size, phase="backward", gradient=parameters * self.numbers.wide
+        )
+        if bias:
+            self.back(f"{name} bias", group, read=rows * n * size, written=n * size, around=rows * n * size)
+
+    def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
+        """Dropout: one fused kernel with a mask of bytes on a GPU; on a CPU a mask in the input's own dtype.
+
+        Nothing where the rate is 0 or the model is not training. `kept_output`: what follows saves the result, and does
+        not save the input.
+        """
+        if rate == 0 or not self.training:
+            return
+        moved = elements * size
+        kept = moved if kept_output else 0.0
+        if self._fused_dropout:
+            self.run(name, group, read=moved, written=moved + elements, kept=elements + kept)
+            self.back(name, group, read=moved + elements, written=moved)
+            return
+        self.run(f"{name} mask", group, read=moved, written=_MASK_PASSES * moved, kept=moved, around=0.0, launches=3)
+        self.run(name, group, read=2 * moved, written=moved, kept=kept)
+        self.back(name, group, read=2 * moved, written=moved)
+
+    def cast(self, name: str, *, elements: Figure, kept: Figure = 0.0) -> None:
+        """Wide to compute precision under autocast, and the gradient back; nothing where both are the same."""
+        if not self.numbers.cast:
+            return
+        wide, narrow = elements * self.numbers.wide, elements * self.numbers.compute
+        self.run(name, CASTS, "copy", read=wide, written=narrow, kept=kept)
+        self.back(name, CASTS, "copy", read=narrow, written=wide)
+
+    def _weight_cast(self, name: str, parameters: float) -> None:
+        """Autocast's copy of a weight, made once a micro-batch (its memory is counted apart), and the gradient's way back."""
+        if not self.numbers.cast:
+            return
+        wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
+        self.run(f"{name} weight cast", CASTS, "copy", read=wide, written=narrow, around=0.0)
+        self.back(f"{name} weight cast", CASTS, "copy", read=narrow, written=wide, around=narrow)
+
+    def _backward_op(self, op: Op) -> None:
+        """Append to the backward of the last description, before it gives back what was kept."""
+        if not self.training:
+            return
+        ops = self._backward[-1]
+        returned = ops and ops[-1].launches == 0
+        ops.insert(len(ops) - 1 if returned else len(ops), op)
+
+    def _returned(self, name: str, group: str, kept: Figure) -> Op:
+        return Op(
+            name=f"{name} released",
+            group=group,
+            section=f"{self._name} backward",
+            kind="copy",
+            phase="backward",
+            dtype="fp32",
+            saved_bytes=-kept,
+            launches=0.0,
+            repeat=self._repeat,
+        )
+
+
+CASTS = "precision casts"
+_MASK_PASSES = 2.0
+"""Writes of a CPU's dropout mask: drawing it and scaling it."""
+
+
+def _positive(value: Figure) -> Figure:
+    import numpy as np
+
+    return np.maximum(value, 0.0)
+
+
+def _nonzero(value: Figure) -> bool:
+    import numpy as np
+
+    return bool(np.any(np.asarray(value) != 0))

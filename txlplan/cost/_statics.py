@@ -1,0 +1,51 @@
+"""Memory that stays for the whole step, beside what the walk over the op stream accounts for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from txlplan.cost._build import Settings
+from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._update import state_bytes
+from txlplan.hardware import StackProfile
+from txlplan.model import parameter_count
+
+_CONTEXT_BYTES = {"gpu": 600 * 2**20, "tpu": 300 * 2**20, "cpu": 350 * 2**20}
+"""A process before it allocates anything, where a stack does not say: CUDA context with libraries, or Python with torch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statics:
+    """Bytes of one process (one device), [candidates] each."""
+
+    parameters_bytes: FloatArray
+    optimizer_bytes: FloatArray
+    recurrent_memory_bytes: FloatArray
+    weight_copies_bytes: FloatArray
+    context_bytes: FloatArray
+    all_reduce_bytes: FloatArray
+    """Payload of the gradients' all-reduce; no memory of its own (gradients are views of the buckets)."""
+
+    @property
+    def live_bytes(self) -> FloatArray:
+        """Of tensors: all but the context."""
+        return self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
+
+
+def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
+    """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context."""
+    model, numbers = settings.model, settings.numbers
+    count = np.full(micro_batch.shape, float(parameter_count(model)))
+    training = settings.task == "train"
+    memory = model.n_layer * micro_batch * model.mem_len * model.d_model * numbers.wide
+    context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
+    return Statics(
+        parameters_bytes=count * numbers.wide,
+        optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
+        recurrent_memory_bytes=memory * accumulation,
+        weight_copies_bytes=count * numbers.compute if numbers.cast else np.zeros(micro_batch.shape),
+        context_bytes=np.full(micro_batch.shape, float(context)),
+        all_reduce_bytes=count * numbers.wide if training else np.zeros(micro_batch.shape),
+    )

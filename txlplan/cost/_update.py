@@ -1,0 +1,59 @@
+"""Operations of one update: gradient clipping and the optimizer, over all parameters at once."""
+
+from __future__ import annotations
+
+from math import prod
+
+from txlplan.cost._op_stream import Op
+from txlplan.model import ModelConfig, parameter_count, parameter_shapes
+from txlplan.plan_file._plan import Precision
+from txlplan.workload import Optimization, OptimizerName
+
+OPTIMIZER = "optimizer"
+_PASSES_BYTES: dict[OptimizerName, float] = {"adam": 28.0, "adamw": 28.0, "adafactor": 60.0, "lamb": 100.0}
+"""Bytes read and written per fp32 parameter. Fused Adam reads parameter, gradient and two states and writes all but the
+gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation."""
+_LAUNCHES_PER_TENSOR: dict[OptimizerName, float] = {"adam": 0.0, "adamw": 0.0, "adafactor": 20.0, "lamb": 18.0}
+_STATE_PER_PARAMETER: dict[OptimizerName, float] = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0}
+_CLIP_BYTES = 12.0
+"""Per parameter: read for the norm, read and written for the scaling."""
+
+
+def update(optimization: Optimization, model: ModelConfig, precision: Precision) -> list[Op]:
+    """Clipping where it is asked for (and unscaling under fp16), then the optimizer."""
+    parameters, tensors = float(parameter_count(model)), float(len(parameter_shapes(model)))
+    largest = max(prod(shape) for shape in parameter_shapes(model).values()) * 4.0
+    ops = []
+    if optimization.clip_norm is not None:
+        ops.append(_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * tensors, 0.0))
+    if precision == "fp16":
+        ops.append(_over_parameters("gradient unscaling", 8.0 * parameters, 1.0, 0.0))
+    fused = _LAUNCHES_PER_TENSOR[optimization.optimizer] == 0
+    launches = 1.0 if fused else tensors * _LAUNCHES_PER_TENSOR[optimization.optimizer]
+    temporary = 0.0 if fused else 2 * largest
+    moved = _PASSES_BYTES[optimization.optimizer] * parameters
+    ops.append(_over_parameters(optimization.optimizer, moved, launches, temporary))
+    return ops
+
+
+def state_bytes(optimization: Optimization, model: ModelConfig) -> float:
+    """fp32 optimizer states: two of each parameter's size, or for Adafactor one row and one column of each matrix."""
+    factor = _STATE_PER_PARAMETER.get(optimization.optimizer)
+    if factor is not None:
+        return factor * parameter_count(model) * 4.0
+    shapes = parameter_shapes(model).values()
+    return 4.0 * sum(shape[0] + shape[1] if len(shape) == 2 else prod(shape) for shape in shapes)
+
+
+def _over_parameters(name: str, bytes_moved: float, launches: float, temporary_bytes: float) -> Op:
+    return Op(
+        name=name,
+        group=OPTIMIZER,
+        section="update",
+        kind="optimizer",
+        phase="update",
+        dtype="fp32",
+        bytes_moved=bytes_moved,
+        transient_bytes=temporary_bytes,
+        launches=launches,
+    )

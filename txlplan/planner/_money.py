@@ -1,0 +1,49 @@
+"""What a plan takes in all: time, cost and energy of a workload's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from txlplan.estimates import Estimate, Range
+from txlplan.hardware import Cluster
+from txlplan.plan_file import Plan
+from txlplan.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """Of the whole workload; None where it is unknown how many tokens, what the system costs, or what it draws."""
+
+    time_s: Range | None
+    cost_usd: Range | None
+    """On-demand rent of every node the plan occupies, whole nodes as they are rented."""
+    energy_j: Range | None
+
+
+def totals(workload: Workload, cluster: Cluster, plan: Plan, estimate: Estimate) -> Totals:
+    """Time is tokens / tokens per second; cost is time × rent × nodes; energy is energy per step × steps."""
+    if workload.tokens is None:
+        return Totals(time_s=None, cost_usd=None, energy_j=None)
+    speed = estimate.tokens_per_s
+    time_s = Range(value=workload.tokens / speed.value, low=workload.tokens / speed.high, high=workload.tokens / speed.low)
+    rent = rent_usd_per_s(cluster, plan)
+    steps = time_s.value / estimate.step_s.value
+    energy = estimate.energy_j_per_step
+    return Totals(
+        time_s=time_s,
+        cost_usd=None if rent is None else _times(time_s, rent),
+        energy_j=None if energy is None else _times(energy, steps),
+    )
+
+
+def rent_usd_per_s(cluster: Cluster, plan: Plan) -> float | None:
+    """On-demand rent of the nodes that a plan occupies; None where no price is known."""
+    price = cluster.system.price("on-demand")
+    if price is None or price.rent_usd_per_h is None:
+        return None
+    nodes = -(-plan.n_devices // cluster.per_node)
+    return nodes * price.rent_usd_per_h / 3600
+
+
+def _times(range_: Range, factor: float) -> Range:
+    return Range(value=range_.value * factor, low=range_.low * factor, high=range_.high * factor)
