@@ -2,8 +2,155 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from txlplan.cli import _run_output
+from txlplan.cli._output import JsonOption, Output
+from txlplan.errors import InputError, RunFailedError
+from txlplan.plan_file._plan import Precision
+from txlplan.units import COUNT
+from txlplan.workload import OptimizerName, Schedule, Task
+
+if TYPE_CHECKING:
+    from txlplan.launcher import Planned, RunRequest, Session
+
+_STOPPED_EXIT_CODE = 130
+"""As a shell reports a program that SIGINT ended."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
+    app.command()(run)
+
+
+def run(
+    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="A plan.toml or a run directory, run as it is.")] = None,
+    task: Annotated[Task | None, typer.Option(help="What to do; by default train.")] = None,
+    model: Annotated[str | None, typer.Option(help="Id of a model, or its .toml file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="What `txlplan data prepare` wrote.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to train on or score; train, or test to score.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Tokens over all devices, like 5M; by default one pass.")] = None,
+    global_batch: Annotated[int | None, typer.Option(min=1, help="Sequences per optimizer step, all devices.")] = None,
+    micro_batch: Annotated[int | None, typer.Option(min=1, help="Sequences per device at a time.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Arithmetic.")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Data-parallel processes.")] = None,
+    runner: Annotated[str | None, typer.Option(help="How to start processes: see `txlplan runner list`.")] = None,
+    directory: Annotated[Path | None, typer.Option(help="The run directory; by default a new one.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Run directory or checkpoint to start from.")] = None,
+    optimizer: Annotated[OptimizerName | None, typer.Option(help="By default adamw.")] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="Of the learning rate; by default cosine.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak; by default by the model's width.")] = None,
+    warmup_steps: Annotated[int | None, typer.Option(min=0, help="Steps in which it rises.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, dropout and samples.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to continue (generate).")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of samples; 0 takes the likeliest (generate).")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the likeliest k only (generate).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of this call.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and command, start nothing.")] = False,
+    no_trials: Annotated[bool, typer.Option("--no-trials", help="Run the planner's choice untried.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, score or generate: plan for this machine, try the best few plans, run the fastest, record it.
+
+    Ctrl-C stops after the step, with a checkpoint; --resume goes on from there. With a plan file (or --resume), what it
+    says is run as it is.
+
+    Example: txlplan run --model bytes-small --data data/books --tokens 5M
+    """
+    planned = _planned(dict(locals()))
+    output = Output(as_json)
+    if dry_run:
+        _run_output.show_dry_run(output, planned, resume=resume, steps=steps)
+        return
+    from txlplan.launcher import run_planned
+
+    fixed = plan is not None or resume
+    session = run_planned(planned, trials=not (no_trials or fixed), resume=resume, steps=steps, say=output.say)
+    _finish(output, session)
+
+
+def _planned(options: dict[str, Any]) -> Planned:
+    """From a plan file or run directory where one is named, else from the options."""
+    from txlplan.launcher import plan_again, plan_request
+
+    path = options["plan"] or (options["directory"] if options["resume"] else None)
+    if path is None:
+        if options["resume"]:
+            raise InputError("--resume needs the run to continue", hint="txlplan run RUN_DIRECTORY --resume")
+        return plan_request(_request(options))
+    unused = [name for name in _REQUEST_ONLY if options[name] is not None]
+    if unused:
+        named = "--" + unused[0].replace("_", "-")
+        raise InputError(f"{named} has no effect on a plan that exists already: {path}", hint="edit the plan file instead")
+    return plan_again(path, directory=options["directory"], runner=options["runner"])
+
+
+_OPTIMIZATION = ("optimizer", "schedule", "learning_rate", "warmup_steps")
+_SAMPLING = ("prompt", "temperature", "top_k")
+_CHOICES = ("split", "global_batch", "micro_batch", "precision", "devices", "runner", "directory", "data", "checkpoint")
+_REQUEST_ONLY = (
+    "task",
+    *_OPTIMIZATION,
+    *_SAMPLING,
+    "model",
+    "data",
+    "split",
+    "tokens",
+    "global_batch",
+    "micro_batch",
+    "precision",
+    "devices",
+    "checkpoint",
+    "seed",
+)
+
+
+def _request(options: dict[str, Any]) -> RunRequest:
+    from txlplan.launcher import RunRequest
+    from txlplan.model import models
+    from txlplan.plan_file import Sampling
+
+    given = {name: value for name, value in options.items() if value is not None}
+    _refuse_other_tasks(given)
+    chosen = {name: given[name] for name in _CHOICES if name in given}
+    try:
+        return RunRequest(
+            task=given.get("task", "train"),
+            model=models.get(given["model"]) if "model" in given else None,
+            tokens=int(COUNT.parse(given["tokens"])) if "tokens" in given else None,
+            seed=given.get("seed", 1),
+            optimization={name: given[name] for name in _OPTIMIZATION if name in given},
+            sampling=Sampling(**{name: given[name] for name in _SAMPLING if name in given}),
+            **chosen,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _refuse_other_tasks(given: dict[str, Any]) -> None:
+    """An option that belongs to another task would have no effect."""
+    wanted = given.get("task", "train")
+    for task, names in (("train", _OPTIMIZATION), ("generate", _SAMPLING)):
+        if wanted != task and (unused := [name for name in names if name in given]):
+            raise InputError(f"--{unused[0].replace('_', '-')} has no effect on --task {wanted}")
+
+
+def _finish(output: Output, session: Session) -> None:
+    """Say how it ended: the result, exit code 130 for a run that was stopped, an error for one that failed."""
+    record = session.record
+    if record is None:
+        output.say("stopped during a trial; nothing was trained")
+        raise typer.Exit(_STOPPED_EXIT_CODE)
+    if record.outcome in ("oom", "failed"):
+        raise RunFailedError(f"run {record.id}: {record.outcome}: {record.message}", hint=_run_output.failure_hint(record))
+    _run_output.show_record(output, session)
+    if record.outcome == "stopped":
+        output.next_step(f"txlplan run {record.run_directory} --resume")
+        raise typer.Exit(_STOPPED_EXIT_CODE)
+    output.next_step(_run_output.next_command(record))

@@ -10,15 +10,21 @@ from txlplan.hardware import DeviceProfile
 from txlplan.launcher._outcome import Ending
 from txlplan.launcher._progress import Progress
 from txlplan.plan_file import PlanFile
-from txlplan.records import LossPoint, Record, RecordKind, environment, new_id, now
+from txlplan.records import LossPoint, Record, RecordKind, environment, now
 
 
 def opened(
-    plan_file: PlanFile, *, kind: RecordKind, parent: str | None, estimate: Estimate | None, device: DeviceProfile
+    record_id: str,
+    plan_file: PlanFile,
+    *,
+    kind: RecordKind,
+    parent: str | None,
+    estimate: Estimate | None,
+    device: DeviceProfile,
 ) -> Record:
     """The `running` record that is stored before the worker starts."""
     return Record(
-        id=new_id(),
+        id=record_id,
         kind=kind,
         parent=parent,
         created_at=now(),

@@ -22,7 +22,7 @@ from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, holds
 from txlplan.launcher._runner import Launch, get_runner, launch
 from txlplan.launcher._worker import Worker, started
 from txlplan.plan_file import PlanFile, write_plan_file
-from txlplan.records import LossPoint, Record, RecordKind, Store, open_store
+from txlplan.records import LossPoint, Record, RecordKind, Store, new_id, open_store
 
 POLL_S = 0.1
 UPDATE_EVERY_S = 3.0
@@ -43,12 +43,14 @@ def execute(
     steps: int | None = None,
     on_event: OnEvent | None = None,
     device: DeviceProfile | None = None,
+    record_id: str | None = None,
 ) -> Record:
     """Run a plan on this machine and return its record, finished (`ok`, `oom`, `failed` or `stopped`).
 
     The `running` record is stored, with `estimate`, before the worker starts, and every few seconds after. SIGINT and
     SIGTERM stop the worker after its step, with a checkpoint; a second one kills it. `steps` ends the run early;
-    `on_event` sees every event of the worker as it comes; `device` is the one detected where it is known already.
+    `on_event` sees every event of the worker as it comes; `device` is the one detected, `record_id` the record's, where they
+    are known already (trials name the run that they are for).
     With `resume` the run goes on from the latest checkpoint of its directory, as a new record whose parent is the old one.
 
     Raises InputError for a plan that this version cannot execute, for a runner that does not serve it, for a directory
@@ -64,10 +66,11 @@ def execute(
         store.close_interrupted()
         earlier = latest_run(store, directory) if resume else None
         record = opened(
+            record_id or new_id(),
             plan_file,
             kind=kind,
             parent=parent or (earlier.id if earlier else None),
-            estimate=estimate or (earlier.estimate if earlier else None),
+            estimate=earlier.estimate if earlier and earlier.estimate else estimate,
             device=device or _this_device(),
         )
         write_plan_file(directory / PLAN_NAME, plan_file)

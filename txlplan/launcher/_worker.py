@@ -25,8 +25,9 @@ PR_SET_PDEATHSIG = 1
 """<linux/prctl.h>; see prctl(2)."""
 KILL_AFTER_S = 60.0
 """How long a worker may take to stop when its supervisor fails, before it is killed."""
-NOTE_EVERY_S = 3.0
-"""How often the processes below the worker are looked up: this reads all of /proc, on the cores that the worker uses."""
+FIRST_NOTE_S, LAST_NOTE_S = 0.25, 8.0
+"""How often the processes below the worker are looked up: twice as long each time, since this reads all of /proc on the cores
+that the worker uses, and workers are started early."""
 
 
 class Worker:
@@ -35,6 +36,7 @@ class Worker:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._below: dict[int, psutil.Process] = {}
+        self._note_every_s = FIRST_NOTE_S
         self._note_next_s = 0.0
 
     @property
@@ -72,7 +74,8 @@ class Worker:
             os.killpg(self._process.pid, number)
 
     def _note_children(self) -> None:
-        self._note_next_s = time.monotonic() + NOTE_EVERY_S
+        self._note_next_s = time.monotonic() + self._note_every_s
+        self._note_every_s = min(2 * self._note_every_s, LAST_NOTE_S)
         with contextlib.suppress(psutil.Error):
             self._below |= {child.pid: child for child in psutil.Process(self._process.pid).children(recursive=True)}
 

@@ -1,0 +1,210 @@
+"""From what a person asks for to a plan file: the workload, the plan for this machine, and where it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from txlplan import resources
+from txlplan.cost import tokens_per_step
+from txlplan.data import Dataset, open_dataset
+from txlplan.errors import CheckpointError, InputError
+from txlplan.launcher._machine import Machine, this_machine
+from txlplan.launcher._run_directory import PLAN_NAME
+from txlplan.launcher._trials import Candidate
+from txlplan.model import ModelConfig
+from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, read_plan_file
+from txlplan.plan_file._plan import Precision
+from txlplan.planner import Choice, Space
+from txlplan.planner import plan as choose_plan
+from txlplan.records import new_id
+from txlplan.workload import Optimization, Task, Workload
+
+CLIP_NORM = 0.25
+"""Gradient clipping of the original training scripts (https://github.com/kimiyoung/transformer-xl, `--clip 0.25`)."""
+BASE_LEARNING_RATE, BASE_WIDTH = 2.5e-4, 410
+"""Adam's learning rate of the original wt103 base model, and its d_model (same scripts, run_wt103_base.sh)."""
+WARMUP_SHARE = 0.025
+"""Warm-up over all steps: 1,000 of 40,000 in NVIDIA's wt103 base configuration."""
+DEFAULT_GENERATED_TOKENS = 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """What `txlplan run` was asked for without a plan file; None: for the planner, or a default, to say."""
+
+    task: Task = "train"
+    model: ModelConfig | None = None
+    """None: that of the checkpoint."""
+    data: Path | None = None
+    """None: that of the checkpoint."""
+    split: str | None = None
+    tokens: int | None = None
+    global_batch: int | None = None
+    micro_batch: int | None = None
+    precision: Precision | None = None
+    devices: int | None = None
+    runner: str | None = None
+    directory: Path | None = None
+    checkpoint: Path | None = None
+    seed: int = 1
+    optimization: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of Optimization that are not to be the defaults."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A plan file ready to run, and the plans that may yet be tried instead, the best (its own) first."""
+
+    plan_file: PlanFile
+    candidates: tuple[Candidate, ...]
+    machine: Machine
+    n_costed: int
+    total_steps: int | None
+
+
+def plan_request(request: RunRequest) -> Planned:
+    """Plan a request for this machine.
+
+    Raises InputError (and its kinds) for a model that does not match the data, and for anything missing; NoPlanFitsError.
+    """
+    model, directory = _model_and_data(request)
+    dataset = open_dataset(directory)
+    dataset.vocabulary.check(model.vocab_size)
+    split = request.split or ("train" if request.task == "train" else _held_out(dataset))
+    _check_split(dataset, split, directory)
+    workload = _workload(request, model, dataset, split)
+    machine = this_machine(request.devices)
+    choice = choose_plan(workload, machine.cluster, machine.stack, space=_space(request, machine))
+    steps = total_steps(workload, choice.plan)
+    if request.task == "train":
+        workload = dataclasses.replace(workload, optimization=_optimization(request, model, steps))
+    plan_file = PlanFile(
+        system=machine.cluster.system.id,
+        stack=machine.stack.id,
+        workload=workload,
+        plan=choice.plan,
+        data=_data_settings(request, dataset, directory, split),
+        run=_run_settings(request, machine, choice.plan.n_devices),
+        sampling=request.sampling,
+    )
+    return Planned(
+        plan_file=plan_file,
+        candidates=_candidates(choice),
+        machine=machine,
+        n_costed=choice.n_costed,
+        total_steps=steps,
+    )
+
+
+def _optimization(request: RunRequest, model: ModelConfig, steps: int | None) -> Optimization:
+    """AdamW along a cosine; the learning rate of the paper, raised in proportion for narrower models.
+
+    For Adam the best learning rate falls as 1/width (Yang et al. 2022, arXiv:2203.03466); it is not lowered for the wider
+    models that the paper trained with the same.
+    """
+    defaults = {
+        "learning_rate": BASE_LEARNING_RATE * max(1.0, BASE_WIDTH / model.d_model),
+        "clip_norm": CLIP_NORM,
+        "warmup_steps": round(WARMUP_SHARE * (steps or 0)),
+    }
+    try:
+        return Optimization(**{**defaults, **request.optimization})
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run directory of a checkpoint: itself, or the one that holds it. Raises CheckpointError."""
+    for directory in (checkpoint, *checkpoint.absolute().parents[:2]):
+        if (directory / PLAN_NAME).is_file():
+            return directory
+    what = "no such directory" if not checkpoint.exists() else f"holds no {PLAN_NAME}, and is in no run directory"
+    raise CheckpointError(f"{checkpoint}: {what}", hint="name a run directory; `txlplan records list` knows them")
+
+
+def _model_and_data(request: RunRequest) -> tuple[ModelConfig, Path]:
+    """As asked for; what was not said is that of the checkpoint."""
+    model, data = request.model, request.data
+    if request.checkpoint is not None:
+        origin = read_plan_file(run_of(request.checkpoint) / PLAN_NAME)
+        model, data = model or origin.workload.model, data or Path(origin.data.directory)
+    elif request.task != "train":
+        raise InputError(f"to {request.task}, say whose weights: --checkpoint RUN_DIRECTORY")
+    if model is None or data is None:
+        missing = "--model" if model is None else "--data"
+        raise InputError(f"to {request.task}, say {missing}", hint="`txlplan run --help` has an example")
+    return model, data
+
+
+def _candidates(choice: Choice) -> tuple[Candidate, ...]:
+    """The choice and its runners-up, without those that would change what is trained."""
+    best = Candidate(plan=choice.plan, estimate=choice.estimate)
+    rivals = (Candidate(plan=rival.plan, estimate=rival.estimate) for rival in choice.runners_up)
+    return (best, *(rival for rival in rivals if rival.plan.global_batch == best.plan.global_batch))
+
+
+def _data_settings(request: RunRequest, dataset: Dataset, directory: Path, split: str) -> DataSettings:
+    evaluates = request.task == "train" and "valid" in dataset.manifest.splits
+    return DataSettings(directory=str(directory.absolute()), split=split, evaluation_split="valid" if evaluates else None)
+
+
+def _held_out(dataset: Dataset) -> str:
+    return next((name for name in ("test", "valid") if name in dataset.manifest.splits), "train")
+
+
+def _check_split(dataset: Dataset, split: str, directory: Path) -> None:
+    if split not in dataset.manifest.splits:
+        raise InputError(f"{directory} has no split {split!r}", hint=f"it has {', '.join(dataset.manifest.splits)}")
+
+
+def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: str) -> Workload:
+    tokens = request.tokens
+    if tokens is None and request.task == "train":
+        tokens = dataset.manifest.splits[split].tokens
+    if tokens is None and request.task == "generate":
+        tokens = DEFAULT_GENERATED_TOKENS
+    prompt = len(dataset.vocabulary.encode(request.sampling.prompt)) if request.task == "generate" else 0
+    one_text = request.task == "generate" and request.global_batch is None
+    return Workload(
+        model=model,
+        task=request.task,
+        tokens=tokens,
+        global_batch=1 if one_text else request.global_batch,
+        prompt_len=prompt,
+    )
+
+
+def _space(request: RunRequest, machine: Machine) -> Space:
+    return Space(
+        precision=(request.precision,) if request.precision else None,
+        micro_batch=(request.micro_batch,) if request.micro_batch else None,
+        data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
+        threads=_threads(request, machine),
+    )
+
+
+def _threads(request: RunRequest, machine: Machine) -> tuple[int, ...] | None:
+    """Several processes on a CPU share its cores out evenly; else the planner tries numbers of threads."""
+    if machine.backend != "cpu" or request.devices is None or request.devices == 1:
+        return None
+    return (max(1, machine.device.cores // request.devices),)
+
+
+def total_steps(workload: Workload, plan: Plan) -> int | None:
+    """Steps of a run, as the worker counts them; None where the workload does not say how long it is."""
+    return None if workload.tokens is None else -(-workload.tokens // tokens_per_step(workload, plan))
+
+
+def _run_settings(request: RunRequest, machine: Machine, n_devices: int) -> RunSettings:
+    return RunSettings(
+        directory=str(request.directory or resources.user_data() / "runs" / new_id()),
+        runner=request.runner or ("local" if n_devices == 1 else "torchrun"),
+        device=machine.backend,
+        seed=request.seed,
+        checkpoint=str(request.checkpoint.absolute()) if request.checkpoint else None,
+    )

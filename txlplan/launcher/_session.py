@@ -1,0 +1,97 @@
+"""A whole run as a person starts it: trials where they pay, then the run, with a live view of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from txlplan.data import read_manifest
+from txlplan.errors import InputError
+from txlplan.estimates import Estimate
+from txlplan.launcher._execute import OnEvent, execute, prepared
+from txlplan.launcher._live import LiveView
+from txlplan.launcher._request import Planned
+from txlplan.launcher._run_directory import holds_a_run
+from txlplan.launcher._trials import Candidate, Tuned, describe, schedule_trials, tune
+from txlplan.plan_file import PlanFile
+from txlplan.records import Record, new_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """What became of a plan: the run's record, and the trials before it."""
+
+    record: Record | None
+    """None where a person stopped it during a trial."""
+    tuned: Tuned | None
+    """None where no trial was wanted."""
+
+
+def run_planned(
+    planned: Planned,
+    *,
+    trials: bool = True,
+    resume: bool = False,
+    steps: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Session:
+    """Try the best few plans, then run the winner (or the plan itself). Progress goes to stderr, notes to `say`.
+
+    The run's record holds the estimate that was made before any trial. Raises what `execute` and `tune` raise.
+    """
+    plan_file, record_id = planned.plan_file, new_id()
+    prepared(plan_file, resume=resume, steps=steps)
+    if holds_a_run(Path(plan_file.run.directory)) and not resume:
+        raise InputError(
+            f"{plan_file.run.directory} holds a run already", hint="continue it with --resume, or give another --directory"
+        )
+    tuned = None
+    chosen = planned.candidates[0]
+    if trials and not resume:
+        tuned = _tuned(planned, record_id, steps, say)
+        say(f"plan: {tuned.reason}")
+        if tuned.stopped:
+            return Session(record=None, tuned=tuned)
+        chosen = tuned.winner
+    plan_file = with_plan(plan_file, chosen)
+    with _view(plan_file, chosen.estimate, "") as view:
+        record = execute(
+            plan_file,
+            estimate=chosen.estimate,
+            resume=resume,
+            steps=steps,
+            on_event=view.on_event,
+            device=planned.machine.device,
+            record_id=record_id,
+        )
+    return Session(record=record, tuned=tuned)
+
+
+def with_plan(plan_file: PlanFile, candidate: Candidate) -> PlanFile:
+    """The plan file with another plan, and a runner that serves it."""
+    several = candidate.plan.n_devices > 1
+    runner = "torchrun" if several and plan_file.run.runner == "local" else plan_file.run.runner
+    return dataclasses.replace(plan_file, plan=candidate.plan, run=dataclasses.replace(plan_file.run, runner=runner))
+
+
+def _tuned(planned: Planned, record_id: str, steps: int | None, say: Callable[[str], None]) -> Tuned:
+    total = planned.total_steps if steps is None else min(steps, planned.total_steps or steps)
+    trial_plan = schedule_trials(planned.candidates, total_steps=total)
+    if trial_plan.steps:
+        say(trial_plan.reason)
+
+    def on_trial(number: int, candidate: Candidate) -> OnEvent:
+        say(f"trial {number}: {describe(candidate.plan)}")
+        return _view(planned.plan_file, candidate.estimate, f"trial {number}").on_event
+
+    return tune(planned.plan_file, trial_plan, parent=record_id, device=planned.machine.device, on_trial=on_trial)
+
+
+def _view(plan_file: PlanFile, estimate: Estimate, label: str) -> LiveView:
+    """A view whose loss is in bits where tokens are bytes or characters, as the model's users count."""
+    kind = read_manifest(Path(plan_file.data.directory)).vocabulary.kind
+    return LiveView(
+        warmup_steps=plan_file.run.warmup_steps, estimate=estimate, label=label, bits=kind in ("bytes", "characters")
+    )
