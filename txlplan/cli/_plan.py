@@ -2,8 +2,141 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._targets import (
+    LOCAL,
+    DevicesOption,
+    ModelOption,
+    NodesOption,
+    StackOption,
+    SystemOption,
+    candidate,
+    one_of,
+    print_estimate,
+    ranged,
+    tokens_of,
+)
+from txlplan.units import format_bytes, format_j, format_rate, format_s, format_usd
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from txlplan.plan_file import PlanFile
+    from txlplan.planner import Candidate, Choice
+    from txlplan.workload import Workload
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
+    app.command("plan")(_plan)
+
+
+def _plan(
+    model: ModelOption,
+    system: SystemOption = LOCAL,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="Tokens to train on, score or generate, e.g. 1e8.")] = None,
+    task: Annotated[str, typer.Option("--task", help="train, score or generate.")] = "train",
+    global_batch: Annotated[
+        int | None, typer.Option("--global-batch", help="Sequences per step, all devices; default: the model's published one.")
+    ] = None,
+    objective: Annotated[str, typer.Option("--objective", help="fastest, cheapest or least-energy.")] = "fastest",
+    devices: DevicesOption = None,
+    nodes: NodesOption = 1,
+    stack: StackOption = None,
+    data: Annotated[Path, typer.Option("--data", help="Directory that `txlplan data prepare` wrote.")] = Path("data"),
+    run_directory: Annotated[Path, typer.Option("--run-dir", help="Where the run will keep its files.")] = Path("runs/run"),
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights to score or generate with.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="Write the plan file here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the best plan for a model on a machine, and write it as a plan file that `txlplan run` takes.
+
+    Example: txlplan plan --model demo-bytes --tokens 1e8 --data data/sotu -o plan.toml
+    """
+    from txlplan import planner
+    from txlplan.config import to_plain
+    from txlplan.plan_file import DataSettings, PlanFile, RunSettings, write_plan_file
+
+    target = candidate(system, n_nodes=nodes, n_devices=devices, stack=stack)
+    workload = _workload(model, task, tokens_of(tokens), global_batch, objective)
+    choice = planner.plan(workload, target.cluster, target.stack)
+    plan_file = PlanFile(
+        system=target.cluster.system.id,
+        stack=target.stack.id,
+        workload=workload,
+        plan=choice.plan,
+        data=DataSettings(directory=str(data.resolve()), split="train" if workload.task == "train" else "test"),
+        run=RunSettings(
+            directory=str(run_directory.resolve()),
+            runner="local" if choice.plan.n_devices == 1 else "torchrun",
+            device="cuda" if target.cluster.device.kind == "gpu" else "cpu",
+            checkpoint=None if checkpoint is None else str(checkpoint.resolve()),
+        ),
+    )
+    if out is not None:
+        write_plan_file(out, plan_file)
+    output = Output(as_json)
+    output.document(
+        {"choice": to_plain(choice), "plan_file": to_plain(plan_file), "path": None if out is None else str(out)},
+        lambda console: _print(console, target, plan_file, choice, out),
+    )
+    output.next_step(f"txlplan run {out}" if out else "txlplan plan … -o plan.toml, then txlplan run plan.toml")
+
+
+def _workload(model: str, task: str, tokens: int | None, global_batch: int | None, objective: str) -> Workload:
+    from txlplan.errors import InputError
+    from txlplan.model import models
+    from txlplan.workload import Workload
+
+    try:
+        return Workload(
+            model=models.get(model),
+            task=one_of(task, ("train", "score", "generate"), "--task"),
+            tokens=tokens,
+            global_batch=global_batch,
+            objective=one_of(objective, ("fastest", "cheapest", "least-energy"), "--objective"),
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _print(console: Console, target: Candidate, plan_file: PlanFile, choice: Choice, out: Path | None) -> None:
+    from txlplan.planner import describe
+
+    workload = plan_file.workload
+    title = f"{workload.model.id}, {workload.task}, on {target.label}: {describe(choice.plan)}"
+    console.print(title, markup=False, highlight=False)
+    print_estimate(console, choice.estimate)
+    if workload.tokens is not None:
+        totals = choice.totals
+        console.print(
+            f"{workload.tokens:,} tokens: {ranged(totals.time_s, format_s)}, {ranged(totals.cost_usd, format_usd)} rent, "
+            f"{ranged(totals.energy_j, format_j)}",
+            markup=False,
+            highlight=False,
+        )
+    console.print(f"{choice.n_costed} plans costed, {choice.n_fitting} fit", markup=False, highlight=False)
+    _print_runners_up(console, choice)
+    if out is not None:
+        console.print(f"wrote {out}", markup=False, highlight=False)
+
+
+def _print_runners_up(console: Console, choice: Choice) -> None:
+    from rich.table import Table
+
+    if not choice.runners_up:
+        return
+    table = Table(box=None, pad_edge=False)
+    for header in ("runner-up", "behind", "throughput", "peak memory"):
+        table.add_column(header, justify="left" if header == "runner-up" else "right", overflow="fold")
+    for other in choice.runners_up:
+        speed: Any = format_rate(other.estimate.tokens_per_s.value, "tokens")
+        table.add_row(other.difference, f"{other.behind:.1%}", speed, format_bytes(other.estimate.peak_memory_bytes.value))
+    console.print(table)

@@ -6,7 +6,6 @@ Letters as in `_layer`; V words, E width of an embedding, N = B·T predicted tok
 from __future__ import annotations
 
 # ruff: noqa: N806  (products of the legend's letters name sizes: BTD, BHTS)
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

@@ -51,7 +51,7 @@ class Estimates:
 
     def __getitem__(self, index: int) -> Estimate:
         """The estimate of one plan, with its terms and ranges."""
-        plan, part, place = self.plans[index], self.parts[self.part[index]], int(self.place[index])
+        plan, part, place = self.plans[index], self.parts[int(self.part[index])], int(self.place[index])
         extrapolated = self.is_extrapolated(index)
         step = interval(float(self.step_s[index]), time_log_sd(self.stack, extrapolated=extrapolated))
         tokens = tokens_per_step(self.workload, plan)
@@ -82,7 +82,7 @@ class Estimates:
             return None
         joules = np.empty(len(self))
         for index, plan in enumerate(self.plans):
-            part, place = self.parts[self.part[index]], int(self.place[index])
+            part, place = self.parts[int(self.part[index])], int(self.place[index])
             step = Range(value=float(self.step_s[index]), low=0.0, high=0.0)
             energy = energy_j_per_step(self.cluster.device, _devices(self.cluster, plan), step, part.busy_share(place))
             assert energy is not None
@@ -93,8 +93,8 @@ class Estimates:
         """Whether the figures come from another device, or from beyond the shapes they were measured on."""
         if self.stack.measured_device != self.cluster.device.id:
             return True
-        share = self.parts[self.part[index]].measured_share(int(self.place[index]))
-        return share < _MEASURED_SHARE
+        part = self.parts[int(self.part[index])]
+        return part.measured_share(int(self.place[index])) < _MEASURED_SHARE
 
     def _notes(self, index: int) -> tuple[str, ...]:
         notes = []

@@ -7,7 +7,6 @@ Elements are multiplied by the bytes of `Numbers`: `c` in products, `f` in resid
 from __future__ import annotations
 
 # ruff: noqa: N806  (products of the legend's letters name sizes: BTD, BHTS)
-
 from dataclasses import dataclass
 
 from txlplan.cost._op_stream import FloatArray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from txlplan.errors import InputError, NoPlanFitsError, TxlplanError
@@ -55,6 +55,9 @@ def compare(
 
 
 def _row(workload: Workload, candidate: Candidate, space: Space | None) -> Row:
+    """The best plan on one candidate; where no price is known, the fastest stands for the cheapest."""
+    if workload.objective == "cheapest" and candidate.cluster.system.price("on-demand") is None:
+        workload = replace(workload, objective="fastest")
     try:
         return Row(candidate=candidate, choice=plan(workload, candidate.cluster, candidate.stack, space=space))
     except TxlplanError as error:
