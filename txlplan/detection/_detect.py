@@ -42,7 +42,9 @@ def detect() -> Detection:
     cpu = read_cpu()
     notes += cpu.notes
     gpus = [match_gpu(gpu, known) for gpu in survey.gpus]
-    notes += [f"no profile matches {gpu.name!r}: derived from what the driver says" for gpu in gpus if gpu.provenance == "derived"]
+    notes += [
+        f"no profile matches {gpu.name!r}: derived from what the driver says" for gpu in gpus if gpu.provenance == "derived"
+    ]
     found = (*gpus, match_cpu(cpu, known))
     return Detection(devices=found, cpu=cpu, driver=survey.driver, notes=tuple(dict.fromkeys(notes)))
 

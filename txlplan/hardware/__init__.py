@@ -3,7 +3,7 @@
 from txlplan.hardware._catalogs import devices, stacks, systems
 from txlplan.hardware._cluster import Cluster
 from txlplan.hardware._device import DeviceProfile
-from txlplan.hardware._stack import EfficiencyPoint, Spread, StackProfile
+from txlplan.hardware._stack import EfficiencyPoint, OpKind, Spread, StackProfile
 from txlplan.hardware._system import Host, Link, Price, SystemProfile
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "EfficiencyPoint",
     "Host",
     "Link",
+    "OpKind",
     "Price",
     "Spread",
     "StackProfile",

@@ -1,0 +1,131 @@
+"""From times to profiles: ceilings, utilisations of them, and where each figure came from."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import platform
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from txlplan.detection._cpu import Cpu
+from txlplan.detection._host import Dispatch
+from txlplan.detection._measure import Measurement, Timed
+from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
+
+_MODEL_LOG_SD = 0.12
+"""Added (in squares) to the scatter of the repeats: what a sum of separately timed operations misses of a step. Assumed."""
+_MEMORY_LOG_SD = 0.05
+"""Allocator rounding and fragmentation that a liveness walk misses. Assumed."""
+_LEAST_SHARE = 0.2
+"""At least this share of a small operation's time is its work: dispatch is subtracted no further."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Circumstances:
+    """What was measured on."""
+
+    where: str
+    """cpu or cuda."""
+    found: DeviceProfile
+    """As detected."""
+    cpu: Cpu
+    dispatch: Dispatch
+    context_bytes: int | None
+
+
+def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
+    """The detected device with measured ceilings."""
+    said = _said()
+    peaks = measured.peaks()
+    sources = {"default": "the operating system"} if on.where == "cpu" else dict(on.found.sources)
+    sources |= {f"peak.{dtype}": f"best matrix product, {said}" for dtype in peaks}
+    return replace(
+        on.found,
+        id=f"local-{on.found.kind}",
+        memory_bandwidth_bytes_per_s=float(f"{measured.bandwidth_bytes_per_s:.4g}"),
+        peak_flops_per_s={dtype: float(f"{rate:.4g}") for dtype, rate in peaks.items()},
+        provenance="measured",
+        sources=sources | {"memory_bandwidth": f"copy between two tensors of 96 MiB, {said}"},
+        notes="",
+    )
+
+
+def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfile) -> StackProfile:
+    """Our own code on this device: utilisations of its measured ceilings, host cost, memory of a process."""
+    subtract_dispatch = on.where == "cpu"
+    return StackProfile(
+        id=f"{device.id}-stack",
+        family="txlplan",
+        version=f"torch-{torch.__version__}",
+        host_op_s=on.dispatch.forward_s,
+        host_backward_op_s=on.dispatch.backward_s,
+        launch_s=0.0 if on.where == "cpu" else None,
+        efficiency=tuple(_points(on, measured, device, subtract_dispatch=subtract_dispatch)),
+        measured_device=device.id,
+        context_bytes=on.context_bytes,
+        spread=_spread(measured),
+        provenance="measured",
+        fitted_on=f"{device.name}, {_said()}",
+        sources={"default": _said()},
+    )
+
+
+def system_profile(on: Circumstances, device: DeviceProfile, stack: StackProfile) -> SystemProfile:
+    """This machine with the one device that was measured."""
+    host = Host(cpu=on.cpu.name, cores=on.cpu.cores, memory_bytes=on.cpu.memory_bytes)
+    return SystemProfile(
+        id=device.id,
+        name=f"this machine ({device.name})",
+        kind="local",
+        device=device.id,
+        n_devices=1,
+        host=host,
+        stack=stack.id,
+        provenance="measured",
+        sources={"default": "the operating system"},
+    )
+
+
+def _said() -> str:
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return f"measured by `txlplan hardware probe` on {date}, torch {torch.__version__}, {platform.system()}"
+
+
+def _points(
+    on: Circumstances, measured: Measurement, device: DeviceProfile, *, subtract_dispatch: bool
+) -> Iterator[EfficiencyPoint]:
+    dispatch_s = (on.dispatch.forward_s + on.dispatch.backward_s) / 2 if subtract_dispatch else 0.0
+    for each in measured.timed:
+        case = each.case
+        ceiling = device.peak_flops_per_s[case.dtype] if case.shape else device.memory_bandwidth_bytes_per_s
+        m, n, k = case.shape or (None, None, None)
+        rate = case.total / _work_s(each, dispatch_s)
+        yield EfficiencyPoint(
+            kind=case.kind,
+            dtype=case.dtype,
+            work=float(f"{case.work:.6g}"),
+            utilisation=float(f"{rate / ceiling:.4g}"),
+            m=m,
+            n=n,
+            k=k,
+            threads=each.threads,
+        )
+
+
+def _work_s(timed: Timed, dispatch_s: float) -> float:
+    """Time of the call less what dispatching its operations takes."""
+    seconds = timed.sample.seconds
+    return max(seconds - timed.case.operations * dispatch_s, _LEAST_SHARE * seconds)
+
+
+def _spread(measured: Measurement) -> Spread:
+    scatter = statistics.median(each.sample.log_sd for each in measured.timed)
+    return Spread(
+        time_log_sd=float(f"{math.hypot(scatter, _MODEL_LOG_SD):.3g}"),
+        memory_log_sd=_MEMORY_LOG_SD,
+        source=f"scatter of repeats ({scatter:.2g}) and {_MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
+    )

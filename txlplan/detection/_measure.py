@@ -1,0 +1,86 @@
+"""Time every case with every number of threads, interleaved, and the copy bandwidth that the utilisations refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from txlplan.detection._cases import Case, cases
+from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
+
+_COPY_BYTES = 96 << 20
+"""Of each of two tensors: together six times the largest cache of most desktops, small enough for any machine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timed:
+    """One case with one number of CPU threads."""
+
+    case: Case
+    threads: int | None
+    sample: Sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """Everything that was timed."""
+
+    bandwidth_bytes_per_s: float
+    """Of a copy between tensors that no cache holds: bytes read and written."""
+    timed: Sequence[Timed]
+    all_threads: int | None
+    """None: no CPU."""
+    unmeasured: int
+    """Cases that the budget did not reach."""
+
+    def peaks(self) -> dict[str, float]:
+        """Best rate of any product by dtype, FLOP/s."""
+        best: dict[str, float] = {}
+        for each in self.timed:
+            if each.case.kind in ("gemm", "bmm"):
+                best[each.case.dtype] = max(best.get(each.case.dtype, 0.0), each.case.total / each.sample.seconds)
+        return best
+
+
+def measure(
+    where: str, dtypes: Sequence[str], all_threads: int, synchronize: Work, budget_s: float, progress: Progress | None
+) -> Measurement:
+    """On a CPU with all threads, with one, and on a larger machine with half of them; on CUDA once."""
+    counts: list[int | None] = [None] if where != "cpu" else [*dict.fromkeys((all_threads, 1, max(1, all_threads // 2)))]
+    everything = [(count, case) for count in counts for dtype in dtypes for case in cases(dtype, where)]
+    copying = _with_threads(counts[0], lambda: _copy_builder(where))
+    builders = [copying, *(_with_threads(count, case.build) for count, case in everything)]
+    bandwidth, *samples = time_in_rounds(builders, synchronize, budget_s, progress)
+    assert bandwidth is not None, "the copy is timed first"
+    timed = [
+        Timed(case=case, threads=count, sample=sample)
+        for (count, case), sample in zip(everything, samples, strict=True)
+        if sample is not None
+    ]
+    return Measurement(
+        bandwidth_bytes_per_s=2 * _COPY_BYTES / bandwidth.seconds,
+        timed=timed,
+        all_threads=counts[0],
+        unmeasured=len(everything) - len(timed),
+    )
+
+
+def _with_threads(count: int | None, build: Callable[[], Work]) -> Callable[[], Work]:
+    def build_with_threads() -> Work:
+        if count is not None:
+            torch.set_num_threads(count)
+        return build()
+
+    return build_with_threads
+
+
+def _copy_builder(where: str) -> Work:
+    source = torch.full((_COPY_BYTES // 4,), 0.5, device=where)
+    target = torch.full_like(source, 0.25)
+
+    def work() -> None:
+        target.copy_(source)
+
+    return work

@@ -1,0 +1,97 @@
+"""Measure this machine in under a minute and describe it by three profiles: device, system, stack."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
+from txlplan.detection._cases import product
+from txlplan.detection._context import context_bytes
+from txlplan.detection._cpu import usable_cpus
+from txlplan.detection._detect import detect
+from txlplan.detection._host import dispatch_cost
+from txlplan.detection._measure import Measurement, measure
+from txlplan.detection._timing import Progress, Work, time_call
+from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
+
+_BUDGET_S = 36.0
+"""For the operations; start-up, dispatch and the worker's memory take about ten seconds more."""
+_SLOWEST_SANE = 0.5
+"""A 16-bit dtype whose products run slower than this share of fp32's is left out: nobody should train in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeResult:
+    """What was measured, as profiles, and what could not be."""
+
+    device: DeviceProfile
+    system: SystemProfile
+    stack: StackProfile
+    took_s: float
+    notes: tuple[str, ...] = ()
+
+
+def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> ProbeResult:
+    """Measure the first GPU that torch can use, else the CPU. `budget_s` bounds the time of the operations.
+
+    Changes torch's number of threads meanwhile and puts it back.
+    """
+    start, threads_before = time.perf_counter(), torch.get_num_threads()
+    detection = detect()
+    on_gpu = bool(detection.accelerators) and torch.cuda.is_available()
+    where = "cuda" if on_gpu else "cpu"
+    synchronize: Work = torch.cuda.synchronize if on_gpu else _nothing
+    notes = [*detection.notes, *_busy()]
+    try:
+        torch.set_num_threads(usable_cpus())
+        dtypes = _sane_dtypes(where, synchronize)
+        dispatch = dispatch_cost(where, synchronize)
+        context, problem = context_bytes(usable_cpus(), dtypes) if where == "cpu" else (None, None)
+        measured = measure(where, dtypes, usable_cpus(), synchronize, budget_s, progress)
+    finally:
+        torch.set_num_threads(threads_before)
+    notes += [problem] if problem else []
+    notes += _incomplete(measured)
+    circumstances = Circumstances(
+        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=dispatch, context_bytes=context
+    )
+    device = device_profile(circumstances, measured)
+    stack = stack_profile(circumstances, measured, device)
+    system = system_profile(circumstances, device, stack)
+    return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
+
+
+def _nothing() -> None:
+    """A CPU has nothing to wait for."""
+
+
+def _busy() -> Iterator[str]:
+    """A note when other processes keep the machine busy."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5 * usable_cpus():
+        yield f"the machine is busy (load {load:.1f}): what is measured now is slower and less certain than it could be"
+
+
+def _incomplete(measured: Measurement) -> Iterator[str]:
+    missing = measured.unmeasured
+    if missing:
+        yield f"{missing} of {missing + len(measured.timed)} operations were not reached in time"
+
+
+def _sane_dtypes(where: str, synchronize: Work) -> list[str]:
+    """fp32, and the other dtypes whose products are not much slower."""
+    reference_s = _product_s("fp32", where, synchronize)
+    others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"]
+    return ["fp32", *(each for each in others if _product_s(each, where, synchronize) * _SLOWEST_SANE < reference_s)]
+
+
+def _product_s(dtype: str, where: str, synchronize: Work) -> float:
+    """Of one product with its gradients, large enough that its arithmetic decides."""
+    work = product(512, 512, 256, dtype, where).build()
+    work()
+    return min(time_call(work, synchronize) for _ in range(5))
