@@ -47,7 +47,7 @@ class CheckpointState:
     """Slots of the recurrent memory that hold real states."""
     loader: Mapping[str, int]
     """Position in the data, the same for every process."""
-    scaler: Mapping[str, float]
+    scaler: Mapping[str, int | float]
     """Loss scale (fp16); empty under any other precision."""
     tensors: Mapping[str, Mapping[str, str]]
     """SHA-256 by file and tensor."""

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from txlplan.engine.world import World
 from txlplan.errors import CheckpointError
@@ -50,7 +51,11 @@ def specifications(directory: Path) -> dict[str, Specification]:
     """Shape and dtype of every tensor in the directory."""
     with _damage_named(directory):
         found = dcp.HuggingFaceStorageReader(str(directory)).read_metadata().state_dict_metadata
-    return {name: (tuple(entry.size), entry.properties.dtype) for name, entry in found.items()}
+    return {
+        name: (tuple(entry.size), entry.properties.dtype)
+        for name, entry in found.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
 
 
 def digests(directory: Path) -> Digests:

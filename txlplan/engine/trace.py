@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -83,7 +82,7 @@ class _ChosenSizes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _forward(model: nn.Module, config: ModelConfig, micro_batch: int, task: Task) -> tuple[dict[str, int], torch.Tensor]:
+def _forward(model: TransformerXL, config: ModelConfig, micro_batch: int, task: Task) -> tuple[dict[str, int], torch.Tensor]:
     tokens_BT = torch.zeros(micro_batch, 1 if task == "generate" else config.tgt_len, dtype=torch.int64)
     memory = model.initial_memory(micro_batch, torch.device("cpu"), torch.float32)
     valid_length = torch.full((), config.mem_len, dtype=torch.int64)

@@ -92,9 +92,8 @@ class Trainer:
     def train_step(self) -> StepResult:
         """Load, forward and backward per chunk, clip, update. Raises RunFailedError naming the step of a non-finite loss."""
         start_s = perf_counter()
-        loss = self._accumulate()
+        loss = self._checked(self._accumulate())
         learning_rate = self.settings.learning_rate * schedules.factor(self.settings, self.step, self.total_steps)
-        loss = self._checked(loss)
         self._update(learning_rate)
         self.backend.synchronize()
         self.step += 1

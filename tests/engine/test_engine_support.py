@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from txlplan.engine.support import unsupported
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"plan": {"tensor_parallel": 2}}, "tensor_parallel = 2"),
+        ({"plan": {"pipeline_parallel": 4}}, "pipeline_parallel = 4"),
+        ({"plan": {"context_parallel": 2}}, "context_parallel = 2"),
+        ({"plan": {"zero_stage": 3}}, "zero_stage = 3"),
+        ({"plan": {"compile": True}}, "compile = true"),
+        ({"plan": {"precision": "tf32"}}, "tf32"),
+        ({"run": {"device": "tpu"}}, "run.device = 'tpu'"),
+        ({"workload": {"global_batch": 64}}, "global_batch = 64"),
+        ({"workload": {"task": "score"}}, "run.checkpoint is missing"),
+        ({"workload": {"task": "score"}, "plan": {"accumulation": 2}, "run": {"checkpoint": "x"}}, "accumulation = 2"),
+        ({"workload": {"task": "generate"}, "plan": {"data_parallel": 2}, "run": {"checkpoint": "x"}}, "data_parallel = 2"),
+    ],
+)
+def test_what_is_not_executed_is_named_and_refused(plan_of, work, changes, named, capsys):
+    plan_file = plan_of(**changes)
+    (problem,) = unsupported(plan_file)
+    assert named in problem
+    ran = work(plan_file)
+    assert ran.exit_code == 2
+    assert ran.events == []
+    assert named in capsys.readouterr().err
+
+
+def test_what_is_executed_has_no_complaints(plan_of):
+    assert unsupported(plan_of(plan={"accumulation": 2, "precision": "bf16", "data_parallel": 2})) == []
+    assert unsupported(plan_of(plan={"precision": "tf32"}, run={"device": "cuda"})) == []

@@ -1,0 +1,163 @@
+"""Whole runs of the worker, in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from txlplan.engine import checkpoint, tensor_files
+from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
+
+
+def weights(path):
+    """Every tensor of the model in a checkpoint."""
+    found = {
+        name: torch.empty(shape, dtype=dtype)
+        for name, (shape, dtype) in tensor_files.specifications(path).items()
+        if name.startswith("model/")
+    }
+    tensor_files.read(path, found)
+    return found
+
+
+def elsewhere(plan_file, tmp_path, name, **run):
+    """The same plan in another run directory."""
+    return dataclasses.replace(plan_file, run=dataclasses.replace(plan_file.run, directory=str(tmp_path / name), **run))
+
+
+def test_training_learns_saves_and_evaluates(plan_of, work):
+    plan_file = plan_of(
+        steps=60,
+        data={"evaluation_split": "valid"},
+        run={"checkpoint_every_steps": 25, "evaluate_every_steps": 30},
+        optimization={"schedule": "cosine", "warmup_steps": 5, "clip_norm": 1.0},
+    )
+    ran = work(plan_file)
+    assert ran.exit_code == 0
+    assert ran.finished.outcome == "ok"
+    assert ran.finished.peak_memory_bytes > 50e6
+    (started,) = ran.of(Started)
+    assert (started.step, started.total_steps, started.world_size) == (0, 60, 1)
+    steps = ran.of(Step)
+    assert [step.step for step in steps] == list(range(1, 61))
+    assert all(step.tokens == 32 and step.step_s > 0 for step in steps)
+    assert steps[-1].loss < steps[0].loss - 1.5
+    assert steps[0].learning_rate == pytest.approx(1e-2 / 5)
+    assert [saved.step for saved in ran.of(Saved)] == [25, 50, 60]
+    assert [(event.step, event.split) for event in ran.of(Evaluated)] == [(30, "valid"), (60, "valid")]
+    last = ran.of(Evaluated)[-1]
+    assert last.perplexity == pytest.approx(math.exp(last.loss))
+    assert last.bits_per_character < 4.5
+
+
+@pytest.mark.parametrize(
+    ("model", "plan", "optimization", "precision"),
+    [
+        ({}, {}, {"optimizer": "adamw"}, "fp32"),
+        ({"dropout": 0.1, "dropatt": 0.1}, {"micro_batch": 2, "accumulation": 2}, {"optimizer": "lamb"}, "fp32"),
+        ({"dropout": 0.1}, {"activation_checkpointing": "full"}, {"optimizer": "adam", "clip_norm": 0.5}, "bf16"),
+        ({}, {}, {"optimizer": "adafactor"}, "fp16"),
+    ],
+)
+def test_resuming_is_bit_exact(plan_of, work, tmp_path, model, plan, optimization, precision):
+    plan_file = plan_of(steps=40, model=model, plan={**plan, "precision": precision}, optimization=optimization)
+    whole = work(elsewhere(plan_file, tmp_path, "whole"))
+    halves = elsewhere(plan_file, tmp_path, "halves")
+    first, second = work(halves, "--steps", "20"), work(halves, "--resume")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert second.of(Started)[0].step == 20
+    assert first.losses + second.losses == whole.losses
+    one, two = (weights(checkpoint.newest(ran.directory)) for ran in (whole, second))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_accumulation_gives_the_loss_of_one_large_micro_batch(plan_of, work, tmp_path):
+    large = work(elsewhere(plan_of(plan={"micro_batch": 8}), tmp_path, "large"))
+    split = work(elsewhere(plan_of(plan={"micro_batch": 4, "accumulation": 2}), tmp_path, "split"))
+    assert split.losses == pytest.approx(large.losses, abs=1e-5)
+
+
+def test_activation_checkpointing_gives_the_same_losses(plan_of, work, tmp_path):
+    plain = work(elsewhere(plan_of(model={"dropout": 0.1}), tmp_path, "plain"))
+    again = work(elsewhere(plan_of(model={"dropout": 0.1}, plan={"activation_checkpointing": "full"}), tmp_path, "again"))
+    assert again.losses == pytest.approx(plain.losses, abs=1e-6)
+
+
+def test_reduced_precision_stays_near_fp32(plan_of, work, tmp_path):
+    runs = {
+        precision: work(elsewhere(plan_of(steps=20, plan={"precision": precision}), tmp_path, precision)).losses
+        for precision in ("fp32", "bf16", "fp16")
+    }
+    assert runs["bf16"] == pytest.approx(runs["fp32"], rel=0.03)
+    assert runs["fp16"] == pytest.approx(runs["fp32"], rel=0.03)
+
+
+def test_scoring_and_generating_from_a_run(plan_of, work, tmp_path):
+    trained = work(plan_of(steps=60, data={"evaluation_split": "valid"}))
+    score = plan_of(steps=None, workload={"task": "score"}, data={"split": "valid"})
+    scored = work(elsewhere(score, tmp_path, "score", checkpoint=str(trained.directory)))
+    assert scored.of(Evaluated)[0].loss == pytest.approx(trained.of(Evaluated)[-1].loss, abs=1e-6)
+    assert scored.of(Started)[0].total_steps == len(scored.of(Step))
+
+    generate = plan_of(
+        workload={"task": "generate", "tokens": 30}, plan={"micro_batch": 2}, sampling={"prompt": "the state of ", "top_k": 5}
+    )
+    generate = elsewhere(generate, tmp_path, "generate", checkpoint=str(checkpoint.newest(trained.directory)))
+    first, again = work(generate), work(generate)
+    assert len(first.of(Step)) == 30
+    assert len(first.of(Generated)) == 2
+    assert [event.text for event in again.of(Generated)] == [event.text for event in first.of(Generated)]
+
+
+def test_a_part_of_a_split_is_scored(plan_of, work, tmp_path):
+    trained = work(plan_of(steps=2))
+    score = plan_of(workload={"task": "score", "tokens": 100}, data={"split": "valid"})
+    scored = work(elsewhere(score, tmp_path, "score", checkpoint=str(trained.directory)))
+    assert sum(event.tokens for event in scored.of(Step)) == 128
+
+
+def test_a_non_finite_loss_names_the_step_and_keeps_the_last_checkpoint(plan_of, work):
+    plan_file = plan_of(steps=200, run={"checkpoint_every_steps": 2})
+    hot = dataclasses.replace(
+        plan_file,
+        workload=dataclasses.replace(
+            plan_file.workload,
+            optimization=dataclasses.replace(
+                plan_file.workload.optimization, learning_rate=1e18, schedule="constant", warmup_steps=0
+            ),
+        ),
+    )
+    good = work(plan_file, "--steps", "4")
+    ran = work(hot, "--resume")
+    assert ran.exit_code == 4
+    assert ran.finished.outcome == "failed"
+    step = len(ran.of(Step)) + 5
+    assert f"step {step}" in ran.finished.message or "no longer finite" in ran.finished.message
+    newest = checkpoint.newest(good.directory)
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(newest).values())
+
+
+def test_retention_keeps_two_and_the_final_one(plan_of, work):
+    ran = work(plan_of(steps=9, run={"checkpoint_every_steps": 2}))
+    kept = sorted(path.name for path in (ran.directory / "checkpoints").iterdir())
+    assert kept == ["step-000000006", "step-000000008", "step-000000009"]
+
+
+def test_a_new_run_does_not_overwrite_checkpoints(plan_of, work):
+    plan_file = plan_of(steps=2)
+    work(plan_file)
+    again = work(plan_file)
+    assert again.exit_code == 4
+    assert "already holds step-000000002" in again.finished.message
+
+
+def test_resuming_a_finished_run_does_nothing(plan_of, work):
+    plan_file = plan_of(steps=2)
+    work(plan_file)
+    again = work(plan_file, "--resume")
+    assert again.finished.outcome == "ok"
+    assert again.of(Step) == []
