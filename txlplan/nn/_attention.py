@@ -7,6 +7,8 @@ and v for memory and segment alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,7 +71,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self._pre_norm = config.norm == "pre"
-        self._activation = {"relu": F.relu, "gelu": F.gelu}[config.activation]
+        self._activation: Callable[[Tensor], Tensor] = F.gelu if config.activation == "gelu" else F.relu
         self.inner = nn.Linear(config.d_model, config.d_inner)
         self.outer = nn.Linear(config.d_inner, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
