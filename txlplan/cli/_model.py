@@ -65,7 +65,7 @@ def _show(
     card = _card(config)
     output = Output(as_json)
     output.document(card, lambda console: _print_card(console, config, card))
-    output.next_step(f"txlplan estimate {name}")
+    output.next_step(f"txlplan estimate --model {name}")
 
 
 def _card(config: ModelConfig) -> dict[str, Any]:
