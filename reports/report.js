@@ -4,7 +4,7 @@
   const root = document.documentElement;
   const button = document.getElementById("theme");
   const themes = ["auto", "light", "dark"];
-  const printWidth = 660;
+  const printWidth = 640;
   const figures = [...document.querySelectorAll("script[data-chart]")].map((script) => ({
     element: document.getElementById(script.dataset.chart),
     figure: JSON.parse(script.textContent),

@@ -41,7 +41,7 @@ def report(
     Example: txlplan report -o report.html
     """
     from txlplan.records import open_store
-    from txlplan.reporting import verdict, write_report
+    from txlplan.reporting import build, write_report
 
     output = Output(as_json)
     written_as = format_ or _format(output_file)
@@ -50,7 +50,7 @@ def report(
     store.close_interrupted()
     chosen = _named(store, records) if records else _newest(store)
     write_report(chosen, path, format=written_as, title=title)
-    sentence = verdict(chosen[0]).sentence
+    sentence = build(chosen, title).verdict.sentence
     summary = {"report": str(path), "format": written_as, "verdict": sentence, "records": [record.id for record in chosen]}
     output.document(summary, lambda console: _print(console, summary))
     output.next_step("txlplan validate store")

@@ -51,10 +51,12 @@ def memory_chart(records: Sequence[Record]) -> Chart:
     """Predicted peak memory with its range beside the measured one, a line for each record."""
     largest = max((record.peak_memory_bytes or _predicted(record, "peak_memory_bytes") or 0 for record in records), default=0)
     scale, unit = _memory_unit(largest)
+    capacities = {record.estimate.capacity_bytes for record in records if record.estimate}
+    limit = f" A plan may use {format_bytes(capacities.pop())} of a device." if len(capacities) == 1 else ""
     return Chart(
         id="memory",
         title="Peak memory",
-        description="Peak memory of every record on its fullest device: predicted with its 80 % range, and measured.",
+        description=f"Peak memory of every record on its fullest device: predicted with its 80 % range, and measured.{limit}",
         figure=_intervals(records, "peak_memory_bytes", scale, unit),
         table=quantity_table(records, "peak_memory_bytes", "Peak memory, predicted and measured"),
     )
@@ -67,23 +69,26 @@ def speed_chart(record: Record) -> Chart | None:
     speeds = [record.tokens_per_step / step_s for step_s in record.step_s if step_s > 0]
     points = _binned(speeds, _POINTS)
     trace = {
-        "type": "scatter", "mode": "lines", "name": "measured", "x": [(a + b) / 2 for a, b, _ in points],
+        "type": "scatter", "mode": "lines", "name": "measured", "x": [(first + last) / 2 for first, last, _ in points],
         "y": [speed for *_, speed in points], "line": {"color": "var(--measured)", "width": 1.5},
         "hovertemplate": "step %{x:.0f}: %{y:,.0f} tokens/s<extra></extra>",
     }  # fmt: skip
+    layout = _layout("step", "tokens/s", shapes=_backdrop(record))
+    layout["yaxis"] |= {"tickformat": ",~r"}
+    layout["xaxis"] |= {"range": [0.5, len(speeds) + 0.5]}
     rows = tuple(
-        (f"{first} to {last}" if first != last else str(first), "warm-up" if last <= record.warmup_steps else "steady",
-         format_rate(speed, "tokens"))
+        (
+            f"{first} to {last}" if first != last else str(first),
+            _part(first, last, record.warmup_steps),
+            format_rate(speed, "tokens"),
+        )
         for first, last, speed in _binned(speeds, _TABLE_ROWS)
-    )  # fmt: skip
+    )
     return Chart(
         id="speed",
         title="Throughput through the run",
-        description="Tokens per second of each step, with the predicted throughput and its 80 % range.",
-        figure={
-            "data": [trace],
-            "layout": _layout("step", "tokens/s", shapes=_range_shapes(record), annotations=_range_notes(record)),
-        },
+        description="Tokens per second of each step (the warm-up shaded), with the predicted throughput and its 80 % range.",
+        figure={"data": [*_predicted_line(record, len(speeds)), trace], "layout": layout},
         table=Table(caption="Median throughput over steps", columns=("steps", "part", "throughput"), rows=rows, text_columns=2),
         folded=True,
     )
@@ -134,7 +139,7 @@ def terms_chart(record: Record, quantity: Literal["time", "memory"]) -> Chart | 
     }  # fmt: skip
     legend = [_legend_entry(bound) for bound in _BOUND_COLOURS if any(term.bound == bound for term in terms)]
     layout = _layout(f"{unit} per step" if time else unit, "", height=_ROW_PX * len(terms) + 110)
-    layout["yaxis"] |= {"autorange": "reversed", "automargin": True, "tickfont": {"size": 12}}
+    layout["yaxis"] |= {"autorange": "reversed"}
     return Chart(
         id=f"{quantity}-terms",
         title="Where the time goes" if time else "Where the memory goes",
@@ -169,16 +174,17 @@ def _intervals(records: Sequence[Record], quantity: Quantity, scale: float, unit
     }  # fmt: skip
     layout = _layout(unit, "", height=_ROW_PX * len(records) + 130)
     layout["xaxis"] |= {"rangemode": "tozero"}
-    layout["yaxis"] |= {"autorange": "reversed", "automargin": True, "categoryorder": "array", "categoryarray": names}
+    layout["yaxis"] |= {"autorange": "reversed", "categoryorder": "array", "categoryarray": names}
     return {"data": [predicted_trace, measured_trace], "layout": layout}
 
 
 def _layout(x: str, y: str, *, height: int = 320, **more: Any) -> Figure:
     """What all charts share; the page adds fonts and colours."""
     return {
-        "height": height, "margin": {"l": 56 if y else 16, "r": 16, "t": 16, "b": 48},
-        "hovermode": "closest", "dragmode": False,
-        "xaxis": {"title": {"text": x}, "zeroline": False}, "yaxis": {"title": {"text": y}, "zeroline": False},
+        "height": height, "margin": {"l": 16, "r": 16, "t": 16, "b": 56},
+        "hovermode": "closest", "dragmode": False, "bargap": 0.3,
+        "xaxis": {"title": {"text": x, "font": {"size": 13}}, "zeroline": False, "tickformat": ",~r"},
+        "yaxis": {"title": {"text": y, "font": {"size": 13}, "standoff": 12}, "zeroline": False, "automargin": True},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}, **more,
     }  # fmt: skip
 
@@ -189,24 +195,31 @@ def _legend_entry(bound: str) -> Figure:
             "marker": {"color": _BOUND_COLOURS[bound]}, "hoverinfo": "skip"}  # fmt: skip
 
 
-def _range_shapes(record: Record) -> list[Figure]:
-    """The predicted throughput and its range, across the chart; the warm-up, shaded."""
+def _part(first: int, last: int, warmup_steps: int) -> str:
+    return "warm-up" if last <= warmup_steps else "in part warm-up" if first <= warmup_steps else "steady"
+
+
+def _predicted_line(record: Record, steps: int) -> list[Figure]:
+    """The predicted throughput, across the chart."""
+    if record.estimate is None:
+        return []
+    value = record.estimate.tokens_per_s.value
+    return [{"type": "scatter", "mode": "lines", "name": "predicted, 80 % range", "x": [0.5, steps + 0.5], "y": [value, value],
+             "line": {"color": "var(--predicted)", "width": 2}, "hoverinfo": "skip"}]  # fmt: skip
+
+
+def _backdrop(record: Record) -> list[Figure]:
+    """Behind the curve: the range of the prediction, and the warm-up."""
+    plain = {"type": "rect", "layer": "below", "line": {"width": 0}}
     shapes: list[Figure] = []
     if record.estimate:
-        span = record.estimate.tokens_per_s
-        across = {"xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
-        shapes = [
-            {"type": "rect", "y0": span.low, "y1": span.high, "fillcolor": "var(--band)", "line": {"width": 0}, **across},
-            {"type": "line", "y0": span.value, "y1": span.value, "line": {"color": "var(--predicted)", "width": 2}, **across},
-        ]
+        interval = record.estimate.tokens_per_s
+        across = {"xref": "paper", "x0": 0, "x1": 1, "y0": interval.low, "y1": interval.high}
+        shapes.append({"fillcolor": "var(--band)", **across, **plain})
+    if record.warmup_steps:
+        over = {"yref": "paper", "y0": 0, "y1": 1, "x0": 0.5, "x1": record.warmup_steps + 0.5}
+        shapes.append({"fillcolor": "var(--rule)", **over, **plain})
     return shapes
-
-
-def _range_notes(record: Record) -> list[Figure]:
-    if not record.estimate:
-        return []
-    where = {"xref": "paper", "x": 1, "xanchor": "right", "y": record.estimate.tokens_per_s.value, "yanchor": "bottom"}
-    return [{"text": "predicted", "showarrow": False, "font": {"color": "var(--predicted)", "size": 12}, **where}]
 
 
 def _binned(values: Sequence[float], count: int) -> list[tuple[int, int, float]]:

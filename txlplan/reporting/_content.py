@@ -96,8 +96,8 @@ def _headline(record: Record) -> tuple[Figure, ...]:
 
 
 def _against(predicted: float | None, measured: float | None, write: Formatter) -> str:
-    """`predicted 5,200 tokens/s, off by −3.7 %`."""
+    """`predicted 5,200 tokens/s, error −3.2 %`."""
     if predicted is None:
         return "no prediction"
-    off = f", off by {percent(predicted / measured - 1, signed=True)}" if measured else ""
+    off = f", error {percent(predicted / measured - 1, signed=True)}" if measured else ""
     return f"predicted {write(predicted)}{off}"

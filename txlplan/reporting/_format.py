@@ -20,8 +20,12 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
 
 
 def span(interval: Range | None, write: Formatter) -> str:
-    """`4,333 to 6,118`, by the formatter of its quantity."""
-    return "unknown" if interval is None else f"{write(interval.low)} to {write(interval.high)}"
+    """`4,333 to 6,118 tokens/s`, by the formatter of its quantity."""
+    if interval is None:
+        return "unknown"
+    low, high = write(interval.low), write(interval.high)
+    number_, _, unit = low.partition(" ")
+    return f"{number_} to {high}" if high.endswith(f" {unit}") else f"{low} to {high}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

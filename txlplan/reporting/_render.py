@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
@@ -10,6 +11,8 @@ from markupsafe import Markup
 from txlplan import __version__, resources
 from txlplan.errors import ConfigError
 from txlplan.reporting._content import Report
+
+_AFTER_NUMBER = re.compile(r"(?<=\d) (?=[^\W\d]|%)")
 
 
 def html(report: Report) -> str:
@@ -29,6 +32,7 @@ def _filled(name: str, report: Report, **more: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(roots),
         autoescape=name.endswith(".html.j2"),
+        finalize=_unbroken if name.endswith(".html.j2") else None,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -44,6 +48,11 @@ def _filled(name: str, report: Report, **more: Any) -> str:
     except TemplateError as error:
         searched = ", ".join(map(str, roots))
         raise ConfigError(f"report template {name}: {type(error).__name__}: {error}", hint=f"searched {searched}") from None
+
+
+def _unbroken(value: Any) -> Any:
+    """Text whose numbers stay on one line with their units."""
+    return _AFTER_NUMBER.sub("\u00a0", value) if type(value) is str else value
 
 
 def _asset(environment: Environment, name: str) -> Markup:

@@ -77,10 +77,11 @@ def quantity_table(records: Sequence[Record], quantity: Quantity, caption: str) 
 def trials_table(records: Sequence[Record]) -> Table:
     """Every record: plan, outcome and what it reached, the fastest first."""
     named = sorted(zip(labels(records), records, strict=True), key=lambda pair: -(pair[1].tokens_per_s or 0.0))
+    several = len({record.workload.model.id for record in records}) > 1
     rows = tuple(
         (
             label,
-            record.workload.model.id,
+            *((record.workload.model.id,) if several else ()),
             plan_text(record.plan),
             f"{record.outcome}: {record.message}" if record.message else record.outcome,
             str(len(record.step_s)),
@@ -90,8 +91,9 @@ def trials_table(records: Sequence[Record]) -> Table:
         )
         for label, record in named
     )
-    columns = ("record", "model", "plan", "outcome", "steps", "throughput", "peak memory", "id")
-    return Table(caption="Every record of this report, fastest first", columns=columns, rows=rows, text_columns=4)
+    names = ("record", *(("model",) if several else ()), "plan", "outcome")
+    columns = (*names, "steps", "throughput", "peak memory", "id")
+    return Table(caption="Every record of this report, fastest first", columns=columns, rows=rows, text_columns=len(names))
 
 
 def terms_table(record: Record, quantity: Literal["time", "memory"]) -> Table:

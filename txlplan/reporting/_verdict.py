@@ -7,9 +7,10 @@ from typing import Literal
 
 from txlplan.estimates import Range
 from txlplan.records import Record
-from txlplan.reporting._format import Formatter, number, percent
+from txlplan.reporting._format import number, percent
 from txlplan.units import format_bytes, format_rate
 
+_EXACT = 0.001
 _DONE = {"train": "trained", "score": "was scored", "generate": "generated text"}
 
 
@@ -37,32 +38,44 @@ def verdict(record: Record) -> Verdict:
         return Verdict(sentence=ended_badly[record.outcome], details=_details(record), tone=tone)
     stopped = f" until it was stopped after {len(record.step_s)} steps" if record.outcome == "stopped" else ""
     speed = f" at {format_rate(record.tokens_per_s, 'tokens')}" if record.tokens_per_s is not None else ""
-    claims = "; ".join(filter(None, (_speed_claim(record), _memory_claim(record))))
-    sentence = f"{subject} {_DONE[record.workload.task]}{speed} {place}{stopped}{f': {claims}' if claims else ''}."
+    peak = f" with a peak of {format_bytes(record.peak_memory_bytes)}" if record.peak_memory_bytes is not None else ""
+    sentence = f"{subject} {_DONE[record.workload.task]}{speed} {place}{peak}{stopped}{_claims(record)}."
     return Verdict(sentence=sentence, details=_details(record), tone=_tone(record))
 
 
-def _speed_claim(record: Record) -> str:
-    if record.estimate is None or record.tokens_per_s is None:
+def _claims(record: Record) -> str:
+    """`: throughput was predicted 3.2 % too low and peak memory 4.4 % too low, both inside their 80 % ranges`."""
+    judged = [
+        (f"{name} was predicted" if index == 0 else name, _error(measured, predicted), measured in predicted)
+        for index, (name, measured, predicted) in enumerate(_pairs(record))
+    ]
+    if not judged:
         return ""
-    return _claim(record.tokens_per_s, record.estimate.tokens_per_s, ("faster", "slower"), lambda v: format_rate(v, "tokens"))
+    if len({inside for *_, inside in judged}) == 1:
+        where = "inside" if judged[0][2] else "outside"
+        ranges = f"both {where} their 80 % ranges" if len(judged) > 1 else f"{where} its 80 % range"
+        return ": " + " and ".join(f"{what} {error}" for what, error, _ in judged) + f", {ranges}"
+    placed = (f"{what} {error} ({'inside' if inside else 'outside'} its 80 % range)" for what, error, inside in judged)
+    return ": " + " and ".join(placed)
 
 
-def _memory_claim(record: Record) -> str:
-    if record.estimate is None or record.peak_memory_bytes is None:
-        return ""
-    claim = _claim(record.peak_memory_bytes, record.estimate.peak_memory_bytes, ("more", "less"), format_bytes)
-    return f"memory peaked at {format_bytes(record.peak_memory_bytes)}, {claim}"
+def _pairs(record: Record) -> list[tuple[str, float, Range]]:
+    """What was both predicted and measured."""
+    if record.estimate is None:
+        return []
+    measured = (
+        ("throughput", record.tokens_per_s, record.estimate.tokens_per_s),
+        ("peak memory", record.peak_memory_bytes, record.estimate.peak_memory_bytes),
+    )
+    return [(name, value, predicted) for name, value, predicted in measured if value]
 
 
-def _claim(measured: float, predicted: Range, words: tuple[str, str], write: Formatter) -> str:
-    """`3.9 % faster than the predicted 5,200 tokens/s, inside its 80 % range`."""
-    if not predicted.value:
-        return "nothing was predicted"
-    difference = measured / predicted.value - 1
-    word = words[0] if difference >= 0 else words[1]
-    inside = "inside" if measured in predicted else "outside"
-    return f"{percent(abs(difference))} {word} than the predicted {write(predicted.value)}, {inside} its 80 % range"
+def _error(measured: float, predicted: Range) -> str:
+    """The error as tables have it, predicted / measured − 1, in words."""
+    error = predicted.value / measured - 1
+    if abs(error) < _EXACT:
+        return "to within 0.1 %"
+    return f"{percent(abs(error))} too {'high' if error > 0 else 'low'}"
 
 
 def _expected(record: Record) -> str:
@@ -86,9 +99,5 @@ def _details(record: Record) -> tuple[str, ...]:
 
 
 def _tone(record: Record) -> Literal["good", "fair", "neutral"]:
-    estimate = record.estimate
-    if estimate is None:
-        return "neutral"
-    pairs = ((record.tokens_per_s, estimate.tokens_per_s), (record.peak_memory_bytes, estimate.peak_memory_bytes))
-    inside = [measured in predicted for measured, predicted in pairs if measured is not None]
+    inside = [measured in predicted for _, measured, predicted in _pairs(record)]
     return ("good" if all(inside) else "fair") if inside else "neutral"
