@@ -1,7 +1,7 @@
 """Repeat runs over a matrix of models and plans, and sum them up beside their predictions."""
 
 from txlplan.benchmarks._bench import Bench, Repeat, create, directory_of, run_bench, stored_matrix
-from txlplan.benchmarks._matrix import Case, Matrix, cases, read_matrix
+from txlplan.benchmarks._matrix import Case, Matrix, cases, matrix_of, read_matrix
 from txlplan.benchmarks._summary import Row, Spread, spread, summarise
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "cases",
     "create",
     "directory_of",
+    "matrix_of",
     "read_matrix",
     "run_bench",
     "spread",

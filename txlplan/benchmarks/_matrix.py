@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from txlplan.config import parse_toml, read_toml
+from txlplan.config import from_plain, parse_toml, read_toml
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig, models
@@ -67,6 +69,11 @@ class Case:
 def read_matrix(path: Path) -> Matrix:
     """Read bench.toml. Raises ConfigError that names the file and the key."""
     return parse_toml(Matrix, read_toml(path), str(path))
+
+
+def matrix_of(values: Mapping[str, Any], where: str) -> Matrix:
+    """A matrix from plain values; `where` names their place in errors. Raises ConfigError."""
+    return from_plain(Matrix, values, where)
 
 
 def cases(matrix: Matrix, *, cores: int | None) -> tuple[Case, ...]:

@@ -2,8 +2,175 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
 import typer
+
+from txlplan.cli._output import JsonOption, Output
+from txlplan.errors import InputError, RunFailedError
+from txlplan.workload import Task
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from txlplan.benchmarks import Bench, Matrix, Row
+    from txlplan.benchmarks import Spread as Spread_
+
+T = TypeVar("T")
+_STOPPED_EXIT_CODE = 130
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
+    app.command()(bench)
+
+
+def bench(
+    matrix: Annotated[Path | None, typer.Argument(metavar="BENCH_TOML", help="The matrix as a file.")] = None,
+    model: Annotated[str | None, typer.Option(help="Models, separated by commas.")] = None,
+    task: Annotated[Task | None, typer.Option(help="What to do; by default train.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32,bf16,…")] = None,
+    micro_batch: Annotated[str | None, typer.Option(help="Sequences per device, like 4,8.")] = None,
+    accumulation: Annotated[str | None, typer.Option(help="Micro-batches per step, like 1,2.")] = None,
+    activation_checkpointing: Annotated[str | None, typer.Option(help="none,full")] = None,
+    threads: Annotated[str | None, typer.Option(help="CPU threads a process, like 1,2; by default all.")] = None,
+    devices: Annotated[str | None, typer.Option(help="Data-parallel processes, like 1,2.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Timed steps of a repeat; by default 20.")] = None,
+    warmup_steps: Annotated[int | None, typer.Option(min=0, help="Steps before them; by default 3.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Runs of each case; by default 3.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Prepared data; by default synthetic.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a benchmark that was cut short.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a matrix of models and plans: interleaved repeats, each a process and a record of its own.
+
+    The table sets the median of the repeats, with its spread, beside the prediction, and says when the machine was
+    not steady. --resume skips what is recorded already.
+
+    Example: txlplan bench --model demo-bytes --micro-batch 4,8 --repeats 3
+    """
+    bench_id, wanted = _prepared(dict(locals()))
+    output = Output(as_json)
+    output.say(f"benchmark {bench_id}")
+    from txlplan.benchmarks import run_bench
+
+    found = run_bench(bench_id, wanted, on_repeat=_announce(output))
+    _finish(output, found)
+
+
+_LISTS: dict[str, Callable[[str], Any]] = {
+    "model": str,
+    "precision": str,
+    "micro_batch": int,
+    "accumulation": int,
+    "activation_checkpointing": str,
+    "threads": int,
+    "devices": int,
+}
+_SINGLE = ("task", "steps", "warmup_steps", "repeats")
+
+
+def _prepared(options: dict[str, Any]) -> tuple[str, Matrix]:
+    """The benchmark's id and matrix: a stored one, or a new one from a file, from options, or from both."""
+    from txlplan.benchmarks import create, stored_matrix
+    from txlplan.records import new_id
+
+    given: dict[str, Any] = {
+        name: _items(options[name], kind, name) for name, kind in _LISTS.items() if options[name] is not None
+    }
+    given |= {name: options[name] for name in _SINGLE if options[name] is not None}
+    if options["data"] is not None:
+        given["data"] = str(options["data"].absolute())
+    if options["resume"] is not None:
+        if given or options["matrix"] is not None:
+            raise InputError("--resume takes the matrix of the benchmark that it continues: leave the rest out")
+        return options["resume"], stored_matrix(options["resume"])
+    matrix = _matrix(options["matrix"], given)
+    bench_id = new_id()
+    create(bench_id, matrix)
+    return bench_id, matrix
+
+
+def _matrix(path: Path | None, given: dict[str, Any]) -> Matrix:
+    from txlplan.benchmarks import matrix_of, read_matrix
+    from txlplan.config import to_plain
+
+    if path is None and "model" not in given:
+        raise InputError("say what to measure: --model, or a bench.toml", hint="`txlplan bench --help` has an example")
+    base = to_plain(read_matrix(path)) if path is not None else {}
+    return matrix_of({**base, **given}, "options of bench")
+
+
+def _items(text: str, kind: Callable[[str], T], name: str) -> list[T]:
+    try:
+        return [kind(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"--{name.replace('_', '-')} {text!r}: not a list of numbers like 4,8") from None
+
+
+def _announce(output: Output) -> Any:
+    from txlplan.benchmarks import Repeat
+    from txlplan.launcher import describe
+
+    def on_repeat(repeat: Repeat, _estimate: object) -> None:
+        output.say(f"[{repeat.position}/{repeat.total}] {repeat.case.model.id}: {describe(repeat.case.plan)}")
+
+    return on_repeat
+
+
+def _finish(output: Output, found: Bench) -> None:
+    from txlplan.config import to_plain
+
+    if not found.stopped and not any(row.repeats for row in found.rows):
+        first = found.rows[0]
+        raise RunFailedError(f"every case failed; the first: {first.message}", hint=f"txlplan records list --parent {found.id}")
+    rows = [{**to_plain(row), "tokens_error": row.tokens_error, "memory_error": row.memory_error} for row in found.rows]
+    document = {"id": found.id, "matrix": to_plain(found.matrix), "rows": rows, "notes": list(found.notes)}
+    output.document(document | {"stopped": found.stopped}, lambda console: _print(console, found))
+    if found.stopped:
+        output.next_step(f"txlplan bench --resume {found.id}")
+        raise typer.Exit(_STOPPED_EXIT_CODE)
+    output.next_step(f"txlplan bench --resume {found.id} runs what failed again; txlplan validate store")
+
+
+def _print(console: Console, found: Bench) -> None:
+    from rich.table import Table
+
+    from txlplan.launcher import describe
+
+    table = Table(
+        "model", "plan", "repeats", "tokens/s", "± MAD", "predicted", "error", "peak memory", "predicted", "error", box=None
+    )
+    for row in found.rows:
+        repeats = f"{row.repeats}" + (f" ({row.failed} {row.outcome})" if row.failed else "")
+        table.add_row(row.model, describe(row.case.plan), repeats, *_speed(row), *_memory(row))
+    console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _speed(row: Row) -> tuple[str, str, str, str]:
+    speed = row.tokens_per_s
+    mad = "" if speed is None else f"{speed.mad / speed.median:.1%}" if speed.median else ""
+    return _count(speed), mad, _number(row.predicted_tokens_per_s), _percent(row.tokens_error)
+
+
+def _memory(row: Row) -> tuple[str, str, str]:
+    from txlplan.units import format_bytes
+
+    measured = row.peak_memory_bytes.median if row.peak_memory_bytes else None
+    return format_bytes(measured), format_bytes(row.predicted_peak_memory_bytes), _percent(row.memory_error)
+
+
+def _count(spread: Spread_ | None) -> str:
+    return _number(spread.median if spread else None)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:+.1%}"

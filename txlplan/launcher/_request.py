@@ -30,6 +30,7 @@ BASE_LEARNING_RATE, BASE_WIDTH = 2.5e-4, 410
 WARMUP_SHARE = 0.025
 """Warm-up over all steps: 1,000 of 40,000 in NVIDIA's wt103 base configuration."""
 DEFAULT_GENERATED_TOKENS = 300
+SCORING_WINDOWS, MOST_STREAMS = 32, 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +77,11 @@ def plan_request(request: RunRequest) -> Planned:
     dataset = open_dataset(directory)
     dataset.vocabulary.check(model.vocab_size)
     split = request.split or ("train" if request.task == "train" else _held_out(dataset))
-    _check_split(dataset, split, directory)
     workload = _workload(request, model, dataset, split)
     machine = this_machine(request.devices)
-    choice = choose_plan(workload, machine.cluster, machine.stack, space=_space(request, machine))
-    steps = total_steps(workload, choice.plan)
+    space = _space(request, workload, machine, dataset.split(split).tokens)
+    choice = choose_plan(workload, machine.cluster, machine.stack, space=space)
+    steps = total_steps(workload, choice.plan, split_tokens=dataset.split(split).tokens)
     if request.task == "train":
         workload = dataclasses.replace(workload, optimization=_optimization(request, model, steps))
     plan_file = PlanFile(
@@ -157,15 +158,10 @@ def _held_out(dataset: Dataset) -> str:
     return next((name for name in ("test", "valid") if name in dataset.manifest.splits), "train")
 
 
-def _check_split(dataset: Dataset, split: str, directory: Path) -> None:
-    if split not in dataset.manifest.splits:
-        raise InputError(f"{directory} has no split {split!r}", hint=f"it has {', '.join(dataset.manifest.splits)}")
-
-
 def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: str) -> Workload:
     tokens = request.tokens
     if tokens is None and request.task == "train":
-        tokens = dataset.manifest.splits[split].tokens
+        tokens = dataset.split(split).tokens
     if tokens is None and request.task == "generate":
         tokens = DEFAULT_GENERATED_TOKENS
     prompt = len(dataset.vocabulary.encode(request.sampling.prompt)) if request.task == "generate" else 0
@@ -179,13 +175,26 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
     )
 
 
-def _space(request: RunRequest, machine: Machine) -> Space:
+def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int) -> Space:
+    micro_batch: tuple[int, ...] | None = (request.micro_batch,) if request.micro_batch else None
+    if request.task == "score" and micro_batch is None and request.global_batch is None:
+        micro_batch = scoring_batches(workload.model, split_tokens)
     return Space(
         precision=(request.precision,) if request.precision else None,
-        micro_batch=(request.micro_batch,) if request.micro_batch else None,
+        micro_batch=micro_batch,
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
         threads=_threads(request, machine),
     )
+
+
+def scoring_batches(model: ModelConfig, split_tokens: int) -> tuple[int, ...]:
+    """Numbers of streams that a split may be cut into without harm to its score: powers of two.
+
+    Each stream begins without memory, so its first mem_len tokens are predicted worse: they are to be at most
+    1/SCORING_WINDOWS of it.
+    """
+    most = split_tokens // (SCORING_WINDOWS * (model.tgt_len + model.mem_len))
+    return tuple(2**power for power in range(min(max(1, most), MOST_STREAMS).bit_length()))
 
 
 def _threads(request: RunRequest, machine: Machine) -> tuple[int, ...] | None:
@@ -195,9 +204,10 @@ def _threads(request: RunRequest, machine: Machine) -> tuple[int, ...] | None:
     return (max(1, machine.device.cores // request.devices),)
 
 
-def total_steps(workload: Workload, plan: Plan) -> int | None:
-    """Steps of a run, as the worker counts them; None where the workload does not say how long it is."""
-    return None if workload.tokens is None else -(-workload.tokens // tokens_per_step(workload, plan))
+def total_steps(workload: Workload, plan: Plan, *, split_tokens: int | None = None) -> int | None:
+    """Steps of a run, as the worker counts them; None where neither the workload nor the split says how long it is."""
+    tokens = workload.tokens or split_tokens
+    return None if tokens is None else -(-tokens // tokens_per_step(workload, plan))
 
 
 def _run_settings(request: RunRequest, machine: Machine, n_devices: int) -> RunSettings:

@@ -14,7 +14,7 @@ from txlplan.launcher._execute import OnEvent, execute, prepared
 from txlplan.launcher._live import LiveView
 from txlplan.launcher._request import Planned
 from txlplan.launcher._run_directory import holds_a_run
-from txlplan.launcher._trials import Candidate, Tuned, describe, schedule_trials, tune
+from txlplan.launcher._trials import SHARE, Candidate, Tuned, describe, schedule_trials, tune
 from txlplan.plan_file import PlanFile
 from txlplan.records import Record, new_id
 
@@ -35,6 +35,7 @@ def run_planned(
     trials: bool = True,
     resume: bool = False,
     steps: int | None = None,
+    trial_share: float = SHARE,
     say: Callable[[str], None] = lambda _: None,
 ) -> Session:
     """Try the best few plans, then run the winner (or the plan itself). Progress goes to stderr, notes to `say`.
@@ -50,7 +51,7 @@ def run_planned(
     tuned = None
     chosen = planned.candidates[0]
     if trials and not resume:
-        tuned = _tuned(planned, record_id, steps, say)
+        tuned = _tuned(planned, record_id, steps, trial_share, say)
         say(f"plan: {tuned.reason}")
         if tuned.stopped:
             return Session(record=None, tuned=tuned)
@@ -76,9 +77,9 @@ def with_plan(plan_file: PlanFile, candidate: Candidate) -> PlanFile:
     return dataclasses.replace(plan_file, plan=candidate.plan, run=dataclasses.replace(plan_file.run, runner=runner))
 
 
-def _tuned(planned: Planned, record_id: str, steps: int | None, say: Callable[[str], None]) -> Tuned:
+def _tuned(planned: Planned, record_id: str, steps: int | None, share: float, say: Callable[[str], None]) -> Tuned:
     total = planned.total_steps if steps is None else min(steps, planned.total_steps or steps)
-    trial_plan = schedule_trials(planned.candidates, total_steps=total)
+    trial_plan = schedule_trials(planned.candidates, total_steps=total, share=share)
     if trial_plan.steps:
         say(trial_plan.reason)
 
