@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from txlplan.data._manifest import read_json
 from txlplan.data._parallel import Advance, run
 from txlplan.data._parts import Part, parts_of
 from txlplan.data._progress import Progress
-from txlplan.data._settings import SUBWORD_SIZE, Settings
-from txlplan.data._subwords import TOKENIZER_FILE, BpeVocabulary, WordPieceVocabulary, lines
+from txlplan.data._settings import Settings
+from txlplan.data._subwords import TOKENIZER_FILE, BpeVocabulary, WordPieceVocabulary
 from txlplan.data._text import file_blocks
 from txlplan.data._vocabulary import (
     END_OF_LINE,
@@ -39,18 +38,22 @@ def build_vocabulary(text: Path, settings: Settings, processes: int, progress: P
     """The vocabulary of a split's text. Memory grows with the number of different symbols, not with the text."""
     if settings.vocabulary == "bytes":
         return ByteVocabulary()
-    size = text.stat().st_size
-    progress.begin("vocabulary", size)
-    if settings.vocabulary in ("wordpiece", "bpe"):
-        vocabulary = _trained(text, settings, progress)
+    size, kind = text.stat().st_size, settings.vocabulary
+    progress.begin("vocabulary", 2 * size if kind == "wordpiece" else size)
+    if kind in ("characters", "words"):
+        vocabulary = _counted(_counts(text, kind, processes, progress), settings)
     else:
-        task = [_CountTask(part, settings.vocabulary) for part in parts_of(text)]
-        counts: Counter[str] = Counter()
-        for found in run(_count, task, size, processes, progress):
-            counts.update(found)
-        vocabulary = _counted(counts, settings)
+        vocabulary = _trained(text, settings, processes, progress)
     progress.finish()
     return vocabulary
+
+
+def _trained(text: Path, settings: Settings, processes: int, progress: Progress) -> Vocabulary:
+    from txlplan.data._train import train_bpe, train_wordpiece
+
+    if settings.vocabulary == "bpe":
+        return train_bpe(text, settings, progress)
+    return train_wordpiece(text, _counts(text, "characters", processes, progress), settings, progress)
 
 
 def load_vocabulary(directory: Path) -> Vocabulary:
@@ -71,6 +74,15 @@ def load_vocabulary(directory: Path) -> Vocabulary:
 class _CountTask:
     part: Part
     kind: str
+
+
+def _counts(text: Path, kind: str, processes: int, progress: Progress) -> Counter[str]:
+    """How often each word or character is in the text."""
+    counts: Counter[str] = Counter()
+    tasks = [_CountTask(part, kind) for part in parts_of(text)]
+    for found in run(_count, tasks, text.stat().st_size, processes, progress):
+        counts.update(found)
+    return counts
 
 
 def _count(task: _CountTask, advance: Advance) -> Counter[str]:
@@ -98,34 +110,6 @@ def _counted(counts: Counter[str], settings: Settings) -> Vocabulary:
     most = None if settings.vocabulary_size is None else settings.vocabulary_size - len(special)
     symbols = special + kept[:most]
     return CharacterVocabulary(symbols) if settings.vocabulary == "characters" else WordVocabulary(symbols)
-
-
-def _trained(text: Path, settings: Settings, progress: Progress) -> Vocabulary:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    limits: dict[str, Any] = {"vocab_size": settings.vocabulary_size or SUBWORD_SIZE, "min_frequency": settings.min_count}
-    if settings.vocabulary == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet, special = pre_tokenizers.ByteLevel.alphabet(), list(settings.special_symbols)
-        trainer: Any = trainers.BpeTrainer(
-            **limits, show_progress=False, initial_alphabet=sorted(alphabet), special_tokens=special
-        )
-    else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        special = list(dict.fromkeys([END_OF_LINE, UNKNOWN, *settings.special_symbols]))
-        trainer = trainers.WordPieceTrainer(**limits, show_progress=False, special_tokens=special)
-    tokenizer.train_from_iterator(_line_batches(text, progress), trainer)
-    return BpeVocabulary(tokenizer) if settings.vocabulary == "bpe" else WordPieceVocabulary(tokenizer)
-
-
-def _line_batches(text: Path, progress: Progress) -> Iterator[list[str]]:
-    for block in file_blocks(text, 0, text.stat().st_size):
-        yield list(lines(block.decode()))
-        progress.advance(len(block))
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
@@ -40,6 +41,8 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.ratios) < 0 or self.ratios[0] == 0 or abs(sum(self.ratios) - 1) > 1e-6:
             raise InputError(f"split {_joined(self.ratios)}: shares must be zero or more, train more than zero, the sum 1")
+        _check_known("vocabulary", self.vocabulary, get_args(VocabularyKind))
+        _check_known("assignment", self.assignment, get_args(Assignment))
         if self.min_count < 1:
             raise InputError(f"min_count = {self.min_count} must be at least 1")
         self._check_vocabulary()
@@ -83,6 +86,13 @@ def check_documents(rule: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise InputError(f"documents = {rule!r}: not a regular expression: {error}") from None
+
+
+def _check_known(setting: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        nearest = difflib.get_close_matches(value, known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+        raise InputError(f"{setting} = {value!r} is not known", hint=hint)
 
 
 def _joined(numbers: tuple[float, ...]) -> str:
