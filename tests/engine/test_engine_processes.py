@@ -156,7 +156,8 @@ def test_the_death_of_one_process_ends_the_other_with_an_event(plan_of):
     os.kill(other, signal.SIGKILL)
     exit_code, found, _ = finish(process, directory)
     assert exit_code != 0
-    assert found[-1].outcome in ("failed", "stopped")
+    assert found[-1].outcome == "failed"
+    assert "another process of this run is gone" in found[-1].message
 
 
 def _children(pid):

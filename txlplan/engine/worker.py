@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from txlplan.engine import failures
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Finished
 from txlplan.engine.stopping import StopRequest
@@ -119,23 +120,13 @@ def _failure(plan_file: PlanFile, error: BaseException) -> Finished:
 
     from txlplan.engine import footprint
 
-    message = error.message if isinstance(error, TxlplanError) else f"{type(error).__name__}: {error}"
     device = torch.device("cuda" if plan_file.run.device == "cuda" and torch.cuda.is_initialized() else "cpu")
     return Finished(
-        outcome="oom" if _is_out_of_memory(error) else "failed",
-        message=message,
+        outcome=failures.outcome(error),
+        message=failures.message(error),
         peak_memory_bytes=footprint.peak_bytes(device),
         allocator_peak_bytes=footprint.allocator_peak_bytes(device),
     )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's and CUDA's errors have types; the CPU allocator raises a RuntimeError that names it."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in ("DefaultCPUAllocator", "CUDA out of memory"))
 
 
 def _say(error: BaseException) -> None:
