@@ -166,7 +166,7 @@ def describe(plan: Plan) -> str:
     accumulation = f" × {plan.accumulation}" if plan.accumulation > 1 else ""
     parts = [plan.precision, f"micro-batch {plan.micro_batch}{accumulation}"]
     parts += [f"{plan.n_devices} devices"] if plan.n_devices > 1 else []
-    parts += [f"{plan.threads} threads"] if plan.threads else []
+    parts += [f"{plan.threads} thread" + "s" * (plan.threads > 1)] if plan.threads else []
     parts += ["activation checkpointing"] if plan.activation_checkpointing != "none" else []
     parts += ["compiled"] if plan.compile else []
     return ", ".join(parts)

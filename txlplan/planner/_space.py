@@ -78,9 +78,11 @@ class Space:
 
     def _data_parallel(self, cluster: Cluster) -> tuple[int, ...]:
         if self.data_parallel:
-            beyond = [n for n in self.data_parallel if n > cluster.n_devices]
+            per_device = cluster.device.cores if cluster.device.kind == "cpu" else 1
+            most = cluster.n_devices * per_device
+            beyond = [n for n in self.data_parallel if n > most]
             if beyond:
-                raise InputError(f"{beyond[0]} data-parallel devices are more than the cluster's {cluster.n_devices}")
+                raise InputError(f"{beyond[0]} data-parallel processes are more than the cluster has room for ({most})")
             return self.data_parallel
         inside = {cluster.per_node, *_powers_of_two(cluster.per_node)}
         return tuple(
