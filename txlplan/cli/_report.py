@@ -75,11 +75,16 @@ def _newest(store: Store) -> list[Record]:
 
 
 def _named(store: Store, names: list[str]) -> list[Record]:
+    """Each named record with its trials; the name of a benchmark gives all its repeats."""
     found: dict[str, Record] = {}
     for name in names:
-        family = store.list(parent=name)
-        if not family:
+        try:
             record = store.get(name)
+        except RecordError:
+            family = store.list(parent=name)
+            if not family:
+                raise
+        else:
             family = [record, *store.list(parent=record.id)]
         found |= {record.id: record for record in family}
     return list(found.values())

@@ -36,8 +36,10 @@ class Chart:
     """The table starts closed: it is long."""
 
 
-def throughput_chart(records: Sequence[Record]) -> Chart:
-    """Predicted throughput with its range beside the measured one, a line for each record."""
+def throughput_chart(records: Sequence[Record]) -> Chart | None:
+    """Predicted throughput with its range beside the measured one, a line for each record. None where nothing is known."""
+    if not any(record.estimate or record.tokens_per_s is not None for record in records):
+        return None
     return Chart(
         id="throughput",
         title="Throughput",
@@ -47,8 +49,10 @@ def throughput_chart(records: Sequence[Record]) -> Chart:
     )
 
 
-def memory_chart(records: Sequence[Record]) -> Chart:
-    """Predicted peak memory with its range beside the measured one, a line for each record."""
+def memory_chart(records: Sequence[Record]) -> Chart | None:
+    """Predicted peak memory with its range beside the measured one, a line for each record. None where nothing is known."""
+    if not any(record.estimate or record.peak_memory_bytes is not None for record in records):
+        return None
     largest = max((record.peak_memory_bytes or _predicted(record, "peak_memory_bytes") or 0 for record in records), default=0)
     scale, unit = _memory_unit(largest)
     capacities = {record.estimate.capacity_bytes for record in records if record.estimate}

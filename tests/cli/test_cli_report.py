@@ -1,0 +1,57 @@
+"""`txlplan report`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from record_factory import make_family, make_record
+
+from txlplan.records import open_store
+
+
+@pytest.fixture
+def family(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = [*make_family(), make_record(2)]
+    open_store().put_all(found)
+    return found
+
+
+def test_the_newest_run_and_its_trials(txlplan, family, tmp_path):
+    result = txlplan("report", "--json")
+    assert result.exit_code == 0
+    assert set(result.json["records"]) == {record.id for record in family[:-1]}
+    assert result.json["verdict"].startswith("demo-bytes trained at")
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_the_output_tells_the_format(txlplan, family, tmp_path):
+    for name in ("r.md", "r.csv", "r.json", "r.htm"):
+        assert txlplan("report", "-o", tmp_path / name).exit_code == 0
+    assert json.loads((tmp_path / "r.json").read_text())["subject"] == family[0].id
+    assert (tmp_path / "r.md").read_text().startswith("# demo-bytes")
+    assert txlplan("report", "-o", tmp_path / "r.pdf").exit_code == 2
+    assert txlplan("report", "-o", tmp_path / "plain", "--format", "md").exit_code == 0
+    assert txlplan("report", "--format", "csv").exit_code == 0
+    assert (tmp_path / "report.csv").is_file()
+
+
+def test_named_records_bring_their_trials(txlplan, family):
+    assert txlplan("report", family[-1].id, "--format", "json", "--json").json["records"] == [family[-1].id]
+    both = txlplan("report", family[-1].id, family[0].id, "--format", "json", "--json").json
+    assert len(both["records"]) == 5
+    assert txlplan("report", "nobody").exit_code == 2
+
+
+def test_a_benchmark_is_named_by_its_parent(txlplan, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_store().put_all([make_record(seed, kind="bench", parent="b1") for seed in (1, 2)])
+    assert len(txlplan("report", "b1", "--format", "md", "--json").json["records"]) == 2
+    assert len(txlplan("report", "--format", "md", "--json").json["records"]) == 2
+
+
+def test_an_empty_store_is_told(txlplan):
+    result = txlplan("report", "--json")
+    assert result.exit_code == 2
+    assert "no records" in result.json["error"]["message"]
