@@ -205,7 +205,8 @@ def _figures(profile: DeviceProfile | SystemProfile | StackProfile) -> Iterator[
         shape = f" {point.m}x{point.n}x{point.k}" if point.m else ""
         threads = f", {point.threads} threads" if point.threads else ""
         unit = units.format_count(point.work) + (" FLOP" if point.kind in ("gemm", "bmm") else " B")
-        yield f"efficiency.{point.kind}.{point.dtype}", f"{point.utilisation:.3g} at {unit}{shape}{threads}", ""
+        key = f"efficiency.{point.kind}.{point.dtype}"
+        yield key, f"{point.utilisation:.3g} at {unit}{shape}{threads}", _source_of(key, sources)
 
 
 def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -11,12 +11,31 @@ from txlplan.detection._cpu import Cpu, usable_cpus
 from txlplan.detection._detect import Detection, detect
 
 if TYPE_CHECKING:
+    from txlplan.detection._checkup import Finding, check_up
     from txlplan.detection._probe import ProbeResult, probe
     from txlplan.detection._profiles import this_machine, write_profiles
 
-__all__ = ["Cpu", "Detection", "ProbeResult", "detect", "probe", "this_machine", "usable_cpus", "write_profiles"]
+__all__ = [
+    "Cpu",
+    "Detection",
+    "Finding",
+    "ProbeResult",
+    "check_up",
+    "detect",
+    "probe",
+    "this_machine",
+    "usable_cpus",
+    "write_profiles",
+]
 
-_LAZY = {"ProbeResult": "_probe", "probe": "_probe", "this_machine": "_profiles", "write_profiles": "_profiles"}
+_LAZY = {
+    "Finding": "_checkup",
+    "check_up": "_checkup",
+    "ProbeResult": "_probe",
+    "probe": "_probe",
+    "this_machine": "_profiles",
+    "write_profiles": "_profiles",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import math
 import platform
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ import torch
 from txlplan.detection._cpu import Cpu
 from txlplan.detection._host import Dispatch
 from txlplan.detection._measure import Measurement, Timed
+from txlplan.detection._timing import scatter
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
 
 _MODEL_LOG_SD = 0.12
@@ -123,9 +123,9 @@ def _work_s(timed: Timed, dispatch_s: float) -> float:
 
 
 def _spread(measured: Measurement) -> Spread:
-    scatter = statistics.median(each.sample.log_sd for each in measured.timed)
+    repeats = scatter([each.sample for each in measured.timed])
     return Spread(
-        time_log_sd=float(f"{math.hypot(scatter, _MODEL_LOG_SD):.3g}"),
+        time_log_sd=float(f"{math.hypot(repeats, _MODEL_LOG_SD):.3g}"),
         memory_log_sd=_MEMORY_LOG_SD,
-        source=f"scatter of repeats ({scatter:.2g}) and {_MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
+        source=f"scatter of repeats ({repeats:.2g}) and {_MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
     )

@@ -10,7 +10,7 @@ _UNLIMITED_V1_BYTES = 1 << 60
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """CPUs' worth of time that this process may use, the tightest of its groups; None: no quota. `root` holds proc/ and sys/."""
+    """CPUs' worth of time that this process may use, the least of its groups; None: no quota. `root` holds proc/ and sys/."""
     quotas = [_cpu_quota_of(directory) for directory in _directories(root, "cpu")]
     return min((quota for quota in quotas if quota), default=None)
 
@@ -47,15 +47,15 @@ def _cpu_quota_of(directory: Path) -> float | None:
     words = _text(directory / "cpu.max").split()
     if not words:
         words = _text(directory / "cpu.cfs_quota_us").split() + _text(directory / "cpu.cfs_period_us").split()
-    if len(words) != 2 or words[0] in ("max", "-1"):
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
         return None
-    quota, period = (float(word) for word in words)
-    return quota / period if quota > 0 and period > 0 else None
+    quota, period = map(int, words)
+    return quota / period if quota and period else None
 
 
 def _memory_limit_of(directory: Path) -> int | None:
     text = _text(directory / "memory.max").strip() or _text(directory / "memory.limit_in_bytes").strip()
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         return None
     limit = int(text)
     return limit if 0 < limit < _UNLIMITED_V1_BYTES else None

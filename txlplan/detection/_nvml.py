@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +45,7 @@ def survey_nvml() -> GpuSurvey:
         pynvml.nvmlShutdown()
 
 
-def _ask(pynvml: object) -> GpuSurvey:
+def _ask(pynvml: Any) -> GpuSurvey:
     nvml = _Nvml(pynvml)
     gpus: list[Gpu] = []
     for index in range(nvml.call("nvmlDeviceGetCount", default=0)):
@@ -69,11 +70,11 @@ def _ask(pynvml: object) -> GpuSurvey:
 class _Nvml:
     """Calls into pynvml; one that fails is noted once and gives a default."""
 
-    def __init__(self, pynvml: object) -> None:
+    def __init__(self, pynvml: Any) -> None:
         self._pynvml = pynvml
         self.notes: list[str] = []
 
-    def call(self, name: str, *arguments: object, default: object = None) -> object:
+    def call(self, name: str, *arguments: Any, default: Any = None) -> Any:
         try:
             return getattr(self._pynvml, name)(*arguments)
         except self._pynvml.NVMLError as error:

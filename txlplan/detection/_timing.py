@@ -1,7 +1,7 @@
 """Timing that survives a noisy machine: explicit warm-up, interleaved rounds, the lower quartile of what was seen.
 
 Noise only ever adds time, and a training step that is measured later is disturbed as the quieter rounds were; so the
-lower quartile over rounds is taken, and the spread of the rounds below their median is kept as the scatter.
+lower quartile over rounds is taken, and the scatter is that of the quicker half of the rounds.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ Progress = Callable[[str, float], None]
 """Takes what is being done and the share of it that is done, 0 to 1."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """Time of one call over several rounds."""
+    """Times of one call, one a round, in the order of the rounds; at least one."""
 
-    seconds: float
-    """Lower quartile."""
-    log_sd: float
-    """Scatter of log(time) over the faster half of the rounds, as a standard deviation."""
-    rounds: int
+    times_s: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Lower quartile."""
+        return sorted(self.times_s)[(len(self.times_s) - 1) // 4]
 
 
-def quiet_time(times_s: Sequence[float]) -> Sample:
-    """Summarise the times of several rounds (at least one)."""
-    ordered = sorted(times_s)
-    quick = ordered[: max(2, math.ceil(len(ordered) / 2))]
-    scatter = statistics.stdev(math.log(value) for value in quick) if len(quick) > 1 else 0.0
-    return Sample(seconds=ordered[(len(ordered) - 1) // 4], log_sd=scatter, rounds=len(ordered))
+def scatter(samples: Sequence[Sample]) -> float:
+    """Standard deviation of log(sum of the samples) over the quicker half of the rounds; 0 where there was but one."""
+    rounds = min(len(sample.times_s) for sample in samples)
+    totals = sorted(sum(sample.times_s[index] for sample in samples) for index in range(rounds))
+    quicker = totals[: max(2, math.ceil(rounds / 2))]
+    return statistics.stdev(math.log(total) for total in quicker) if len(quicker) > 1 else 0.0
 
 
 def time_call(work: Work, synchronize: Work, sample_s: float = _SAMPLE_S) -> float:
@@ -68,11 +69,15 @@ def time_in_rounds(
         for index, build in enumerate(builders):
             spent = (time.perf_counter() - start) / budget_s
             if spent > 1:
-                return [quiet_time(each) if each else None for each in times]
+                return _samples(times)
             if progress is not None:
                 progress(f"round {done + 1} of at most {_MAX_ROUNDS}", spent)
             times[index].append(_one_sample(build(), synchronize))
-    return [quiet_time(each) for each in times]
+    return _samples(times)
+
+
+def _samples(times: Sequence[Sequence[float]]) -> list[Sample | None]:
+    return [Sample(tuple(each)) if each else None for each in times]
 
 
 def _one_sample(work: Work, synchronize: Work) -> float:

