@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from txlplan.cost._ends import embedding, log_probabilities, loss, remember
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
@@ -60,26 +58,27 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     Generation runs one token of each sequence against a full memory.
     """
     model, training = settings.model, settings.task == "train"
-    at = Lengths(B=micro_batch, T=1 if settings.task == "generate" else model.tgt_len, M=model.mem_len)
+    at = Lengths(B=micro_batch, T=1 if settings.task == "generate" else model.tgt_len, M=model.mem_len, model=model)
 
     def section(name: str, repeat: float = 1.0) -> Section:
         return Section(name, settings.numbers, repeat=repeat, training=training, fused_dropout=settings.fused_dropout)
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
-    embedding(first, model, at)
-    layer(layers, model, at)
-    remember(last, model, at)
+    embedding(first, at)
+    layer(layers, at)
+    remember(last, at)
     if settings.task == "generate":
-        log_probabilities(last, model, at)
+        log_probabilities(last, at)
     else:
-        loss(last, model, at, settings.tail_shares)
-    inputs_bytes = at.B * at.T * model.d_model * settings.numbers.wide
+        loss(last, at, settings.tail_shares)
+    inputs_bytes = at.BTD * settings.numbers.wide
     ops = [
         *first.forward(),
         *_layers_forward(settings, layers, inputs_bytes),
         *_memory_exchanged(settings, at, last.forward(), inputs_bytes),
         *last.backward(),
         *_layers_backward(settings, layers, inputs_bytes),
+        *([_old_memory(settings, at)] if settings.checkpointing == "full" else []),
         *first.backward(),
         *(update(settings.optimization, model, settings.precision) if training else []),
     ]
@@ -120,13 +119,18 @@ def _memory_exchanged(settings: Settings, at: Lengths, forward: list[Op], inputs
     split = 1 + next(row for row, op in enumerate(forward) if op.name == "memory joined")
     memory_bytes = model.n_layer * at.B * at.M * model.d_model * settings.numbers.wide
     inputs = 0.0 if settings.checkpointing == "full" else model.n_layer * inputs_bytes
-    returned = memory_bytes if settings.checkpointing == "none" else np.zeros_like(memory_bytes)
     return [
         *forward[:split],
         _note("memory joined", "softmax", True, memory_bytes - inputs),
         *forward[split:],
-        _note("old memory", "softmax", True, -returned),
+        *([] if settings.checkpointing == "full" else [_old_memory(settings, at)]),
     ]
+
+
+def _old_memory(settings: Settings, at: Lengths) -> Op:
+    """The old memory goes when the loss is computed; with checkpointing, which reads it again, after the layers' backward."""
+    memory_bytes = settings.model.n_layer * at.B * at.M * settings.model.d_model * settings.numbers.wide
+    return _note("old memory", "old memory", settings.checkpointing == "none", -memory_bytes)
 
 
 def _layers_backward(settings: Settings, layers: Section, inputs_bytes: FloatArray) -> list[Op]:

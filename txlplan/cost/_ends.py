@@ -1,11 +1,10 @@
 """Operations before and after the layers of the reference module: embedding, recurrent memory, adaptive softmax, loss.
 
-Letters as in `_layer`; V words, E width of an embedding, N = B·T predicted tokens.
+Sizes are in elements, times `c` or `f` bytes, as in `_layer`.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: N806  (products of the legend's letters name sizes: BTD, BHTS)
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,98 +17,91 @@ from txlplan.model._parameters import has_projections, table_shapes
 
 EMBEDDING, MEMORY, SOFTMAX = "embedding", "recurrent memory", "softmax loss"
 _EULER = 0.5772156649
+_INDEX_BYTES = 8.0
 
 
-def embedding(section: Section, model: ModelConfig, at: Lengths) -> None:
+def embedding(section: Section, at: Lengths) -> None:
     """Every table read for every token, projected, summed, scaled, dropped; distances and masks made once a segment."""
-    f, rows = section.numbers.wide, at.B * at.T
-    BTD, TS, SD = rows * model.d_model, float(at.T * at.S), float(at.S * model.d_model)
-    shapes = table_shapes(model)
-    section.run("hidden keys", EMBEDDING, launches=7, read=3 * 8 * TS, written=2 * 8 * TS, kept=TS, around=8 * TS)
-    for cluster, (words, width) in enumerate(shapes):
-        name, elements = f"table {cluster}", rows * width
-        table_bytes = words * width * f
-        section.run(name, EMBEDDING, "gather", read=elements * f, written=elements * f, kept=rows * 8)
-        shared = model.tie_weights
-        section.back(
-            name,
-            EMBEDDING,
-            "gather",
-            launches=2 if shared else 1,
-            read=elements * f + (2 * table_bytes if shared else 0.0),
-            written=table_bytes * (2 if shared else 1),
-            around=table_bytes,
-            gradient=0.0 if shared else table_bytes,
-        )
-        if len(shapes) > 1:
-            section.run(f"{name} mask", EMBEDDING, launches=7, read=2 * elements * f, written=2 * elements * f, kept=rows)
-            section.back(f"{name} mask", EMBEDDING, read=elements * f, written=elements * f)
-        if has_projections(model):
-            section.cast(f"{name} cast", elements=elements, kept=elements * section.numbers.compute)
-            kept = 0.0 if section.numbers.cast else elements * f
-            section.linear(f"{name} projection", EMBEDDING, rows=rows, n=model.d_model, k=width, kept=kept)
-    if len(shapes) > 1:
-        sums = len(shapes) - 1
-        section.run("table sum", EMBEDDING, launches=sums, read=2 * sums * BTD * f, written=sums * BTD * f)
-    section.run("embedding scale", EMBEDDING, read=BTD * f, written=BTD * f)
-    section.back("embedding scale", EMBEDDING, read=BTD * f, written=BTD * f)
-    section.dropout("embedding dropout", EMBEDDING, elements=BTD, size=f, rate=model.dropout)
-    section.run(
-        "sinusoids", EMBEDDING, launches=8, read=2 * SD * f, written=3 * SD * f, kept=0.0 if section.numbers.cast else SD * f
-    )
+    f, model = section.numbers.wide, at.model
+    mask, hidden = float(at.T * at.S), at.BTD * f
+    index = _INDEX_BYTES * mask
+    section.run("hidden keys", EMBEDDING, launches=7, read=3 * index, written=2 * index, kept=mask, around=index)
+    tables = len(table_shapes(model))
+    for cluster in range(tables):
+        _table(section, at, cluster)
+    if tables > 1:
+        sums = tables - 1
+        section.run("table sum", EMBEDDING, launches=sums, read=2 * sums * hidden, written=sums * hidden)
+    section.run("embedding scale", EMBEDDING, read=hidden, written=hidden)
+    section.back("embedding scale", EMBEDDING, read=hidden, written=hidden)
+    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=f, rate=model.dropout)
+    distances = at.S * model.d_model * f
+    kept = 0.0 if section.numbers.cast else distances
+    section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
     if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=4, read=3 * SD * f, written=3 * SD * f)
+        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances)
 
 
-def remember(section: Section, model: ModelConfig, at: Lengths) -> None:
+def _table(section: Section, at: Lengths, cluster: int) -> None:
+    """One table: rows gathered, those of other clusters' words zeroed, projected to d_model."""
+    f, model = section.numbers.wide, at.model
+    words, width = table_shapes(model)[cluster]
+    name, elements, table = f"table {cluster}", at.rows * width, words * width * f
+    several = len(table_shapes(model)) > 1
+    rows = elements * f
+    section.run(name, EMBEDDING, "gather", read=rows, written=rows, kept=at.rows * _INDEX_BYTES)
+    shared = model.tie_weights
+    gradient = 0.0 if shared else table
+    section.back(name, EMBEDDING, "gather", read=rows, written=rows + table, around=table, gradient=gradient)
+    if shared:
+        section.back(f"{name} shared", EMBEDDING, read=2 * table, written=table, around=2 * table)
+    if several:
+        section.run(f"{name} words", EMBEDDING, launches=7, read=2 * rows, written=2 * rows, kept=at.rows)
+        section.back(f"{name} words", EMBEDDING, read=rows, written=rows)
+    if has_projections(model):
+        section.cast(f"{name} cast", elements=elements, kept=elements * section.numbers.compute)
+        kept = 0.0 if section.numbers.cast else rows
+        section.linear(f"{name} projection", EMBEDDING, rows=at.rows, n=model.d_model, k=width, kept=kept)
+
+
+def remember(section: Section, at: Lengths) -> None:
     """The last dropout, and the new memory: inputs of all layers stacked, then joined to what stays of the old one.
 
     Old and new are alive together until the loss is computed. The layers' inputs, held until now, are given back.
     """
-    f, BTD = section.numbers.wide, at.B * at.T * model.d_model
-    section.dropout("last dropout", RESIDUAL, elements=BTD, size=f, rate=model.dropout)
-    inputs, memory = model.n_layer * BTD * f, model.n_layer * at.B * at.M * model.d_model * f
+    f, model = section.numbers.wide, at.model
+    section.dropout("last dropout", RESIDUAL, elements=at.BTD, size=f, rate=model.dropout)
+    inputs, memory = model.n_layer * at.BTD * f, model.n_layer * at.B * at.M * model.d_model * f
     section.run("inputs stacked", MEMORY, "copy", read=inputs, written=inputs)
     section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
 
 
-def loss(section: Section, model: ModelConfig, at: Lengths, tail_shares: Sequence[float] | None = None) -> None:
+def loss(section: Section, at: Lengths, tail_shares: Sequence[float] | None = None) -> None:
     """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster (None: Zipf)."""
-    rows = at.B * at.T
+    f, model = section.numbers.wide, at.model
     shares = zipf_shares(model) if tail_shares is None else tail_shares
-    _cluster_loss(section, model, 0, rows)
+    _cluster_loss(section, model, 0, at.rows)
     for cluster, share in enumerate(shares, start=1):
-        mine, f = rows * share, section.numbers.wide
-        section.run(
-            f"cluster {cluster} rows",
-            SOFTMAX,
-            "gather",
-            launches=9,
-            read=mine * model.d_model * f + rows * 24,
-            written=mine * model.d_model * f + rows * 8,
-            kept=mine * 8,
-        )
-        section.back(
-            f"cluster {cluster} rows",
-            SOFTMAX,
-            "gather",
-            launches=3,
-            read=mine * model.d_model * f + rows * model.d_model * f,
-            written=2 * rows * model.d_model * f,
-        )
+        mine = at.rows * share
+        chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
+        name = f"cluster {cluster} rows"
+        read, written = chosen + 3 * index, chosen + index
+        section.run(name, SOFTMAX, "gather", launches=9, read=read, written=written, kept=mine * _INDEX_BYTES)
+        back = at.BTD * f
+        section.back(name, SOFTMAX, "gather", launches=3, read=chosen + back, written=2 * back)
         _cluster_loss(section, model, cluster, mine)
 
 
-def log_probabilities(section: Section, model: ModelConfig, at: Lengths) -> None:
+def log_probabilities(section: Section, at: Lengths) -> None:
     """Log-probabilities of the next word over the whole vocabulary, one row a sequence."""
-    f = section.numbers.wide
+    f, model = section.numbers.wide, at.model
     for cluster in range(model.n_clusters):
         _logits(section, model, cluster, at.B)
         logits = at.B * _outputs(model, cluster) * f
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
-        all_words = at.B * model.vocab_size * f
-        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=2 * all_words, written=2 * all_words)
+        joined = 2 * at.B * model.vocab_size * f
+        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=joined, written=joined)
 
 
 def zipf_shares(model: ModelConfig) -> tuple[float, ...]:
@@ -130,36 +122,47 @@ def _outputs(model: ModelConfig, cluster: int) -> int:
 
 
 def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> None:
-    c, f = section.numbers.compute, section.numbers.wide
-    elements = rows * _outputs(model, cluster)
+    """Logits, then cross-entropy in fp32: log-softmax keeps its output, the likelihood picks from it."""
+    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
+    name, elements = f"cluster {cluster}", rows * _outputs(model, cluster)
+    logits, wide = elements * c, elements * f
     _logits(section, model, cluster, rows)
-    section.held = elements * c
-    name = f"cluster {cluster}"
+    section.held = logits
     if section.numbers.cast:
-        section.run(f"{name} widening", SOFTMAX, "copy", read=elements * c, written=elements * f)
-        section.back(f"{name} widening", SOFTMAX, "copy", read=elements * f, written=elements * c)
-        section.held = elements * (c + f)
-    section.run(f"{name} log-softmax", SOFTMAX, "loss", read=elements * f, written=elements * f, kept=elements * f)
-    section.back(f"{name} log-softmax", SOFTMAX, "loss", read=2 * elements * f, written=elements * f)
-    section.run(f"{name} likelihood", SOFTMAX, launches=2, read=rows * 12, written=rows * f, kept=rows * 8)
-    section.back(f"{name} likelihood", SOFTMAX, read=rows * 12, written=elements * f, around=elements * f)
+        section.run(f"{name} widening", SOFTMAX, "copy", read=logits, written=wide, dtype=d)
+        section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, dtype=d)
+        section.held = logits + wide
+    section.run(f"{name} log-softmax", SOFTMAX, "loss", read=wide, written=wide, kept=wide)
+    section.back(f"{name} log-softmax", SOFTMAX, "loss", read=2 * wide, written=wide)
+    section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
+    section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide, around=wide)
     section.held = 0.0
 
 
 def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> None:
     """Hidden states narrowed to the cluster's width, then against its words; autocast narrows every operand first."""
     c, f = section.numbers.compute, section.numbers.wide
-    outputs, width = _outputs(model, cluster), model.embed_width
-    if len(table_shapes(model)) > 1:
-        width = model.cluster_widths[cluster]
-    name = f"cluster {cluster}"
+    tables = table_shapes(model)
+    outputs, width = _outputs(model, cluster), tables[cluster if len(tables) > 1 else 0][1]
+    name, hidden = f"cluster {cluster}", rows * model.d_model
     if cluster == 0 and model.n_clusters > 1:
-        weight = float(outputs * width)
-        kept = 0.0 if section.numbers.cast else weight * f
-        section.run(f"{name} words joined", SOFTMAX, "copy", launches=2, read=weight * f, written=weight * f, kept=kept)
-    section.cast(f"{name} hidden cast", elements=rows * model.d_model, kept=rows * model.d_model * c)
-    kept_hidden = 0.0 if section.numbers.cast else rows * model.d_model * f
+        words = outputs * width * f
+        kept = 0.0 if section.numbers.cast else words
+        section.run(f"{name} words joined", SOFTMAX, "copy", launches=2, read=words, written=words, kept=kept)
+    section.cast(f"{name} hidden cast", elements=hidden, kept=hidden * c)
+    kept_hidden = 0.0 if section.numbers.cast else hidden * f
     if has_projections(model):
         section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
         kept_hidden = rows * width * c
     section.linear(f"{name} logits", SOFTMAX, rows=rows, n=outputs, k=width, kept=kept_hidden, bias=True)
+    if len(tables) == 1:
+        _sliced_table(section, model, cluster, outputs * width * f)
+
+
+def _sliced_table(section: Section, model: ModelConfig, cluster: int, slice_bytes: float) -> None:
+    """Clusters that are slices of one table: each gradient is laid into zeros of the whole table, then all are added."""
+    words, width = table_shapes(model)[0]
+    table = words * width * section.numbers.wide
+    name, sums = f"cluster {cluster} slice", 0 if cluster == model.n_clusters - 1 else 1
+    read, written = slice_bytes + 2 * sums * table, slice_bytes + (1 + sums) * table
+    section.back(name, SOFTMAX, "copy", launches=2 + 2 * sums, read=read, written=written, around=(1 + sums) * table)

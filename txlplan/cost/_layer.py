@@ -1,15 +1,14 @@
 """Operations of one layer of the reference module (txlplan.nn: RelativeAttention, then FeedForward).
 
-Letters: B sequences, T queries, M memory slots, S = M + T keys, H heads, K width of a head, D d_model, F d_inner.
-Elements are multiplied by the bytes of `Numbers`: `c` in products, `f` in residuals, norms and softmax.
+Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `f`, those in residuals, norms
+and softmax.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: N806  (products of the legend's letters name sizes: BTD, BHTS)
 from dataclasses import dataclass
 
-from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._op_stream import Figure, FloatArray
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 
@@ -24,161 +23,209 @@ PROJECTIONS, SCORES, VALUES, FEED_FORWARD, RESIDUAL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """Sizes of one micro-batch; B is an array over candidates."""
+    """Sizes of one micro-batch, [candidates].
+
+    Letters: B sequences, T queries, M memory slots, S = M + T keys, H heads, W their joint width, D d_model, F d_inner.
+    """
 
     B: FloatArray
     T: int
     M: int
+    model: ModelConfig
 
     @property
-    def S(self) -> int:  # noqa: N802  (the letter of the legend)
+    def S(self) -> int:  # noqa: N802  (a letter of the legend, as are the products below)
         """Keys: memory, then segment."""
         return self.M + self.T
 
+    @property
+    def W(self) -> int:  # noqa: N802
+        """Width of all heads together."""
+        return self.model.n_head * self.model.d_head
 
-def layer(section: Section, model: ModelConfig, at: Lengths) -> None:
+    @property
+    def rows(self) -> FloatArray:
+        """Tokens, B·T."""
+        return self.B * self.T
+
+    @property
+    def BTD(self) -> FloatArray:  # noqa: N802
+        """Hidden states."""
+        return self.rows * self.model.d_model
+
+    @property
+    def BSD(self) -> FloatArray:  # noqa: N802
+        """Hidden states with memory."""
+        return self.B * self.S * self.model.d_model
+
+    @property
+    def BTW(self) -> FloatArray:  # noqa: N802
+        """Queries."""
+        return self.rows * self.W
+
+    @property
+    def BSW(self) -> FloatArray:  # noqa: N802
+        """Keys, or values."""
+        return self.B * self.S * self.W
+
+    @property
+    def BHTS(self) -> FloatArray:  # noqa: N802
+        """Scores."""
+        return self.rows * self.S * self.model.n_head
+
+    @property
+    def BTF(self) -> FloatArray:  # noqa: N802
+        """Inner states of the feed-forward layer."""
+        return self.rows * self.model.d_inner
+
+
+def layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
-    attention(section, model, at)
-    feed_forward(section, model, at)
+    _context(section, at)
+    _positions(section, at)
+    _scores(section, at)
+    _softmax(section, at)
+    _values(section, at)
+    _attention_output(section, at)
+    _feed_forward(section, at)
 
 
-def attention(section: Section, model: ModelConfig, at: Lengths) -> None:
-    """Context, q k v and position projections, scores, softmax, weighted sum, output, residual."""
-    c, f, width = section.numbers.compute, section.numbers.wide, model.n_head * model.d_head
-    BTD, BSD = at.B * at.T * model.d_model, at.B * at.S * model.d_model
-    BTW, BSW = at.B * at.T * width, at.B * at.S * width
-    pre = model.norm == "pre"
-    context_kept = 0.0 if section.numbers.cast and not pre else BSD * f
-    section.run("context", PROJECTIONS, "copy", read=BSD * f, written=BSD * f, kept=context_kept)
-    section.back("context", PROJECTIONS, read=2 * BTD * f, written=BTD * f)
-    section.held = BSD * f - context_kept
+def _context(section: Section, at: Lengths) -> None:
+    """Memory joined to the segment, and the product that gives q, k and v of both."""
+    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
+    pre = at.model.norm == "pre"
+    kept = 0.0 if section.numbers.cast and not pre else at.BSD * f
+    section.run("context", PROJECTIONS, "copy", read=at.BSD * f, written=at.BSD * f, kept=kept)
+    section.back("context", PROJECTIONS, read=2 * at.BTD * f, written=at.BTD * f)
+    section.held = at.BSD * f - kept
     if pre:
-        norm(section, "attention norm", rows=at.B * at.S, width=model.d_model, kept=0.0)
-    section.cast("context cast", elements=BSD, kept=BSD * c)
-    kept = BSD * f if pre and not section.numbers.cast else 0.0
-    section.linear("q k v", PROJECTIONS, rows=at.B * at.S, n=3 * width, k=model.d_model, kept=kept)
-    section.held = section.held + 3 * BSW * c
-    section.back("q k v gather", PROJECTIONS, "copy", launches=2, read=(BTW + 3 * BSW) * c, written=4 * BSW * c)
-    _positions(section, model, at)
-    _scores(section, model, at)
-    _softmax(section, model, at)
-    _values(section, model, at)
-    section.linear("attention output", PROJECTIONS, rows=at.B * at.T, n=model.d_model, k=width, kept=0.0)
-    section.held = 0.0
-    section.dropout("attention output dropout", RESIDUAL, elements=BTD, size=c, rate=model.dropout)
-    _residual(section, "attention", model, at)
+        norm(section, "attention norm", rows=at.B * at.S, width=at.model.d_model, kept=0.0)
+    section.cast("context cast", elements=at.BSD, kept=at.BSD * c)
+    normed = at.BSD * f if pre and not section.numbers.cast else 0.0
+    section.linear("q k v", PROJECTIONS, rows=at.B * at.S, n=3 * at.W, k=at.model.d_model, kept=normed)
+    section.held = section.held + 3 * at.BSW * c
+    read, written = (at.BTW + 3 * at.BSW) * c, 4 * at.BSW * c
+    section.back("q k v gather", PROJECTIONS, "copy", launches=2, read=read, written=written, dtype=d)
 
 
-def _positions(section: Section, model: ModelConfig, at: Lengths) -> None:
+def _positions(section: Section, at: Lengths) -> None:
     """W R once for all sequences, and u and v added to the queries (in fp32 under autocast: the biases are)."""
-    c, f, width = section.numbers.compute, section.numbers.wide, model.n_head * model.d_head
-    BTW = at.B * at.T * width
-    section.cast("position cast", elements=float(at.S * model.d_model), kept=at.S * model.d_model * c)
-    section.linear("positions", PROJECTIONS, rows=float(at.S), n=width, k=model.d_model, kept=0.0, input_gradient=False)
-    section.run("query biases", SCORES, launches=2, read=2 * BTW * c, written=2 * BTW * f)
-    section.back("query biases", SCORES, launches=3, read=2 * BTW * f + 2 * BTW * c, written=BTW * c, around=2 * BTW * f)
+    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
+    distances = float(at.S * at.model.d_model)
+    section.cast("position cast", elements=distances, kept=distances * c, gradient=False)
+    section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=at.model.d_model, kept=0.0, input_gradient=False)
+    section.run("query biases", SCORES, launches=2, read=2 * at.BTW * c, written=2 * at.BTW * f, dtype=d)
+    read = 2 * at.BTW * (c + f)
+    around, gradient = 2 * at.BTW * f, 2 * at.W * f if at.model.untie_r else 0.0
+    section.back("query biases", SCORES, launches=3, read=read, written=at.BTW * c, around=around, dtype=d, gradient=gradient)
     if section.numbers.cast:
-        section.run("query casts", SCORES, "copy", launches=2, read=2 * BTW * f, written=2 * BTW * c)
-        section.back("query casts", SCORES, "copy", launches=4, read=2 * BTW * (c + f), written=2 * BTW * (c + f))
+        section.run("query casts", SCORES, "copy", launches=2, read=2 * at.BTW * f, written=2 * at.BTW * c, dtype=d)
+        section.back("query casts", SCORES, "copy", launches=4, read=read, written=read, dtype=d)
 
 
-def _scores(section: Section, model: ModelConfig, at: Lengths) -> None:
+def _scores(section: Section, at: Lengths) -> None:
     """Content and position scores, shifted, added, scaled and masked. Products first copy their operands by head."""
-    c, heads = section.numbers.compute, at.B * model.n_head
-    BTW, BSW = at.B * at.T * model.n_head * model.d_head, at.B * at.S * model.n_head * model.d_head
-    BHTS = heads * at.T * at.S
+    c, d = section.numbers.compute, section.numbers.narrow
+    scores = at.BHTS * c
+    shape: dict[str, Figure] = {
+        "count": at.B * at.model.n_head,
+        "m": float(at.T),
+        "n": float(at.S),
+        "k": float(at.model.d_head),
+    }
+    operands = (at.BTW + at.BSW) * c
     for name in ("content", "position"):
-        section.run(
-            f"{name} operands", SCORES, "copy", launches=2, read=(BTW + BSW) * c, written=(BTW + BSW) * c, kept=(BTW + BSW) * c
-        )
-        section.product(f"{name} scores", SCORES, kind="bmm", count=heads, m=at.T, n=at.S, k=model.d_head)
+        section.run(f"{name} operands", SCORES, "copy", launches=2, read=operands, written=operands, kept=operands, dtype=d)
+        section.product(f"{name} scores", SCORES, "bmm", **shape)
         if name == "position":
-            section.back("position sum", SCORES, read=BSW * c, written=BSW * c / at.B, around=BSW * c)
-        section.product(
-            f"{name} scores", SCORES, kind="bmm", count=heads, m=model.d_head, n=at.S, k=at.T, around=BSW * c, phase="backward"
-        )
-        section.product(
-            f"{name} scores", SCORES, kind="bmm", count=heads, m=at.T, n=model.d_head, k=at.S, around=BTW * c, phase="backward"
-        )
-        section.held = section.held + BHTS * c
-    section.run("relative shift", SCORES, "copy", read=BHTS * c, written=BHTS * c)
-    section.back("relative shift", SCORES, "copy", launches=2, read=2 * BHTS * c, written=2 * BHTS * c, around=3 * BHTS * c)
-    section.run("score sum", SCORES, read=2 * BHTS * c, written=BHTS * c, around=2 * BHTS * c)
-    section.run("score scale", SCORES, read=BHTS * c, written=BHTS * c, around=2 * BHTS * c)
-    section.back("score scale", SCORES, read=BHTS * c, written=BHTS * c)
-    section.held = section.held - BHTS * c
-    section.run("score mask", SCORES, read=2 * BHTS * c, written=2 * BHTS * c, around=BHTS * c)
-    section.back("score mask", SCORES, read=2 * BHTS * c, written=2 * BHTS * c, around=2 * BHTS * c)
+            section.back("position sum", SCORES, read=at.BSW * c, written=at.S * at.W * c, around=at.BSW * c, dtype=d)
+        for around in (at.BSW * c, at.BTW * c):
+            section.gradient(f"{name} scores", SCORES, "bmm", around=around, **shape)
+        section.held = section.held + scores
+    section.run("relative shift", SCORES, "copy", read=scores, written=scores, dtype=d)
+    section.back("relative shift", SCORES, "copy", launches=2, read=2 * scores, written=2 * scores, around=3 * scores, dtype=d)
+    section.run("score sum", SCORES, read=2 * scores, written=scores, around=2 * scores, dtype=d)
+    section.run("score scale", SCORES, read=scores, written=scores, around=2 * scores, dtype=d)
+    section.back("score scale", SCORES, read=scores, written=scores, dtype=d)
+    section.held = section.held - scores
+    section.run("score mask", SCORES, read=2 * scores, written=2 * scores, around=scores, dtype=d)
+    section.back("score mask", SCORES, read=2 * scores, written=2 * scores, around=2 * scores, dtype=d)
 
 
-def _softmax(section: Section, model: ModelConfig, at: Lengths) -> None:
+def _softmax(section: Section, at: Lengths) -> None:
     """Softmax in fp32 over keys, dropout of probabilities, and back to the precision of products."""
-    c, f = section.numbers.compute, section.numbers.wide
-    BHTS = at.B * model.n_head * at.T * at.S
-    section.held = section.held + BHTS * (c + (f if section.numbers.cast else 0.0))
+    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
+    widened = at.BHTS * f if section.numbers.cast else 0.0
+    section.held = section.held + at.BHTS * c + widened
     if section.numbers.cast:
-        section.run("score widening", SCORES, "copy", read=BHTS * c, written=BHTS * f, around=0.0)
-        section.back("score widening", SCORES, "copy", read=BHTS * f, written=BHTS * c)
-    section.run("attention softmax", SCORES, "softmax", read=BHTS * f, written=BHTS * f, kept=BHTS * f)
-    section.back("attention softmax", SCORES, "softmax", read=2 * BHTS * f, written=BHTS * f)
-    section.held = section.held - BHTS * (f if section.numbers.cast else 0.0)
-    section.dropout(
-        "attention dropout", SCORES, elements=BHTS, size=f, rate=model.dropatt, kept_output=not section.numbers.cast
-    )
-    section.cast("probability cast", elements=BHTS, kept=BHTS * c)
+        section.run("score widening", SCORES, "copy", read=at.BHTS * c, written=at.BHTS * f, around=0.0, dtype=d)
+        section.back("score widening", SCORES, "copy", read=at.BHTS * f, written=at.BHTS * c, dtype=d)
+    section.run("attention softmax", SCORES, "softmax", read=at.BHTS * f, written=at.BHTS * f, kept=at.BHTS * f)
+    section.back("attention softmax", SCORES, "softmax", read=2 * at.BHTS * f, written=at.BHTS * f)
+    section.held = section.held - widened
+    kept_output = not section.numbers.cast
+    section.dropout("attention dropout", SCORES, elements=at.BHTS, size=f, rate=at.model.dropatt, kept_output=kept_output)
+    section.cast("probability cast", elements=at.BHTS, kept=at.BHTS * c)
 
 
-def _values(section: Section, model: ModelConfig, at: Lengths) -> None:
+def _values(section: Section, at: Lengths) -> None:
     """Values weighted by the probabilities, and gathered from heads."""
-    c, heads = section.numbers.compute, at.B * model.n_head
-    BTW, BSW = at.B * at.T * model.n_head * model.d_head, at.B * at.S * model.n_head * model.d_head
-    section.run("value operands", VALUES, "copy", read=BSW * c, written=BSW * c, kept=BSW * c)
-    section.product("weighted values", VALUES, kind="bmm", count=heads, m=at.T, n=model.d_head, k=at.S)
-    section.product(
-        "weighted values", VALUES, kind="bmm", count=heads, m=at.S, n=model.d_head, k=at.T, around=BSW * c, phase="backward"
-    )
-    section.product("weighted values", VALUES, kind="bmm", count=heads, m=at.T, n=at.S, k=model.d_head, phase="backward")
-    section.run("head gather", VALUES, "copy", read=BTW * c, written=BTW * c, kept=BTW * c)
-    section.back("head gather", VALUES, "copy", read=BTW * c, written=BTW * c)
+    c, d = section.numbers.compute, section.numbers.narrow
+    shape: dict[str, Figure] = {
+        "count": at.B * at.model.n_head,
+        "m": float(at.T),
+        "n": float(at.model.d_head),
+        "k": float(at.S),
+    }
+    values, mixed = at.BSW * c, at.BTW * c
+    section.run("value operands", VALUES, "copy", read=values, written=values, kept=values, dtype=d)
+    section.product("weighted values", VALUES, "bmm", **shape)
+    for around in (values, at.BHTS * c):
+        section.gradient("weighted values", VALUES, "bmm", around=around, **shape)
+    section.run("head gather", VALUES, "copy", read=mixed, written=mixed, kept=mixed, dtype=d)
+    section.back("head gather", VALUES, "copy", read=mixed, written=mixed, dtype=d)
 
 
-def feed_forward(section: Section, model: ModelConfig, at: Lengths) -> None:
+def _attention_output(section: Section, at: Lengths) -> None:
+    section.linear("attention output", PROJECTIONS, rows=at.rows, n=at.model.d_model, k=at.W, kept=0.0)
+    section.held = 0.0
+    _residual(section, "attention", at)
+
+
+def _feed_forward(section: Section, at: Lengths) -> None:
     """Two products with a nonlinearity and dropout between them, residual and norm."""
-    c, f, rows = section.numbers.compute, section.numbers.wide, at.B * at.T
-    BTD, BTF = rows * model.d_model, rows * model.d_inner
+    c, f, d, model = section.numbers.compute, section.numbers.wide, section.numbers.narrow, at.model
     if model.norm == "pre":
-        norm(section, "feed-forward norm", rows=rows, width=model.d_model, kept=0.0)
-    section.cast("feed-forward cast", elements=BTD, kept=BTD * c)
-    kept = 0.0 if section.numbers.cast else BTD * f
-    section.linear("inner", FEED_FORWARD, rows=rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True)
-    drops = model.dropout > 0
-    gelu = model.activation == "gelu"
-    section.run(
-        model.activation,
-        FEED_FORWARD,
-        read=BTF * c,
-        written=BTF * c,
-        kept=BTF * c * (2 if gelu and not drops else 1),
-        around=BTF * c,
-    )
-    section.back(model.activation, FEED_FORWARD, read=2 * BTF * c, written=BTF * c)
-    section.dropout("inner dropout", FEED_FORWARD, elements=BTF, size=c, rate=model.dropout, kept_output=True)
-    section.linear("outer", FEED_FORWARD, rows=rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
-    section.dropout("outer dropout", RESIDUAL, elements=BTD, size=c, rate=model.dropout)
-    _residual(section, "feed-forward", model, at)
+        norm(section, "feed-forward norm", rows=at.rows, width=model.d_model, kept=0.0)
+    section.cast("feed-forward cast", elements=at.BTD, kept=at.BTD * c)
+    kept = 0.0 if section.numbers.cast else at.BTD * f
+    section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True)
+    inner = at.BTF * c
+    # relu keeps its output, gelu its input; the next product keeps its own input, which dropout makes another tensor.
+    kept = 2 * inner if model.activation == "gelu" and model.dropout == 0 else inner
+    section.run(model.activation, FEED_FORWARD, read=inner, written=inner, kept=kept, around=inner, dtype=d)
+    section.back(model.activation, FEED_FORWARD, read=2 * inner, written=inner, dtype=d)
+    section.dropout("inner dropout", FEED_FORWARD, elements=at.BTF, size=c, rate=model.dropout, kept_output=True)
+    section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
+    _residual(section, "feed-forward", at)
 
 
-def _residual(section: Section, name: str, model: ModelConfig, at: Lengths) -> None:
-    """Sum with what went in, normed after (post) or kept as it is (pre)."""
-    c, f, BTD = section.numbers.compute, section.numbers.wide, at.B * at.T * model.d_model
-    section.run(f"{name} residual", RESIDUAL, read=BTD * (f + c), written=BTD * f)
-    section.back(f"{name} residual", RESIDUAL, read=2 * BTD * f, written=BTD * f)
+def _residual(section: Section, name: str, at: Lengths) -> None:
+    """Dropout, and the sum with what went in, normed after (post) or kept as it is (pre).
+
+    The sum's backward adds two gradients; that of attention is counted with the context.
+    """
+    c, f, model = section.numbers.compute, section.numbers.wide, at.model
+    section.dropout(f"{name} dropout", RESIDUAL, elements=at.BTD, size=c, rate=model.dropout)
+    kept = at.BTD * f if model.norm == "pre" and name == "attention" else 0.0
+    section.run(f"{name} residual", RESIDUAL, read=at.BTD * (f + c), written=at.BTD * f, kept=kept)
+    if name != "attention":
+        section.back(f"{name} residual", RESIDUAL, read=2 * at.BTD * f, written=at.BTD * f)
     if section.numbers.cast:
-        section.back(f"{name} residual cast", RESIDUAL, "copy", read=BTD * f, written=BTD * c)
+        dtype = section.numbers.narrow
+        section.back(f"{name} residual cast", RESIDUAL, "copy", read=at.BTD * f, written=at.BTD * c, dtype=dtype)
     if model.norm == "post":
-        norm(section, f"{name} norm", rows=at.B * at.T, width=model.d_model, kept=BTD * f)
-    elif name == "attention":
-        section.run("residual kept", RESIDUAL, read=0.0, written=0.0, kept=BTD * f, around=0.0, launches=0)
+        norm(section, f"{name} norm", rows=at.rows, width=model.d_model, kept=at.BTD * f)
 
 
 def norm(section: Section, name: str, *, rows: FloatArray, width: int, kept: FloatArray | float) -> None:

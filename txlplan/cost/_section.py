@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
@@ -18,6 +20,11 @@ class Numbers:
     """Of what products take and give: 2 under autocast to fp16 or bf16."""
     wide: float = 4.0
     """Of parameters, residuals, norms and softmax."""
+
+    @property
+    def narrow(self) -> str:
+        """Dtype of what products take and give, as other operations see it: tf32 is stored as fp32."""
+        return "fp32" if self.dtype == "tf32" else self.dtype
 
     @property
     def cast(self) -> bool:
@@ -121,25 +128,48 @@ class Section:
         self,
         name: str,
         group: str,
-        *,
         kind: OpKind = "gemm",
+        *,
         m: Figure,
         n: Figure,
         k: Figure,
         count: Figure = 1.0,
         kept: Figure = 0.0,
-        around: Figure | None = None,
-        phase: Phase = "forward",
+    ) -> None:
+        """`count` products [m, k] × [k, n] in one call."""
+        written = count * m * n * self.numbers.compute
+        op = self._product(name, group, kind, m, n, k, count, "forward")
+        kept_bytes = kept if self.training else 0.0
+        self._forward.append(replace(op, saved_bytes=kept_bytes, transient_bytes=self.held + written))
+        if self.training:
+            self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
+
+    def gradient(
+        self,
+        name: str,
+        group: str,
+        kind: OpKind = "gemm",
+        *,
+        m: Figure,
+        n: Figure,
+        k: Figure,
+        count: Figure = 1.0,
+        around: Figure,
         gradient: Figure = 0.0,
     ) -> None:
-        """`count` products [m, k] × [k, n] in one call, forward (its backward must follow) or as part of a backward."""
-        size = self.numbers.compute
-        forward = phase == "forward"
-        written = count * m * n * size
-        op = Op(
-            name=name if forward else f"{name} backward",
+        """One of the two gradients of the products described last, given by the shape of those.
+
+        It has as many FLOPs and moves the same tensors, and efficiencies are measured for a product with its gradients.
+        """
+        if self.training:
+            op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
+            self._backward_op(replace(op, transient_bytes=around, gradient_bytes=gradient))
+
+    def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:
+        return Op(
+            name=name,
             group=group,
-            section=self._name if forward else f"{self._name} backward",
+            section=self._name if phase == "forward" else f"{self._name} backward",
             kind=kind,
             phase=phase,
             dtype=self.numbers.dtype,
@@ -147,18 +177,9 @@ class Section:
             n=n,
             k=k,
             flops=2.0 * count * m * n * k,
-            bytes_moved=count * (m * k + k * n) * size + written,
-            saved_bytes=kept if forward and self.training else 0.0,
-            gradient_bytes=gradient,
-            transient_bytes=(self.held if forward else 0.0) + (written if around is None else around),
+            bytes_moved=count * (m * k + k * n + m * n) * self.numbers.compute,
             repeat=self._repeat,
         )
-        if not forward:
-            self._backward_op(op)
-            return
-        self._forward.append(op)
-        if self.training:
-            self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
 
     def linear(
         self,
@@ -172,20 +193,16 @@ class Section:
         bias: bool = False,
         input_gradient: bool = True,
     ) -> None:
-        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the weight, the bias, and the input."""
-        size = self.numbers.compute
-        self._weight_cast(name, n * k + (n if bias else 0.0))
+        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the input, the weight, and the bias."""
+        out_bytes, parameters = rows * n * self.numbers.compute, n * k + (n if bias else 0.0)
+        self._weight_cast(name, parameters)
         self.product(name, group, m=rows, n=n, k=k, kept=kept)
-        if not self.training:
-            return
         if input_gradient:
-            self.product(name, group, m=rows, n=k, k=n, around=rows * (n + k) * size, phase="backward")
-        parameters = n * k + (n if bias else 0.0)
-        self.product(
-            name, group, m=n, n=k, k=rows, around=rows * n * size, phase="backward", gradient=parameters * self.numbers.wide
-        )
+            self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes + rows * k * self.numbers.compute)
+        self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes, gradient=parameters * self.numbers.wide)
         if bias:
-            self.back(f"{name} bias", group, read=rows * n * size, written=n * size, around=rows * n * size)
+            size = n * self.numbers.compute
+            self.back(f"{name} bias", group, read=out_bytes, written=size, around=out_bytes, dtype=self.numbers.narrow)
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
         """Dropout: one fused kernel with a mask of bytes on a GPU; on a CPU a mask in the input's own dtype.
@@ -205,21 +222,23 @@ class Section:
         self.run(name, group, read=2 * moved, written=moved, kept=kept)
         self.back(name, group, read=2 * moved, written=moved)
 
-    def cast(self, name: str, *, elements: Figure, kept: Figure = 0.0) -> None:
+    def cast(self, name: str, *, elements: Figure, kept: Figure = 0.0, gradient: bool = True) -> None:
         """Wide to compute precision under autocast, and the gradient back; nothing where both are the same."""
         if not self.numbers.cast:
             return
         wide, narrow = elements * self.numbers.wide, elements * self.numbers.compute
-        self.run(name, CASTS, "copy", read=wide, written=narrow, kept=kept)
-        self.back(name, CASTS, "copy", read=narrow, written=wide)
+        self.run(name, CASTS, "copy", read=wide, written=narrow, kept=kept, dtype=self.numbers.narrow)
+        if gradient:
+            self.back(name, CASTS, "copy", read=narrow, written=wide, dtype=self.numbers.narrow)
 
     def _weight_cast(self, name: str, parameters: float) -> None:
         """Autocast's copy of a weight, made once a micro-batch (its memory is counted apart), and the gradient's way back."""
         if not self.numbers.cast:
             return
         wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
-        self.run(f"{name} weight cast", CASTS, "copy", read=wide, written=narrow, around=0.0)
-        self.back(f"{name} weight cast", CASTS, "copy", read=narrow, written=wide, around=narrow)
+        dtype = self.numbers.narrow
+        self.run(f"{name} weight cast", CASTS, "copy", read=wide, written=narrow, around=0.0, dtype=dtype)
+        self.back(f"{name} weight cast", CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=dtype)
 
     def _backward_op(self, op: Op) -> None:
         """Append to the backward of the last description, before it gives back what was kept."""
@@ -249,12 +268,8 @@ _MASK_PASSES = 2.0
 
 
 def _positive(value: Figure) -> Figure:
-    import numpy as np
-
     return np.maximum(value, 0.0)
 
 
 def _nonzero(value: Figure) -> bool:
-    import numpy as np
-
     return bool(np.any(np.asarray(value) != 0))

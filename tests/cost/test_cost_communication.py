@@ -1,0 +1,52 @@
+"""All-reduce re-derived hop by hop, and its edge cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txlplan.cost._communication import all_reduce_s, exposed_s
+from txlplan.errors import InputError
+from txlplan.hardware import Cluster
+
+
+def _ring_by_steps(payload_bytes: float, devices: int, bandwidth: float, latency_s: float) -> float:
+    """Send one of `devices` chunks per step: reduce-scatter, then all-gather."""
+    chunk = payload_bytes / devices
+    return sum(latency_s + chunk / bandwidth for _phase in ("reduce-scatter", "all-gather") for _ in range(devices - 1))
+
+
+@pytest.mark.parametrize(("devices", "share"), [(1, 1), (2, 1 / 6), (4, 4 / 6), (8, 1)])
+def test_inside_a_cube_mesh(gpus: Cluster, devices: int, share: float) -> None:
+    found = all_reduce_s(np.array([4e8]), np.array([float(devices)]), gpus)
+    assert found == pytest.approx(_ring_by_steps(4e8, devices, 150e9 * 0.85 * share, 1e-6))
+
+
+def test_measured_bus_bandwidth_is_used(gpus: Cluster) -> None:
+    link = replace(gpus.system.intra_node, all_reduce_bus_bandwidth_bytes_per_s=135e9)
+    cluster = replace(gpus, system=replace(gpus.system, intra_node=link))
+    found = all_reduce_s(np.array([4e8]), np.array([8.0]), cluster)
+    assert found == pytest.approx(_ring_by_steps(4e8, 8, 135e9, 1e-6))
+
+
+def test_across_nodes_the_slowest_hop_decides(gpus: Cluster) -> None:
+    found = all_reduce_s(np.array([4e8]), np.array([16.0]), gpus)
+    assert found == pytest.approx(_ring_by_steps(4e8, 16, 12.5e9 * 0.85, 5e-6))
+
+
+def test_nodes_without_a_link_cannot_train_together(gpus: Cluster) -> None:
+    lonely = replace(gpus, system=replace(gpus.system, inter_node=None))
+    with pytest.raises(InputError, match="inter_node"):
+        all_reduce_s(np.array([4e8]), np.array([16.0]), lonely)
+
+
+@given(payload=st.lists(st.floats(0, 1e10), min_size=1, max_size=5), overlap=st.floats(0, 1), backward=st.floats(0, 10))
+def test_exposed_is_between_none_and_all(payload: list[float], overlap: float, backward: float) -> None:
+    whole = np.array(payload)
+    exposed = exposed_s(whole, np.full(whole.shape, backward), overlap)
+    assert (exposed >= -1e-9 * whole).all()
+    assert (exposed <= whole).all()

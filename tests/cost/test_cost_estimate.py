@@ -1,0 +1,167 @@
+"""Estimates: arrays equal scalars, terms add up, and nothing moves the wrong way."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txlplan.cost import estimate
+from txlplan.errors import InputError
+from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, SystemProfile
+from txlplan.model import ModelConfig
+from txlplan.plan_file import Plan
+from txlplan.workload import Optimization, Workload
+
+MODEL = ModelConfig(
+    id="m", n_layer=3, d_model=64, n_head=4, d_head=16, d_inner=128, vocab_size=500, tgt_len=32, mem_len=32, dropout=0.1
+)
+DEVICE = DeviceProfile(
+    id="gpu",
+    name="GPU",
+    kind="gpu",
+    vendor="x",
+    architecture="volta",
+    memory_bytes=2 * 2**30,
+    memory_bandwidth_bytes_per_s=900e9,
+    peak_flops_per_s={"fp32": 15e12, "fp16": 120e12},
+    cores=80,
+    power_w=300.0,
+)
+CLUSTER = Cluster(system=SystemProfile(id="box", name="Box", kind="server", device="gpu", n_devices=8), device=DEVICE)
+STACK = StackProfile(id="plain", family="txlplan", version="0")
+PLANS = st.builds(
+    Plan,
+    micro_batch=st.integers(1, 64),
+    accumulation=st.integers(1, 5),
+    precision=st.sampled_from(["fp32", "fp16"]),
+    data_parallel=st.integers(1, 8),
+    activation_checkpointing=st.sampled_from(["none", "full"]),
+)
+
+
+@given(plans=st.lists(PLANS, min_size=1, max_size=12))
+@settings(deadline=None, max_examples=30)
+def test_arrays_equal_scalars_and_terms_add_up(plans: list[Plan]) -> None:
+    workload = Workload(model=MODEL)
+    together = estimate(workload, CLUSTER, STACK, plans)
+    for index, plan in enumerate(plans):
+        alone = estimate(workload, CLUSTER, STACK, [plan])[0]
+        found = together[index]
+        assert [term.name for term in found.terms] == [term.name for term in alone.terms]
+        assert [term.value for term in found.terms] == pytest.approx([term.value for term in alone.terms], rel=1e-9)
+        assert found.tokens_per_s.high == pytest.approx(alone.tokens_per_s.high, rel=1e-9)
+        assert (found.fits, found.capacity_bytes, found.notes) == (alone.fits, alone.capacity_bytes, alone.notes)
+        assert found.step_s.value == together.step_s[index]
+        assert sum(term.value for term in found.part("time")) == pytest.approx(found.step_s.value)
+        assert sum(term.value for term in found.part("memory")) == pytest.approx(found.peak_memory_bytes.value)
+        assert found.tokens_per_s.low < found.tokens_per_s.value < found.tokens_per_s.high
+        assert found.mfu is not None
+        assert 0 < found.mfu < 1
+
+
+@given(plan=PLANS)
+@settings(deadline=None, max_examples=30)
+def test_a_larger_micro_batch_takes_more_memory_and_time(plan: Plan) -> None:
+    larger = replace(plan, micro_batch=plan.micro_batch * 2)
+    small, large = estimate(Workload(model=MODEL), CLUSTER, STACK, [plan, larger])
+    assert large.peak_memory_bytes.value > small.peak_memory_bytes.value
+    assert large.step_s.value >= small.step_s.value
+
+
+@given(plan=PLANS)
+@settings(deadline=None, max_examples=20)
+def test_checkpointing_trades_time_for_memory(plan: Plan) -> None:
+    big = replace(plan, micro_batch=64 + plan.micro_batch)
+    kept, again = estimate(
+        Workload(model=MODEL),
+        CLUSTER,
+        STACK,
+        [replace(big, activation_checkpointing="none"), replace(big, activation_checkpointing="full")],
+    )
+    assert again.step_s.value > kept.step_s.value
+    assert again.peak_memory_bytes.value < kept.peak_memory_bytes.value
+    assert again.flops_per_step == kept.flops_per_step
+
+
+def test_one_plan_is_quick_and_a_hundred_thousand_are_bearable() -> None:
+    workload = Workload(model=MODEL)
+    plans = [
+        Plan(micro_batch=1 + index % 64, accumulation=1 + index // 64 % 50, data_parallel=1 + index % 8)
+        for index in range(100_000)
+    ]
+    estimate(workload, CLUSTER, STACK, plans[:1])
+    start = time.process_time()
+    estimate(workload, CLUSTER, STACK, plans[:1])
+    assert time.process_time() - start < 0.05
+    start = time.process_time()
+    assert len(estimate(workload, CLUSTER, STACK, plans)) == 100_000
+    assert time.process_time() - start < 5.0
+
+
+def test_accumulation_keeps_the_memory_of_every_chunk_and_all_gradients() -> None:
+    once, twice = estimate(Workload(model=MODEL), CLUSTER, STACK, [Plan(micro_batch=8), Plan(micro_batch=8, accumulation=2)])
+    terms = [{term.name: term.value for term in found.part("memory")} for found in (once, twice)]
+    assert terms[1]["recurrent memory"] == 2 * terms[0]["recurrent memory"]
+    assert terms[0]["recurrent memory"] == MODEL.n_layer * 8 * MODEL.mem_len * MODEL.d_model * 4
+    assert terms[1]["gradients"] > terms[0].get("gradients", 0.0)
+
+
+def test_optimizer_states() -> None:
+    sizes = {}
+    for name in ("adamw", "lamb", "adafactor"):
+        workload = Workload(model=MODEL, optimization=Optimization(optimizer=name))  # type: ignore[arg-type]
+        found = estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8)])[0]
+        sizes[name] = {term.name: term.value for term in found.part("memory")}
+    assert sizes["adamw"]["optimizer states"] == 2 * sizes["adamw"]["parameters"] == sizes["lamb"]["optimizer states"]
+    assert sizes["adafactor"]["optimizer states"] < 0.2 * sizes["adamw"]["optimizer states"]
+
+
+def test_the_range_widens_where_the_stack_was_measured_elsewhere() -> None:
+    spread = Spread(time_log_sd=0.05, memory_log_sd=0.02, source="test")
+    elsewhere = replace(STACK, spread=spread, measured_device="other")
+    found = estimate(Workload(model=MODEL), CLUSTER, elsewhere, [Plan(micro_batch=8)])[0]
+    assert found.extrapolated
+    assert found.step_s.high / found.step_s.value > 1.3
+    assert any("other" in note for note in found.notes)
+
+
+def test_energy_lies_between_idle_and_rated_power() -> None:
+    found = estimate(Workload(model=MODEL), CLUSTER, STACK, [Plan(micro_batch=8, data_parallel=2)])[0]
+    assert found.energy_j_per_step is not None
+    assert 2 * 0.15 * 300 * found.step_s.value <= found.energy_j_per_step.value <= 2 * 300 * found.step_s.value
+    unknown = replace(CLUSTER, device=replace(DEVICE, power_w=None))
+    assert estimate(Workload(model=MODEL), unknown, STACK, [Plan(micro_batch=8)])[0].energy_j_per_step is None
+
+
+@pytest.mark.parametrize("task", ["score", "generate"])
+def test_inference(task: str) -> None:
+    train = estimate(Workload(model=MODEL), CLUSTER, STACK, [Plan(micro_batch=8)])[0]
+    found = estimate(Workload(model=MODEL, task=task), CLUSTER, STACK, [Plan(micro_batch=8)])[0]  # type: ignore[arg-type]
+    assert found.step_s.value < train.step_s.value
+    assert found.peak_memory_bytes.value < train.peak_memory_bytes.value
+    names = {term.name for term in found.terms}
+    assert names.isdisjoint({"optimizer", "gradients", "optimizer states", "all-reduce"})
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan(micro_batch=1, precision="bf16"), "has no bf16"),
+        (Plan(micro_batch=1, data_parallel=9), "has 8 devices"),
+        (Plan(micro_batch=1, tensor_parallel=2), "data parallelism only"),
+        (Plan(micro_batch=1, compile=True), "eager"),
+    ],
+)
+def test_plans_that_cannot_be_costed(plan: Plan, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        estimate(Workload(model=MODEL), CLUSTER, STACK, [plan])
+
+
+def test_processes_on_one_cpu_share_its_cores_and_memory(cpus: Cluster, stack: StackProfile) -> None:
+    alone, shared = estimate(Workload(model=MODEL), cpus, stack, [Plan(micro_batch=8), Plan(micro_batch=4, data_parallel=2)])
+    assert shared.capacity_bytes == alone.capacity_bytes // 2
+    assert shared.step_s.value > 0.5 * alone.step_s.value

@@ -1,0 +1,134 @@
+"""The op stream against the real module: equal FLOPs, and the bytes that autograd saves."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from txlplan.cost import OpStream, Settings, build
+from txlplan.model import ModelConfig, parameter_count, parameter_shapes
+from txlplan.model import models as presets
+from txlplan.nn import TransformerXL
+from txlplan.workload import Optimization
+
+torch.set_num_threads(1)
+BATCH = 3
+
+
+@st.composite
+def models(draw: Any) -> ModelConfig:
+    adaptive = draw(st.sampled_from([{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}]))
+    return ModelConfig(
+        id="drawn",
+        n_layer=draw(st.integers(1, 3)),
+        d_model=draw(st.sampled_from([8, 24, 32])),
+        d_embed=draw(st.sampled_from([None, 16])),
+        n_head=draw(st.integers(1, 3)),
+        d_head=draw(st.sampled_from([4, 8])),
+        d_inner=draw(st.sampled_from([16, 40])),
+        vocab_size=100,
+        tgt_len=draw(st.integers(1, 9)),
+        mem_len=draw(st.integers(1, 12)),
+        norm=draw(st.sampled_from(["pre", "post"])),
+        activation=draw(st.sampled_from(["relu", "gelu"])),
+        dropout=draw(st.sampled_from([0.0, 0.1])),
+        dropatt=draw(st.sampled_from([0.0, 0.1])),
+        tie_weights=draw(st.booleans()),
+        untie_r=draw(st.booleans()),
+        **adaptive,
+    )
+
+
+def stream_of(model: ModelConfig, **changes: Any) -> OpStream:
+    shares = (0.0,) * (model.n_clusters - 1)
+    return build(Settings(model=model, optimization=Optimization(), tail_shares=shares, **changes), np.array([float(BATCH)]))
+
+
+def traced(model: ModelConfig, *, precision: str = "fp32", checkpointing: str = "none") -> tuple[int, int, int]:
+    """FLOPs of forward and backward, and bytes that autograd saved beside parameters and the given memory."""
+    module = TransformerXL(model).train()
+    module.activation_checkpointing = checkpointing  # type: ignore[assignment]
+    first_cluster = model.cutoffs[0] if model.cutoffs else model.vocab_size
+    tokens = torch.randint(0, first_cluster, (BATCH, model.tgt_len))
+    memory = module.initial_memory(BATCH)
+    excluded = {tensor.untyped_storage().data_ptr() for tensor in (memory, *module.parameters())}
+    saved: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in excluded:
+            saved[address] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    autocast = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    with (
+        FlopCounterMode(display=False) as forward,
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        autocast,
+    ):
+        hidden, _ = module(tokens, memory, torch.tensor(model.mem_len))
+        loss = module.nll(hidden, tokens).mean()
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    return forward.get_total_flops(), backward.get_total_flops(), sum(size for size, _ in saved.values())
+
+
+def saved_bytes(stream: OpStream) -> float:
+    kept = np.maximum(stream.saved_bytes, 0.0) * stream.repeat
+    mine = [
+        phase == "forward" and group != "recurrent memory" for phase, group in zip(stream.phases, stream.groups, strict=True)
+    ]
+    return float(kept[mine].sum())
+
+
+@given(model=models())
+@settings(max_examples=15, deadline=None)
+def test_flops_and_saved_bytes_are_those_of_the_module(model: ModelConfig) -> None:
+    forward, backward, saved = traced(model)
+    stream = stream_of(model)
+    assert stream.total(stream.flops, "forward") == forward
+    assert stream.total(stream.flops, "backward") == backward
+    assert saved_bytes(stream) == pytest.approx(saved, rel=0.02)
+
+
+@pytest.mark.parametrize("model", ["demo-bytes", "original-enwik8-12"])
+def test_saved_bytes_of_presets_under_autocast(model: str) -> None:
+    """Autocast's copies of matrices are saved too (where an input gradient needs them); the cost model counts those apart."""
+    small = replace(presets.get(model), n_layer=2, tgt_len=32, mem_len=48, dropout=0.0, dropatt=0.0)
+    forward, backward, saved = traced(small, precision="bf16")
+    stream = stream_of(small, precision="bf16")
+    assert stream.total(stream.flops, "forward") == forward
+    assert stream.total(stream.flops, "backward") == backward
+    shapes = parameter_shapes(small).items()
+    copies = sum(2 * prod(shape) for name, shape in shapes if len(shape) == 2 and "position" not in name and "bias" not in name)
+    assert saved_bytes(stream) + copies == pytest.approx(saved, rel=0.02)
+
+
+def test_checkpointing_recomputes_every_layer(tiny_model: ModelConfig) -> None:
+    _, backward, _ = traced(tiny_model, checkpointing="full")
+    stream = stream_of(tiny_model, checkpointing="full")
+    assert stream.total(stream.flops, "backward") + stream.total(stream.flops, "recompute") == backward
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_what_is_kept_is_given_back(tiny_model: ModelConfig, checkpointing: str) -> None:
+    stream = stream_of(tiny_model, checkpointing=checkpointing)
+    left = stream.total(stream.saved_bytes, "forward", "recompute", "backward")
+    assert left == pytest.approx(0)
+    assert stream.total(stream.gradient_bytes, "backward") == pytest.approx(4 * parameter_count(tiny_model))
+
+
+def test_scoring_and_generating_keep_nothing(tiny_model: ModelConfig) -> None:
+    for task in ("score", "generate"):
+        stream = stream_of(tiny_model, task=task)
+        assert set(stream.phases) == {"forward"}
+        assert saved_bytes(stream) <= tiny_model.n_layer * BATCH * tiny_model.tgt_len * tiny_model.d_model * 4

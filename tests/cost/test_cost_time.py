@@ -1,0 +1,88 @@
+"""Times of operations: measured points exactly, regions, and what a faster device does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txlplan.cost import OpStream, Settings, build
+from txlplan.cost._efficiency import EfficiencyModel
+from txlplan.cost._time import step_time
+from txlplan.hardware import DeviceProfile, StackProfile
+from txlplan.model import ModelConfig
+from txlplan.workload import Optimization
+
+
+def test_measured_points_come_back_exactly(cpu: DeviceProfile, measured_stack: StackProfile) -> None:
+    model = EfficiencyModel(cpu, measured_stack)
+    for point in measured_stack.efficiency:
+        shape = (np.array([float(length or 0)]) for length in (point.m, point.n, point.k))
+        reached = model.utilisation(point.kind, point.dtype, np.array([point.work]), *shape)
+        assert reached.share == pytest.approx(point.utilisation, rel=1e-12)
+        assert reached.measured.all()
+
+
+@given(work=st.floats(1e3, 1e12))
+def test_interpolation_stays_within_what_was_measured(work: float) -> None:
+    points = tuple((10.0**power, 0.1 * power) for power in range(4, 9))
+    from txlplan.hardware import EfficiencyPoint
+
+    stack = StackProfile(
+        id="s",
+        family="f",
+        version="0",
+        efficiency=tuple(EfficiencyPoint(kind="copy", dtype="fp32", work=w, utilisation=u) for w, u in points),
+    )
+    device = DeviceProfile(
+        id="d",
+        name="d",
+        kind="cpu",
+        vendor="",
+        architecture="",
+        memory_bytes=1,
+        memory_bandwidth_bytes_per_s=1e9,
+        peak_flops_per_s={"fp32": 1e9},
+        cores=1,
+    )
+    nothing = np.zeros(1)
+    reached = EfficiencyModel(device, stack).utilisation("copy", "fp32", np.array([work]), nothing, nothing, nothing)
+    assert 0.4 - 1e-9 <= float(reached.share[0]) <= 0.8 + 1e-9
+
+
+def _stream(model: ModelConfig, batch: float = 4.0) -> OpStream:
+    return build(Settings(model=model, optimization=Optimization()), np.array([batch]))
+
+
+def test_a_cpu_adds_host_and_device_and_a_gpu_overlaps_them(
+    cpu: DeviceProfile, gpu: DeviceProfile, measured_stack: StackProfile, tiny_model: ModelConfig
+) -> None:
+    stream = _stream(tiny_model)
+    for device in (cpu, gpu):
+        time = step_time(stream, device, measured_stack)
+        for region, host_s in time.host_s.items():
+            device_s = time.device_s[region]
+            wanted = host_s + device_s if device.kind == "cpu" else np.maximum(host_s, device_s)
+            assert time.region_s[region] == pytest.approx(wanted)
+    assert time.host_s["forward"] == pytest.approx(stream.total(stream.launches, "forward") * 5e-6)
+    assert time.host_s["backward"] == pytest.approx(stream.total(stream.launches, "backward") * 9e-6)
+
+
+@pytest.mark.parametrize("field", ["peak_flops_per_s", "memory_bandwidth_bytes_per_s"])
+def test_a_faster_device_is_never_slower(gpu: DeviceProfile, stack: StackProfile, tiny_model: ModelConfig, field: str) -> None:
+    slower = getattr(gpu, field)
+    faster = {name: 2 * peak for name, peak in slower.items()} if isinstance(slower, dict) else 2 * slower
+    stream = _stream(replace(tiny_model, d_model=256, d_inner=1024), 32.0)
+    before = step_time(stream, gpu, stack).region_s
+    after = step_time(stream, replace(gpu, **{field: faster}), stack).region_s
+    for region in before:
+        assert after[region] <= before[region] * (1 + 1e-12)
+
+
+def test_fewer_threads_are_slower(cpu: DeviceProfile, stack: StackProfile, tiny_model: ModelConfig) -> None:
+    stream = _stream(tiny_model)
+    one, two = (step_time(stream, cpu, stack, threads).device_s["forward"] for threads in (1, 2))
+    assert one == pytest.approx(2 * two, rel=0.05)
