@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def report(
     records: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECORD_ID]...", help="Records (or beginnings of their ids), each with its trials."),
+        typer.Argument(metavar="RECORD_ID", help="Records (or beginnings of their ids), each with its trials."),
     ] = None,
     output_file: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.")] = None,
     format_: Annotated[
