@@ -19,7 +19,7 @@ from txlplan.engine.events import Evaluated, Finished, Saved, Started, Step
 from txlplan.plan_file import write_plan_file
 
 WORKER = [sys.executable, "-m", "txlplan.engine.worker"]
-LONG_S = 60.0
+LONG_S = 240.0
 
 
 def start(plan_file, *options, processes=1):

@@ -36,7 +36,7 @@ _KEPT = 2
 def save(run_directory: Path, trainer: Trainer, *, final: bool) -> Path:
     """Write the checkpoint of the trainer's step, by all processes together, and remove what retention does not keep."""
     target = _directory(run_directory) / f"step-{trainer.step:09d}"
-    partial = target.with_name(f".{target.name}.partial")
+    partial = _partial(target)
     world = trainer.backend.world
     if world.is_first:
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,7 +106,7 @@ def load_weights(path: Path, model: TransformerXL) -> int:
 
 
 def remove_partial(run_directory: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove what a killed process left half-written or half-removed."""
     for path in _directory(run_directory).glob(".step-*.partial"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -116,8 +116,14 @@ def _directory(run_directory: Path) -> Path:
 
 
 def _retain(run_directory: Path, kept: int) -> None:
+    """Remove all but the newest; each stops being a checkpoint at once, before its files go."""
     for path in sorted(_directory(run_directory).glob("step-*"))[:-kept]:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path.rename(_partial(path)), ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    """What a checkpoint is called while it is not whole."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def _verified(path: Path, model: ModelConfig) -> CheckpointState:
