@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
+from txlplan.engine.events import Event, Started
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher._outcome import Ending
@@ -73,3 +75,21 @@ def closed(record: Record, progress: Progress, end: Ending, *, before: tuple[Los
         allocator_peak_bytes=said.allocator_peak_bytes if said else None,
         energy_j=said.energy_j if said else None,
     )
+
+
+def completed(record: Record, history: Sequence[Event], *, warmup_steps: int) -> Record:
+    """The record of a run whose supervisor was killed, with all that its worker reported until it stopped too.
+
+    `history` is the whole of the directory's events; the last worker that started there was this run's.
+    """
+    starts = [index for index, event in enumerate(history) if isinstance(event, Started)]
+    if not starts:
+        return record
+    progress = Progress(warmup_steps=warmup_steps)
+    for event in history[starts[-1] :]:
+        progress.add(event)
+    said = progress.finished
+    if said is None:
+        return updated(record, progress, before=record.losses)
+    message = f"the supervisor was killed; the worker ended by itself at step {progress.step}: {said.outcome} {said.message}"
+    return closed(record, progress, Ending(outcome=said.outcome, message=message.rstrip()), before=record.losses)

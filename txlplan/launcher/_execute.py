@@ -15,7 +15,7 @@ from txlplan.engine import events
 from txlplan.errors import InputError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
-from txlplan.launcher._bookkeeping import closed, opened, updated
+from txlplan.launcher._bookkeeping import closed, completed, opened, updated
 from txlplan.launcher._outcome import Ending, ending, oom_kills
 from txlplan.launcher._progress import Progress
 from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, holds_a_run, locked, log_tail
@@ -64,7 +64,7 @@ def execute(
             raise InputError(f"{directory} holds a run already", hint="continue it with --resume, or give another --directory")
         store = open_store()
         store.close_interrupted()
-        earlier = latest_run(store, directory) if resume else None
+        earlier = _earlier_run(store, plan_file) if resume else None
         record = opened(
             record_id or new_id(),
             plan_file,
@@ -99,6 +99,17 @@ def prepared(plan_file: PlanFile, *, resume: bool = False, steps: int | None = N
 def latest_run(store: Store, directory: Path) -> Record | None:
     """The newest run that used this directory."""
     return next((record for record in store.list(kind="run") if record.run_directory == str(directory)), None)
+
+
+def _earlier_run(store: Store, plan_file: PlanFile) -> Record | None:
+    """The run that is continued; where its supervisor was killed, its record is completed first."""
+    directory = Path(plan_file.run.directory)
+    earlier = latest_run(store, directory)
+    if earlier is not None and (earlier.outcome, earlier.message) == ("failed", "interrupted"):
+        history, _ = events.read(directory / events.FILE_NAME)
+        earlier = completed(earlier, history, warmup_steps=plan_file.run.warmup_steps)
+        store.put(earlier)
+    return earlier
 
 
 def _this_device() -> DeviceProfile:
