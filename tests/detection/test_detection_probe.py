@@ -1,0 +1,117 @@
+"""The probe on this machine, with a budget too small for good figures: their shape, their accounting, their way to disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from txlplan.config import from_plain, parse_toml, to_plain, to_toml
+from txlplan.cost._efficiency import EfficiencyModel
+from txlplan.detection import probe, this_machine, usable_cpus, write_profiles
+from txlplan.detection._cases import cases
+from txlplan.detection._host import dispatch_cost
+from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
+
+
+@pytest.fixture(scope="module")
+def threads_before() -> int:
+    return torch.get_num_threads()
+
+
+@pytest.fixture(scope="module")
+def result(threads_before):
+    return probe(budget_s=2.0)
+
+
+def test_ceilings_are_measured_and_say_so(result):
+    assert result.device.provenance == "measured"
+    assert result.device.peak("fp32") > 1e9
+    assert result.device.memory_bandwidth_bytes_per_s > 1e8
+    assert "hardware probe" in result.device.sources["peak.fp32"]
+
+
+def test_no_product_beats_the_ceiling_it_defines(result):
+    assert all(0 < point.utilisation <= 1.3 for point in result.stack.efficiency if point.kind in ("gemm", "bmm"))
+    assert all(point.utilisation > 0 for point in result.stack.efficiency)
+
+
+def test_a_worker_s_memory_is_that_of_python_with_torch(result):
+    assert 100 << 20 < result.stack.context_bytes < 2 << 30
+
+
+def test_host_time_is_that_of_an_eager_dispatch(result):
+    assert 1e-7 < result.stack.host_op_s < 5e-3
+    assert 1e-7 < result.stack.host_backward_op_s < 5e-3
+
+
+def test_the_number_of_threads_is_put_back(result, threads_before):
+    assert torch.get_num_threads() == threads_before
+
+
+def test_measured_points_come_back_exactly_from_the_cost_model(result):
+    for threads in {point.threads for point in result.stack.efficiency}:
+        model = EfficiencyModel(result.device, result.stack, threads)
+        for point in result.stack.efficiency:
+            if point.threads == threads:
+                m, n, k = (np.array([float(size or 1)]) for size in (point.m, point.n, point.k))
+                found = model.utilisation(point.kind, point.dtype, np.array([point.work]), m, n, k)
+                assert found.share[0] == pytest.approx(point.utilisation, rel=1e-6)
+                assert found.measured[0]
+
+
+@pytest.mark.parametrize(("name", "cls"), [("device", DeviceProfile), ("system", SystemProfile), ("stack", StackProfile)])
+def test_profiles_survive_toml_and_json(result, name, cls):
+    import tomllib
+
+    profile = getattr(result, name)
+    assert parse_toml(cls, tomllib.loads(to_toml(profile)), "test") == profile
+    assert from_plain(cls, to_plain(profile), "test") == profile
+
+
+def test_written_profiles_are_this_machine_s(result, home):
+    device, stack, system = write_profiles(result)
+    assert all(path.is_relative_to(home) for path in (device, stack, system))
+    assert this_machine() == (result.system, result.device, result.stack)
+    assert devices.get(result.device.id) == result.device
+    assert systems.get(result.system.id).stack in stacks.paths()
+
+
+def test_an_unmeasured_machine_is_derived_with_a_shipped_stack():
+    system, device, stack = this_machine()
+    assert (system.provenance, system.device, system.stack) == ("derived", device.id, stack.id)
+    assert stack.id in ("txlplan-cpu", "txlplan-cuda")
+
+
+def test_dispatch_costs_are_positive():
+    cost = dispatch_cost("cpu", lambda: None)
+    assert cost.forward_s > 0
+    assert cost.backward_s > 0
+
+
+@pytest.mark.parametrize("kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer"])
+def test_a_case_dispatches_the_operations_that_it_counts(kind):
+    """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""
+    from txlplan.detection._host import _Counter
+
+    case = next(each for each in cases("fp32", "cpu") if each.kind == kind)
+    work = case.build()
+    work()
+    with _Counter() as counter:
+        work()
+    assert counter.kernels == pytest.approx(case.operations, rel=0.35)
+
+
+@pytest.mark.parametrize("kind", ["gemm", "bmm"])
+def test_products_count_their_flops_as_torch_does(kind):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for case in cases("fp32", "cpu"):
+        if case.kind == kind and case.work < 1e8:
+            with FlopCounterMode(display=False) as counter:
+                case.build()()
+            assert counter.get_total_flops() == case.total
+
+
+def test_all_cpus_are_among_the_thread_counts(result):
+    assert {point.threads for point in result.stack.efficiency} <= {1, usable_cpus(), max(1, usable_cpus() // 2)}

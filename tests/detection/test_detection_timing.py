@@ -1,0 +1,70 @@
+"""Timing: summaries that noise cannot move far, and a budget that is kept."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txlplan.detection._timing import Sample, scatter, time_call, time_in_rounds
+
+_TIMES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=12)
+
+
+@given(times=_TIMES, factor=st.floats(2.0, 100.0))
+def test_slowing_the_slower_half_changes_nothing(times, factor):
+    ordered = sorted(times)
+    keep = (len(ordered) + 1) // 2
+    slowed = ordered[:keep] + [value * factor for value in ordered[keep:]]
+    assert Sample(tuple(slowed)).seconds == Sample(tuple(times)).seconds
+
+
+@given(times=_TIMES)
+def test_the_quartile_lies_between_minimum_and_median(times):
+    ordered = sorted(times)
+    assert ordered[0] <= Sample(tuple(times)).seconds <= ordered[len(ordered) // 2]
+
+
+def test_scatter_is_of_whole_rounds_and_of_the_quicker_half():
+    steady = [Sample((1.0, 1.0, 1.0, 50.0)), Sample((2.0, 2.0, 2.0, 90.0))]
+    assert scatter(steady) == 0.0
+    opposed = [Sample((1.0, 2.0)), Sample((2.0, 1.0))]
+    assert scatter(opposed) == 0.0
+    assert scatter([Sample((1.0, 1.1))]) == pytest.approx(0.0674, abs=1e-3)
+
+
+def test_a_call_is_repeated_until_the_clock_can_tell():
+    calls = []
+    seconds = time_call(lambda: calls.append(time.sleep(0.0005)), lambda: None)
+    assert len(calls) >= 3
+    assert 0.0005 <= seconds < 0.02
+
+
+def test_the_budget_ends_the_rounds_and_leaves_the_rest_unmeasured():
+    start = time.perf_counter()
+    slow = [lambda: lambda: time.sleep(0.03)] * 20
+    samples = time_in_rounds(slow, lambda: None, budget_s=0.2)
+    assert time.perf_counter() - start < 1.5
+    assert samples[0] is not None
+    assert samples[-1] is None
+
+
+def test_work_is_built_for_each_sample_and_called_once_before_it_is_timed():
+    events = []
+
+    def build():
+        events.append("build")
+        return lambda: events.append("work")
+
+    (sample,) = time_in_rounds([build], lambda: None, budget_s=30.0)
+    assert events.count("build") == len(sample.times_s)
+    assert events[1] == "work"
+
+
+def test_progress_only_grows():
+    told = []
+    time_in_rounds([lambda: lambda: time.sleep(0.001)] * 3, lambda: None, 0.1, lambda _, share: told.append(share))
+    assert told == sorted(told)
+    assert told[-1] <= 1.0
