@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from record_factory import make_family, make_record
+from record_factory import make_family, make_model, make_record
 
 from txlplan.records import open_store
+from txlplan.workload import Workload
 
 
 @pytest.fixture
@@ -24,6 +25,13 @@ def test_the_newest_run_and_its_trials(txlplan, family, tmp_path):
     assert set(result.json["records"]) == {record.id for record in family[:-1]}
     assert result.json["verdict"].startswith("demo-bytes trained at")
     assert (tmp_path / "report.html").is_file()
+
+
+def test_what_was_scored_since_is_in_the_report(txlplan, family):
+    later = make_record(70, workload=Workload(model=make_model(), task="score"))
+    other = make_record(71, workload=Workload(model=make_model(id="another"), task="score"))
+    open_store().put_all([later, other])
+    assert set(txlplan("report", "--json").json["records"]) == {record.id for record in [*family[:-1], later]}
 
 
 def test_the_output_tells_the_format(txlplan, family, tmp_path):

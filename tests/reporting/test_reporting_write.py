@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -164,3 +165,17 @@ def test_percent():
 def test_nothing_known_makes_no_empty_chart():
     bare = make_record(steps=0, estimate=None, tokens_per_s=None, peak_memory_bytes=None, losses=())
     assert build([bare]).charts == ()
+
+
+def test_scoring_and_generating_follow_the_training_run():
+    run, *trials = make_family()
+    blank = {"text": None, "bits_per_character": None, "perplexity": None}
+    run = dataclasses.replace(run, **blank)
+    scored = make_record(60, workload=Workload(model=make_model(), task="score"), text=None, bits_per_character=2.111)
+    sample = make_record(61, workload=Workload(model=make_model(), task="generate"), **blank | {"text": "Fellow citizens"})
+    report = build([run, *trials, scored, sample])
+    assert report.subject == run
+    assert report.verdict.details == ("Held-out score: 2.111 bits per character.",)
+    assert [figure.value for figure in report.headline if figure.name == "Bits per character"] == ["2.111"]
+    assert report.text == "Fellow citizens"
+    assert {row[0] for row in report.trials.rows} == {"Run", "Trial 1", "Trial 2", "Trial 3", "Score", "Generate"}

@@ -34,7 +34,8 @@ def report(
     title: Annotated[str | None, typer.Option(help="The report's title.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a report that sets what was predicted beside what was measured: by default on the newest run and its trials.
+    """Write a report that sets what was predicted beside what was measured: by default on the newest training run
+    and its trials, and on what was scored and generated with its model since.
 
     The HTML file is complete in itself and opens anywhere, offline.
 
@@ -65,13 +66,18 @@ def _format(output_file: Path | None) -> _Format:
 
 
 def _newest(store: Store) -> list[Record]:
-    """The newest run and its trials; without a run, the newest record and those that share its parent."""
-    newest = store.list(kind="run", limit=1) or store.list(limit=1)
-    if not newest:
-        raise RecordError(f"no records in {store.url}", hint="`txlplan demo` makes some, and so does `txlplan run plan.toml`")
-    record = newest[0]
-    family = store.list(parent=record.parent or record.id)
-    return [record, *(other for other in family if other.id != record.id)]
+    """The newest training run, its trials, and what was scored and generated with its model since.
+
+    Without a training run, the newest record and those that share its parent.
+    """
+    if training := store.list(kind="run", task="train", limit=1):
+        run = training[0]
+        runs = store.list(kind="run", model=run.workload.model.id)
+        return [run, *store.list(parent=run.id), *(later for later in runs if later.created_at > run.created_at)]
+    if newest := store.list(limit=1):
+        record = newest[0]
+        return [record, *(other for other in store.list(parent=record.parent or record.id) if other.id != record.id)]
+    raise RecordError(f"no records in {store.url}", hint="`txlplan demo` makes some, and so does `txlplan run plan.toml`")
 
 
 def _named(store: Store, names: list[str]) -> list[Record]:

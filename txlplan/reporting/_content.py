@@ -26,7 +26,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """Everything that is shown, the newest run in the foreground."""
+    """Everything that is shown, one run in the foreground."""
 
     title: str
     made_at: str
@@ -40,15 +40,22 @@ class Report:
     comparison: Table
     charts: tuple[Chart, ...]
     trials: Table
+    text: str | None
+    """What was generated last."""
 
 
 def build(records: Sequence[Record], title: str | None = None) -> Report:
-    """A report on the newest run among `records` (the newest record where none is a run), beside all the others."""
+    """A report on the newest training run among `records` (else the newest run, else the newest record), and all the others.
+
+    A later record that scored gives the held-out figures, and one that generated gives the text.
+    """
     if not records:
         raise RecordError("a report needs at least one record", hint="`txlplan demo`, or `txlplan run plan.toml`")
     ordered = sorted(records, key=lambda record: (record.kind != "run", record.created_at, record.id))
     runs = [record for record in ordered if record.kind == "run"]
-    subject = (runs or ordered)[-1]
+    training = [record for record in runs if record.workload.task == "train"]
+    subject = (training or runs or ordered)[-1]
+    held_out = next((record for record in reversed(runs) if record.workload.task == "score"), subject)
     charts = (
         throughput_chart(ordered),
         memory_chart(ordered),
@@ -62,14 +69,15 @@ def build(records: Sequence[Record], title: str | None = None) -> Report:
         made_at=moment(now()),
         subject=subject,
         records=tuple(ordered),
-        verdict=verdict(subject),
-        headline=_headline(subject),
+        verdict=verdict(subject, held_out),
+        headline=_headline(subject, held_out),
         hardware=hardware_facts(subject),
         model=model_facts(subject),
         environment=environment_facts(subject),
         comparison=comparison_table(subject),
         charts=tuple(chart for chart in charts if chart),
         trials=trials_table(ordered),
+        text=next((record.text for record in reversed(ordered) if record.text), None),
     )
 
 
@@ -77,7 +85,7 @@ def _tokens(value: float | None) -> str:
     return format_rate(value, "tokens")
 
 
-def _headline(record: Record) -> tuple[Figure, ...]:
+def _headline(record: Record, held_out: Record) -> tuple[Figure, ...]:
     estimate = record.estimate
     speed = _against(estimate.tokens_per_s.value if estimate else None, record.tokens_per_s, _tokens)
     memory = _against(estimate.peak_memory_bytes.value if estimate else None, record.peak_memory_bytes, format_bytes)
@@ -85,11 +93,11 @@ def _headline(record: Record) -> tuple[Figure, ...]:
         Figure(name="Throughput", value=_tokens(record.tokens_per_s), note=speed),
         Figure(name="Peak memory", value=format_bytes(record.peak_memory_bytes), note=memory),
     ]
-    if record.bits_per_character is not None:
-        note = f"perplexity {number(record.perplexity, 2)} a token"
-        figures.append(Figure(name="Bits per character", value=number(record.bits_per_character), note=note))
-    elif record.perplexity is not None:
-        figures.append(Figure(name="Perplexity", value=number(record.perplexity, 2), note="of the held-out split"))
+    if held_out.bits_per_character is not None:
+        note = f"perplexity {number(held_out.perplexity, 2)} a token"
+        figures.append(Figure(name="Bits per character", value=number(held_out.bits_per_character), note=note))
+    elif held_out.perplexity is not None:
+        figures.append(Figure(name="Perplexity", value=number(held_out.perplexity, 2), note="of the held-out split"))
     took = duration_s(record.created_at, record.finished_at)
     figures.append(Figure(name="Time", value=format_s(took), note=f"{len(record.step_s):,} steps"))
     return tuple(figures)

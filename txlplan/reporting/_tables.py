@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,17 +27,23 @@ class Table:
 
 
 def labels(records: Sequence[Record]) -> list[str]:
-    """A short name for each record, numbered within its kind, oldest first: `Run`, `Trial 1`, `Trial 2`."""
-    names = {"run": "Run", "trial": "Trial", "bench": "Repeat"}
-    order = sorted(range(len(records)), key=lambda index: (records[index].created_at, records[index].id))
-    counts = {kind: sum(record.kind == kind for record in records) for kind in names}
-    seen = dict.fromkeys(names, 0)
+    """A short name for each record, numbered among its like, oldest first: `Run`, `Trial 1`, `Trial 2`, `Score`."""
+    names = [_kind_name(record) for record in records]
+    numbered = Counter(names)
+    seen: Counter[str] = Counter()
     found = [""] * len(records)
-    for index in order:
-        kind = records[index].kind
-        seen[kind] += 1
-        found[index] = f"{names[kind]} {seen[kind]}" if counts[kind] > 1 or kind != "run" else names[kind]
+    for index in sorted(range(len(records)), key=lambda index: (records[index].created_at, records[index].id)):
+        name = names[index]
+        seen[name] += 1
+        alone = numbered[name] == 1 and records[index].kind == "run"
+        found[index] = name if alone else f"{name} {seen[name]}"
     return found
+
+
+def _kind_name(record: Record) -> str:
+    if record.kind == "run":
+        return {"train": "Run", "score": "Score", "generate": "Generate"}[record.workload.task]
+    return {"trial": "Trial", "bench": "Repeat"}[record.kind]
 
 
 def comparison_table(record: Record) -> Table:

@@ -24,8 +24,8 @@ class Verdict:
     """good: all measurements lie in their ranges; fair: one does not; bad: the run failed; neutral: nothing to judge."""
 
 
-def verdict(record: Record) -> Verdict:
-    """Judge one record by the estimate made before it ran."""
+def verdict(record: Record, held_out: Record | None = None) -> Verdict:
+    """Judge one record by the estimate made before it ran; `held_out` scored the same model, where another run did that."""
     subject = record.workload.model.name or record.workload.model.id
     place = f"on {record.n_devices} × {record.device.name}" if record.n_devices > 1 else f"on {record.device.name}"
     ended_badly = {
@@ -35,12 +35,12 @@ def verdict(record: Record) -> Verdict:
     }
     if record.outcome in ended_badly:
         tone: Literal["neutral", "bad"] = "neutral" if record.outcome == "running" else "bad"
-        return Verdict(sentence=ended_badly[record.outcome], details=_details(record), tone=tone)
+        return Verdict(sentence=ended_badly[record.outcome], details=_details(record, held_out or record), tone=tone)
     stopped = f" until it was stopped after {len(record.step_s)} steps" if record.outcome == "stopped" else ""
     speed = f" at {format_rate(record.tokens_per_s, 'tokens')}" if record.tokens_per_s is not None else ""
     peak = f" with a peak of {format_bytes(record.peak_memory_bytes)}" if record.peak_memory_bytes is not None else ""
     sentence = f"{subject} {_DONE[record.workload.task]}{speed} {place}{peak}{stopped}{_claims(record)}."
-    return Verdict(sentence=sentence, details=_details(record), tone=_tone(record))
+    return Verdict(sentence=sentence, details=_details(record, held_out or record), tone=_tone(record))
 
 
 def _claims(record: Record) -> str:
@@ -85,12 +85,12 @@ def _expected(record: Record) -> str:
     return f", {'though predicted to fit' if record.estimate.fits else 'as predicted'} ({need} of {capacity})"
 
 
-def _details(record: Record) -> tuple[str, ...]:
+def _details(record: Record, scored: Record) -> tuple[str, ...]:
     details = []
-    if record.bits_per_character is not None:
-        details.append(f"Held-out score: {number(record.bits_per_character)} bits per character.")
-    elif record.perplexity is not None:
-        details.append(f"Held-out perplexity: {number(record.perplexity, 2)}.")
+    if scored.bits_per_character is not None:
+        details.append(f"Held-out score: {number(scored.bits_per_character)} bits per character.")
+    elif scored.perplexity is not None:
+        details.append(f"Held-out perplexity: {number(scored.perplexity, 2)}.")
     if record.estimate is None:
         details.append("No estimate was made before the run, so nothing can be compared.")
     elif record.estimate.extrapolated:
