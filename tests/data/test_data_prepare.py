@@ -258,6 +258,9 @@ def test_a_former_data_set_set_aside_by_a_killed_run_is_put_back(corpus: Path, t
     prepare([corpus], tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / ".out.old")
     assert again(corpus, tmp_path / "out")[0] == ["unchanged"]
+    shutil.copytree(tmp_path / "out", tmp_path / ".out.old")  # killed before it removed the former one
+    assert again(corpus, tmp_path / "out")[0] == ["unchanged"]
+    assert not (tmp_path / ".out.old").exists()
 
 
 @pytest.mark.parametrize("step", ["split", "vocabulary"])

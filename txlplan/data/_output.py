@@ -58,11 +58,12 @@ def move_into_place(partial: Path, output: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def restore_interrupted_move(output: Path) -> None:
-    """A run killed between its two renames left the former data set aside: put it back, the new one is built again."""
+def finish_interrupted_move(output: Path) -> None:
+    """A killed run left the former data set aside: put it back where the new one is not in its place yet, else remove it."""
     old = _beside(output, "old")
     if old.exists() and not output.exists():
         old.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def empty(directory: Path) -> None:
@@ -72,6 +73,12 @@ def empty(directory: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the files that a killed process was writing: they were not yet renamed into their places."""
+    for path in directory.rglob(".*.partial"):
+        path.unlink()
 
 
 def _beside(output: Path, what: str) -> Path:

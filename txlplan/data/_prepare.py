@@ -20,7 +20,7 @@ from txlplan.data._manifest import (
     read_manifest,
     write_json,
 )
-from txlplan.data._output import building, check_place, empty, move_into_place, restore_interrupted_move
+from txlplan.data._output import building, check_place, empty, finish_interrupted_move, move_into_place, remove_unfinished
 from txlplan.data._parallel import core_count
 from txlplan.data._progress import Progress
 from txlplan.data._scan import Scan, scan
@@ -31,6 +31,8 @@ from txlplan.errors import DataError
 
 _BEGUN = "begun.json"
 _STEP = "step.json"
+_READ = "read"
+"""Under the partial directory: decompressed inputs and document tables, until the split is written."""
 
 
 def prepare(
@@ -53,12 +55,13 @@ def prepare(
     output = Path(output).expanduser().absolute()
     sources = find_sources(inputs, valid, test)
     check_place(output)
-    restore_interrupted_move(output)
-    if (manifest := _unchanged(output, sources, settings)) is not None:
-        progress.unchanged()
-        return manifest
     try:
         with building(output) as partial:
+            finish_interrupted_move(output)
+            if (manifest := _unchanged(output, sources, settings)) is not None:
+                shutil.rmtree(partial)
+                progress.unchanged()
+                return manifest
             _begin(partial, sources, settings)
             return _build_in(partial, output, sources, settings, processes or core_count(), progress)
     except OSError as error:
@@ -72,6 +75,7 @@ def _build_in(
 ) -> Manifest:
     """All four steps in `partial`, then the whole of it onto `output`."""
     step = _split_step(partial, sources, settings, processes, progress)
+    shutil.rmtree(partial / _READ, ignore_errors=True)
     if (known := _same_content(output, step.inputs, settings)) is not None:
         shutil.rmtree(partial)
         progress.unchanged()
@@ -121,6 +125,7 @@ def _begin(partial: Path, sources: Sequence[Source], settings: Settings) -> None
     if None in stamps or not path.exists() or read_json(path) != begun:
         empty(partial)
         write_json(path, begun)
+    remove_unfinished(partial)
 
 
 def _stamp(source: Source) -> list[str | int | None] | None:
@@ -136,10 +141,9 @@ def _split_step(partial: Path, sources: list[Source], settings: Settings, proces
     if (directory / _STEP).exists():
         progress.picked_up("split")
         return from_plain(SplitStep, read_json(directory / _STEP), str(directory / _STEP))
-    scans: list[Scan] = scan(sources, partial / "read", settings.documents, processes, progress)
+    scans: list[Scan] = scan(sources, partial / _READ, settings.documents, processes, progress)
     step = _split.write_splits(scans, directory, settings, progress)
     write_json(directory / _STEP, step)
-    shutil.rmtree(partial / "read")
     return step
 
 
