@@ -37,6 +37,7 @@ def run(
     micro_batch: Annotated[int | None, typer.Option(min=1, help="Sequences per device at a time.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Arithmetic.")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Data-parallel processes.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a process.")] = None,
     runner: Annotated[str | None, typer.Option(help="How to start processes: see `txlplan runner list`.")] = None,
     directory: Annotated[Path | None, typer.Option(help="The run directory; by default a new one.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Run directory or checkpoint to start from.")] = None,
@@ -91,7 +92,18 @@ def _planned(options: dict[str, Any]) -> Planned:
 
 _OPTIMIZATION = ("optimizer", "schedule", "learning_rate", "warmup_steps")
 _SAMPLING = ("prompt", "temperature", "top_k")
-_CHOICES = ("split", "global_batch", "micro_batch", "precision", "devices", "runner", "directory", "data", "checkpoint")
+_CHOICES = (
+    "split",
+    "global_batch",
+    "micro_batch",
+    "precision",
+    "devices",
+    "threads",
+    "runner",
+    "directory",
+    "data",
+    "checkpoint",
+)
 _REQUEST_ONLY = (
     "task",
     *_OPTIMIZATION,
@@ -104,6 +116,7 @@ _REQUEST_ONLY = (
     "micro_batch",
     "precision",
     "devices",
+    "threads",
     "checkpoint",
     "seed",
 )

@@ -48,6 +48,8 @@ class RunRequest:
     micro_batch: int | None = None
     precision: Precision | None = None
     devices: int | None = None
+    threads: int | None = None
+    """CPU threads of a process."""
     runner: str | None = None
     directory: Path | None = None
     checkpoint: Path | None = None
@@ -198,10 +200,20 @@ def scoring_batches(model: ModelConfig, split_tokens: int) -> tuple[int, ...]:
 
 
 def _threads(request: RunRequest, machine: Machine) -> tuple[int, ...] | None:
-    """Several processes on a CPU share its cores out evenly; else the planner tries numbers of threads."""
+    """As asked for; several processes on a CPU share its cores out evenly; else the planner tries numbers of threads."""
+    if request.threads is not None:
+        return (_checked_threads(request.threads, machine),)
     if machine.backend != "cpu" or request.devices is None or request.devices == 1:
         return None
     return (max(1, machine.device.cores // request.devices),)
+
+
+def _checked_threads(threads: int, machine: Machine) -> int:
+    if machine.backend != "cpu":
+        raise InputError(f"threads = {threads} have no effect on {machine.device.name}", hint="leave --threads out")
+    if threads > machine.device.cores:
+        raise InputError(f"threads = {threads}: {machine.device.name} has {machine.device.cores} cores for a process")
+    return threads
 
 
 def total_steps(workload: Workload, plan: Plan, *, split_tokens: int | None = None) -> int | None:

@@ -1,0 +1,198 @@
+"""`txlplan run` end to end: real data, real workers, tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from txlplan.data import prepare
+from txlplan.engine import events
+from txlplan.plan_file import read_plan_file, write_plan_file
+from txlplan.records import open_store
+
+MODEL = """
+n_layer = 1
+d_model = 16
+n_head = 2
+d_head = 8
+d_inner = 32
+vocab_size = 256
+tgt_len = 8
+mem_len = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model and 40 kB of prepared bytes."""
+    directory = tmp_path_factory.mktemp("shared")
+    (directory / "tiny.toml").write_text(MODEL)
+    lines = (f"{number} is followed by {number + 1}.\n" for number in range(1500))
+    (directory / "text.txt").write_text("".join(lines))
+    prepare([directory / "text.txt"], directory / "data", processes=1)
+    return directory
+
+
+@pytest.fixture
+def train(shared: Path, tmp_path: Path) -> list[object]:
+    """Options of a training run of 10 steps on one thread's worth of work."""
+    return [
+        *("run", "--model", shared / "tiny.toml", "--data", shared / "data", "--tokens", "320", "--global-batch", "4"),
+        *("--precision", "fp32", "--threads", "1", "--directory", tmp_path / "run"),
+    ]
+
+
+def steps(directory: Path) -> list[events.Step]:
+    return [event for event in events.read(directory / events.FILE_NAME)[0] if isinstance(event, events.Step)]
+
+
+def test_train_score_generate(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    trained = txlplan(*train, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    record = trained.json
+    assert record["outcome"] == "ok"
+    assert len(record["step_s"]) == 10
+    assert record["estimate"]["tokens_per_s"]["value"] > 0
+    assert record["workload"]["optimization"]["clip_norm"] == 0.25
+    assert record["peak_memory_bytes"] > 10**7
+    assert "predicted" in trained.stderr
+
+    scored = txlplan("run", "--task", "score", "--checkpoint", tmp_path / "run", "--threads", "1")
+    assert scored.exit_code == 0, scored.stderr
+    assert "perplexity" in scored.stdout
+    assert "bits per character" in scored.stdout
+
+    generate = ("run", "--task", "generate", "--checkpoint", tmp_path / "run", "--tokens", "12", "--prompt", "1 is ")
+    generated = txlplan(*generate, "--temperature", "0", "--seed", "3", "--threads", "1")
+    assert generated.exit_code == 0, generated.stderr
+    assert 1 <= len(generated.stdout.rstrip("\n")) <= 12
+    assert [r.workload.task for r in open_store().list()] == ["generate", "score", "train"]
+
+
+def test_two_processes_give_the_loss_of_one(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("two processes need two cores")
+    assert txlplan(*train, "--devices", "1").exit_code == 0
+    two = txlplan(*train[:-1], tmp_path / "two", "--devices", "2")
+    assert two.exit_code == 0, two.stderr
+    assert read_plan_file(tmp_path / "two" / "plan.toml").run.runner == "torchrun"
+    losses = [[step.loss for step in steps(tmp_path / name)] for name in ("run", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_dry_run_shows_the_command_and_starts_nothing(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    shown = txlplan(*train, "--dry-run", "--devices", "1")
+    assert shown.exit_code == 0, shown.stderr
+    assert "-m txlplan.engine.worker" in shown.stdout
+    assert str(tmp_path / "run" / "plan.toml") in shown.stdout
+    document = txlplan(*train, "--dry-run", "--json").json
+    assert document["plan_file"]["workload"]["tokens"] == 320
+    assert not (tmp_path / "run").exists()
+    assert open_store().list() == []
+
+
+def test_killed_run_goes_on_from_its_checkpoint(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    """kill -9 of the whole `txlplan run`, after a checkpoint was reported."""
+    shown = txlplan(*train, "--dry-run", "--json")
+    document = shown.json["plan_file"]
+    path = _plan_file(document, tmp_path, tokens=32 * 5000, checkpoint_every_steps=5)
+    supervisor = subprocess.Popen([sys.executable, "-m", "txlplan", "run", str(path)], stderr=subprocess.DEVNULL)
+    directory = tmp_path / "run"
+    give_up = time.monotonic() + 60
+    while not any(isinstance(event, events.Saved) for event in events.read(directory / events.FILE_NAME)[0]):
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    supervisor.send_signal(signal.SIGKILL)
+    supervisor.wait()
+    resumed = txlplan("run", directory, "--resume", "--steps", "3", "--json")
+    assert resumed.exit_code == 0, resumed.stderr
+    history = events.read(directory / events.FILE_NAME)[0]
+    again = [event for event in history if isinstance(event, events.Started)][1]
+    saved = [event.step for event in history[: history.index(again)] if isinstance(event, events.Saved)]
+    assert again.step == saved[-1] >= 5
+    first, second = open_store().list()[::-1]
+    assert (first.outcome, second.outcome, second.parent) == ("stopped", "ok", first.id)
+
+
+def _plan_file(document: dict[str, Any], tmp_path: Path, *, tokens: int, checkpoint_every_steps: int) -> Path:
+    from txlplan.config import from_plain
+    from txlplan.plan_file import PlanFile
+
+    document["workload"]["tokens"] = tokens
+    document["run"]["checkpoint_every_steps"] = checkpoint_every_steps
+    path = tmp_path / "endless.toml"
+    write_plan_file(path, from_plain(PlanFile, json.loads(json.dumps(document)), "test"))
+    return path
+
+
+def test_plan_that_cannot_be_executed_says_so(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    document = txlplan(*train, "--dry-run", "--json").json["plan_file"]
+    document["plan"]["tensor_parallel"] = 2
+    path = _plan_file(document, tmp_path, tokens=320, checkpoint_every_steps=5)
+    refused = txlplan("run", path)
+    assert refused.exit_code == 2
+    assert "data parallelism only" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_failed_run_is_recorded_and_exits_4(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    assert txlplan(*train).exit_code == 0
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    damaged = next(checkpoint.rglob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    failed = txlplan("run", "--task", "score", "--checkpoint", tmp_path / "run", "--json")
+    assert failed.exit_code == 4
+    assert failed.json["error"]["exit_code"] == 4
+    assert str(checkpoint) in failed.json["error"]["message"]
+    assert open_store().list()[0].outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--model", "{}/tiny.toml"), "--data"),
+        (("--data", "{}/data"), "--model"),
+        (("--model", "tinny", "--data", "{}/data"), "unknown model 'tinny'"),
+        (("--model", "{}/tiny.toml", "--data", "{}/nothing"), "nothing"),
+        (("--model", "original-wt103-base", "--data", "{}/data"), "vocab"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--tokens", "many"), "many"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--tokens", "-5"), "-5"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--learning-rate", "-1"), "learning_rate"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--split", "trian"), "trian"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--top-k", "3"), "--top-k has no effect"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--devices", "4096"), "4096"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--runner", "slrm"), "slrm"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--threads", "4096"), "threads = 4096"),
+        (("--task", "score", "--data", "{}/data"), "--checkpoint"),
+        (("--task", "score", "--checkpoint", "{}/nowhere"), "no such directory"),
+        (("--task", "generate", "--checkpoint", "{}/data"), "plan.toml"),
+        (("{}/nowhere.toml",), "no such file"),
+        (("{}/tiny.toml",), "tiny.toml"),
+        (("--resume",), "--resume"),
+    ],
+)
+def test_bad_input_is_named(txlplan: Any, shared: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    given = [option.format(shared) for option in options]
+    directory = [] if given == ["--resume"] else ["--directory", str(tmp_path / "run")]
+    result = txlplan("run", *given, *directory)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert "bug" not in result.stderr
+    assert result.stdout == ""
+    assert open_store().list() == []
+
+
+def test_option_beside_a_plan_file_is_refused(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    document = txlplan(*train, "--dry-run", "--json").json["plan_file"]
+    path = _plan_file(document, tmp_path, tokens=320, checkpoint_every_steps=5)
+    refused = txlplan("run", path, "--global-batch", "8")
+    assert refused.exit_code == 2
+    assert "--global-batch has no effect" in refused.stderr
