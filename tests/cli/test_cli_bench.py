@@ -1,0 +1,79 @@
+"""`txlplan bench` end to end: real workers on a tiny model, killed and resumed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from txlplan.records import open_store
+
+MODEL = "n_layer = 1\nd_model = 16\nn_head = 2\nd_head = 8\nd_inner = 32\nvocab_size = 40\ntgt_len = 8\nmem_len = 8\n"
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    (tmp_path / "tiny.toml").write_text(MODEL)
+    return ["bench", "--model", str(tmp_path / "tiny.toml"), "--threads", "1", "--steps", "4", "--warmup-steps", "1"]
+
+
+def test_killed_benchmark_goes_on_where_it_was(txlplan: Any, options: list[str]) -> None:
+    arguments = [sys.executable, "-m", "txlplan", *options, "--micro-batch", "2,4", "--repeats", "1"]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    bench_id = process.stderr.readline().split()[1]
+    give_up = time.monotonic() + 60
+    while not [record for record in open_store().list(parent=bench_id) if record.outcome == "ok"]:
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    resumed = txlplan("bench", "--resume", bench_id, "--json")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "[2/2]" in resumed.stderr
+    assert "[1/2]" not in resumed.stderr
+    rows = resumed.json["rows"]
+    assert [(row["case"]["plan"]["micro_batch"], row["repeats"]) for row in rows] == [(2, 1), (4, 1)]
+    assert all(row["predicted_tokens_per_s"] > 0 and row["tokens_per_s"]["median"] > 0 for row in rows)
+    good = [record for record in open_store().list(kind="bench", parent=bench_id) if record.outcome == "ok"]
+    assert [len(record.step_s) for record in good] == [5, 5]
+    assert all(record.estimate is not None for record in good)
+
+    again = txlplan("bench", "--resume", bench_id)
+    assert again.exit_code == 0
+    assert "tokens/s" in again.stdout
+    assert "[" not in again.stderr
+
+
+def test_score_is_measured_on_weights_of_its_own(txlplan: Any, options: list[str]) -> None:
+    found = txlplan(*options, "--task", "score", "--micro-batch", "4", "--repeats", "1", "--json")
+    assert found.exit_code == 0, found.stderr
+    (row,) = found.json["rows"]
+    assert row["repeats"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--model"),
+        (("--model", "nothing-like-it"), "nothing-like-it"),
+        (("--model", "demo-bytes", "--micro-batch", "4,x"), "4,x"),
+        (("--model", "demo-bytes", "--precision", "fp33"), "precision"),
+        (("--model", "demo-bytes", "--repeats", "0"), "repeats"),
+        (("--resume", "nope"), "no benchmark 'nope'"),
+        (("--resume", "nope", "--steps", "3"), "leave the rest out"),
+        (("nowhere.toml",), "no such file"),
+        (("--model", "demo-bytes", "--data", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_input_is_named(txlplan: Any, arguments: tuple[str, ...], said: str) -> None:
+    result = txlplan("bench", *arguments)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert "bug" not in result.stderr
