@@ -97,7 +97,7 @@ def test_flops_and_saved_bytes_are_those_of_the_module(model: ModelConfig) -> No
     stream = stream_of(model)
     assert stream.total(stream.flops, "forward") == forward
     assert stream.total(stream.flops, "backward") == backward
-    assert saved_bytes(stream) == pytest.approx(saved, rel=0.02)
+    assert saved_bytes(stream) == pytest.approx(saved, rel=0.02, abs=256)
 
 
 @pytest.mark.parametrize("model", ["demo-bytes", "original-enwik8-12"])
@@ -110,7 +110,7 @@ def test_saved_bytes_of_presets_under_autocast(model: str) -> None:
     assert stream.total(stream.flops, "backward") == backward
     shapes = parameter_shapes(small).items()
     copies = sum(2 * prod(shape) for name, shape in shapes if len(shape) == 2 and "position" not in name and "bias" not in name)
-    assert saved_bytes(stream) + copies == pytest.approx(saved, rel=0.02)
+    assert saved_bytes(stream) + copies == pytest.approx(saved, rel=0.02, abs=256)
 
 
 def test_checkpointing_recomputes_every_layer(tiny_model: ModelConfig) -> None:
