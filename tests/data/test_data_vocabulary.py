@@ -162,6 +162,12 @@ def test_a_model_of_another_size_is_refused_with_both_numbers(vocab_size: int) -
     assert "vocab_size to 100" in str(caught.value.hint)
 
 
+def test_numbers_that_only_a_padded_model_has_decode_as_unknown(bpe: Vocabulary) -> None:
+    assert CharacterVocabulary(["<unk>", "a"]).decode([1, 127, 1]) == "a\ufffda"
+    assert WordVocabulary(["<eos>", "<unk>", "a"]).decode([2, 100]) == "a <unk>"
+    assert bpe.decode([*bpe.encode("cat").tolist(), bpe.size + 1]) == "cat"
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"kind": "runes"}', '{"kind": "words"}', '{"kind": "bpe"}'])
 def test_a_damaged_vocabulary_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "vocabulary.json").write_text(content)

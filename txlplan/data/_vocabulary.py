@@ -40,7 +40,7 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
-        """The text of token ids, shape [tokens]."""
+        """The text of token ids, shape [tokens]. Numbers from `size` on (of a padded model) are unknown symbols."""
 
     @abstractmethod
     def symbol(self, token_id: int) -> str:
@@ -111,7 +111,10 @@ class CharacterVocabulary(Vocabulary):
         return ids
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
-        return self._points[np.asarray(ids, np.int64)].tobytes().decode("utf-32-le", "surrogatepass")
+        numbers = np.asarray(ids, np.int64)
+        return (
+            self._points[np.where(numbers < self.size, numbers, self.unknown_id)].tobytes().decode("utf-32-le", "surrogatepass")
+        )
 
     def symbol(self, token_id: int) -> str:
         return self._symbols[token_id]

@@ -36,7 +36,10 @@ class WordVocabulary(Vocabulary):
         return np.fromiter(map(self._ids.get, found, repeat(self.unknown_id)), self.dtype, len(found))
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
-        return join_lines([self._symbols[number] for number in np.asarray(ids).tolist()])
+        numbers = np.asarray(ids, np.int64)
+        return join_lines(
+            [self._symbols[number] for number in np.where(numbers < self.size, numbers, self._ids[UNKNOWN]).tolist()]
+        )
 
     def symbol(self, token_id: int) -> str:
         return self._symbols[token_id]
