@@ -108,3 +108,11 @@ def test_ending_of_a_worker_that_said_nothing(status: int, asked: bool, memory: 
     end = ending(Progress(warmup_steps=0), status=status, asked_to_stop=asked, killed_for_memory=memory, log="the log's end")
     assert end.outcome == outcome
     assert said in end.message
+
+
+def test_run_that_is_cut_short_counts_its_own_steps() -> None:
+    view = LiveView(warmup_steps=0, estimate=None, stream=io.StringIO(), steps=30)
+    view.on_event(Started(process_id=1, world_size=1, step=100, total_steps=10_000))
+    view.on_event(step(101))
+    assert view.line().startswith("step 101/130 ")
+    assert view.line().endswith("14.5 s left")

@@ -98,7 +98,7 @@ SPEEDS = """
 
 
 def trial_plan(make_estimate: MakeEstimate) -> TrialPlan:
-    return TrialPlan(candidates=tuple(candidates(make_estimate, 100, 99)), steps=7, reason="two trials")
+    return TrialPlan(candidates=tuple(candidates(make_estimate, 100, 99)), steps=7, reason="two trials", budget_s=60.0)
 
 
 def tuned_with(
@@ -151,3 +151,12 @@ def test_describe() -> None:
     plan = Plan(micro_batch=4, accumulation=2, precision="bf16", data_parallel=2, threads=3, activation_checkpointing="full")
     assert describe(plan) == "bf16, micro-batch 4 × 2, 2 devices, 3 threads, activation checkpointing"
     assert describe(dataclasses.replace(plan, accumulation=1, data_parallel=1, threads=None, activation_checkpointing="none"))
+
+
+def test_trials_end_once_they_are_over_their_time(
+    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
+) -> None:
+    worker(SPEEDS.format(speeds={1: 0.5, 2: 0.25}))
+    late = dataclasses.replace(trial_plan(make_estimate), budget_s=0.0)
+    tuned = tune(scripted_plan, late, parent="the-run", device=cpu)
+    assert (len(tuned.trials), tuned.winner.plan.micro_batch) == (1, 1)

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from txlplan.engine.events import Evaluated, Event, Saved
+from txlplan.engine.events import Evaluated, Event, Saved, Started
 from txlplan.estimates import Estimate
 from txlplan.launcher._progress import Progress
 from txlplan.units import format_bytes, format_rate, format_s
@@ -24,12 +24,21 @@ class LiveView:
     """A context manager whose `on_event` goes to `execute`. Writes to stderr only."""
 
     def __init__(
-        self, *, warmup_steps: int, estimate: Estimate | None, label: str = "", bits: bool = False, stream: Any = None
+        self,
+        *,
+        warmup_steps: int,
+        estimate: Estimate | None,
+        label: str = "",
+        steps: int | None = None,
+        bits: bool = False,
+        stream: Any = None,
     ) -> None:
-        """`bits`: tokens are bytes or characters, so that the loss in bits is bits per character."""
+        """`steps`: the run ends after so many; `bits`: tokens are bytes or characters, so that the loss in bits is bits per
+        character."""
         self._progress = Progress(warmup_steps=warmup_steps)
         self._estimate = estimate
         self._label = label
+        self._steps = steps
         self._bits = bits
         self._stream = stream or sys.stderr
         self._live: Live | None = None
@@ -53,6 +62,9 @@ class LiveView:
     def on_event(self, event: Event) -> None:
         """Show what an event changes."""
         self._progress.add(event)
+        if isinstance(event, Started) and self._steps is not None:
+            end = event.step + self._steps
+            self._progress.total_steps = end if event.total_steps is None else min(end, event.total_steps)
         if isinstance(event, Evaluated | Saved):
             self._tell(_told(event))
         elif self._live is not None:

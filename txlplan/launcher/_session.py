@@ -57,7 +57,7 @@ def run_planned(
             return Session(record=None, tuned=tuned)
         chosen = tuned.winner
     plan_file = with_plan(plan_file, chosen)
-    with _view(plan_file, chosen.estimate, "") as view:
+    with _view(plan_file, chosen.estimate, "", steps) as view:
         record = execute(
             plan_file,
             estimate=chosen.estimate,
@@ -85,14 +85,18 @@ def _tuned(planned: Planned, record_id: str, steps: int | None, share: float, sa
 
     def on_trial(number: int, candidate: Candidate) -> OnEvent:
         say(f"trial {number}: {describe(candidate.plan)}")
-        return _view(planned.plan_file, candidate.estimate, f"trial {number}").on_event
+        return _view(planned.plan_file, candidate.estimate, f"trial {number}", trial_plan.steps).on_event
 
     return tune(planned.plan_file, trial_plan, parent=record_id, device=planned.machine.device, on_trial=on_trial)
 
 
-def _view(plan_file: PlanFile, estimate: Estimate, label: str) -> LiveView:
+def _view(plan_file: PlanFile, estimate: Estimate, label: str, steps: int | None) -> LiveView:
     """A view whose loss is in bits where tokens are bytes or characters, as the model's users count."""
     kind = read_manifest(Path(plan_file.data.directory)).vocabulary.kind
     return LiveView(
-        warmup_steps=plan_file.run.warmup_steps, estimate=estimate, label=label, bits=kind in ("bytes", "characters")
+        warmup_steps=plan_file.run.warmup_steps,
+        estimate=estimate,
+        label=label,
+        steps=steps,
+        bits=kind in ("bytes", "characters"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class TrialPlan:
     candidates: tuple[Candidate, ...]
     steps: int
     reason: str
+    budget_s: float = 0.0
+    """No further trial begins once they have taken this long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +78,8 @@ def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None,
         slowest_s = max(candidate.estimate.step_s.value for candidate in chosen)
         steps = min(MOST_STEPS, int((budget_s / count - START_S) / slowest_s))
         if steps >= WARMUP_STEPS + LEAST_STEPS:
-            reason = f"{count} trials of {steps} steps, at most {format_s(budget_s)} ({share:.0%} of the predicted run)"
-            return TrialPlan(candidates=chosen, steps=steps, reason=reason)
+            reason = f"{count} trials of {steps} steps, about {format_s(budget_s)} ({share:.0%} of the predicted run)"
+            return TrialPlan(candidates=chosen, steps=steps, reason=reason, budget_s=budget_s)
     run_s = format_s(total_steps * first.estimate.step_s.value)
     return TrialPlan(candidates=(first,), steps=0, reason=f"no trials: a run of {run_s} is too short to gain from them")
 
@@ -91,19 +94,22 @@ def tune(
 ) -> Tuned:
     """Run the trials (records of kind `trial`, whose parent is the run's id) and take the fastest plan.
 
-    `on_trial` is told of each trial before it starts and gives what is to see its events. Raises RunFailedError when
-    every trial failed.
+    Trials end early when they take longer than was planned. `on_trial` is told of each trial before it starts and gives
+    what is to see its events. Raises RunFailedError when every trial failed.
     """
     candidates = trial_plan.candidates
     if len(candidates) < 2:
         return Tuned(winner=candidates[0], trials=(), reason=trial_plan.reason)
     trials: list[Record] = []
+    end_s = time.monotonic() + trial_plan.budget_s
     for number, candidate in enumerate(candidates, start=1):
         on_event = on_trial(number, candidate) if on_trial else None
         record = _try(plan_file, candidate, number, steps=trial_plan.steps, parent=parent, device=device, on_event=on_event)
         trials.append(record)
         if record.outcome == "stopped":
             return Tuned(winner=candidates[0], trials=tuple(trials), reason="stopped during a trial", stopped=True)
+        if time.monotonic() > end_s and any(trial.outcome == "ok" for trial in trials):
+            break
     return _decided(candidates, tuple(trials))
 
 

@@ -1,0 +1,142 @@
+"""From a request to a finished run: what is planned for whom, and which plan runs after the trials."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txlplan.data import prepare
+from txlplan.errors import CheckpointError, InputError
+from txlplan.estimates import Estimate
+from txlplan.launcher import Candidate, Planned, RunRequest, plan_again, plan_request, run_planned, this_machine
+from txlplan.launcher._request import MOST_STREAMS, SCORING_WINDOWS, run_of, scoring_batches
+from txlplan.model import ModelConfig
+from txlplan.plan_file import Plan, PlanFile, write_plan_file
+from txlplan.records import open_store
+from txlplan.workload import Workload
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 200)
+    prepare([tmp_path / "text.txt"], tmp_path / "data", processes=1)
+    return tmp_path / "data"
+
+
+def request(model: ModelConfig, data: Path, **changes: object) -> RunRequest:
+    return RunRequest(model=model, data=data, **{"tokens": 4000, "global_batch": 4, **changes})  # type: ignore[arg-type]
+
+
+def test_winner_of_the_trials_runs_with_the_estimate_made_before(
+    worker: Callable[[str], None], scripted_plan: PlanFile, data: Path, make_estimate: Callable[..., Estimate]
+) -> None:
+    worker("""
+        from txlplan.plan_file import read_plan_file
+        step_s = {1: 0.5, 2: 0.25}[read_plan_file(Path(sys.argv[1])).plan.micro_batch]
+        start()
+        for number in range(1, 10): step(number, step_s)
+        finish("ok")
+    """)
+    plan_file = dataclasses.replace(scripted_plan, plan=Plan(micro_batch=1))
+    estimates = [make_estimate(step_s=1.0, tokens_per_s=rate) for rate in (100.0, 99.0)]
+    planned = Planned(
+        plan_file=plan_file,
+        candidates=tuple(Candidate(plan=Plan(micro_batch=n), estimate=e) for n, e in enumerate(estimates, 1)),
+        machine=this_machine(1),
+        n_costed=2,
+        total_steps=10_000,
+    )
+    said: list[str] = []
+    session = run_planned(planned, say=said.append)
+    assert session.record is not None
+    assert session.record.plan.micro_batch == 2
+    assert session.record.estimate == estimates[1]
+    assert session.tuned is not None
+    assert {trial.parent for trial in session.tuned.trials} == {session.record.id}
+    assert [record.kind for record in open_store().list()] == ["run", "trial", "trial"]
+    assert any("2 trials of 30 steps" in line for line in said)
+    with pytest.raises(InputError, match="holds a run already"):
+        run_planned(planned)
+
+
+def test_defaults_follow_the_model(tiny_model: ModelConfig, data: Path) -> None:
+    planned = plan_request(request(tiny_model, data))
+    optimization = planned.plan_file.workload.optimization
+    assert optimization.clip_norm == 0.25
+    assert optimization.learning_rate == pytest.approx(2.5e-4 * 410 / 16)
+    assert planned.total_steps == 125
+    assert optimization.warmup_steps == 3
+    assert planned.plan_file.data.evaluation_split == "valid"
+    assert planned.plan_file.run.runner == "local"
+    assert {candidate.plan.global_batch for candidate in planned.candidates} == {4}
+
+
+def test_wide_models_keep_the_papers_learning_rate(tiny_model: ModelConfig, data: Path) -> None:
+    wide = dataclasses.replace(tiny_model, d_model=1024)
+    assert plan_request(request(wide, data)).plan_file.workload.optimization.learning_rate == 2.5e-4
+
+
+def test_what_is_said_is_kept(tiny_model: ModelConfig, data: Path) -> None:
+    planned = plan_request(
+        request(tiny_model, data, optimization={"learning_rate": 1.0, "schedule": "linear"}, precision="fp32", micro_batch=2)
+    )
+    assert planned.plan_file.workload.optimization.learning_rate == 1.0
+    assert planned.plan_file.workload.optimization.schedule == "linear"
+    assert {(c.plan.precision, c.plan.micro_batch, c.plan.accumulation) for c in planned.candidates} == {("fp32", 2, 2)}
+
+
+def test_training_makes_one_pass_where_no_length_is_said(tiny_model: ModelConfig, data: Path) -> None:
+    from txlplan.data import open_dataset
+
+    planned = plan_request(request(tiny_model, data, tokens=None))
+    assert planned.plan_file.workload.tokens == open_dataset(data).split("train").tokens
+
+
+def test_plan_again_is_the_plan_as_it_is(tiny_model: ModelConfig, data: Path, tmp_path: Path) -> None:
+    planned = plan_request(request(tiny_model, data, directory=tmp_path / "run"))
+    write_plan_file(tmp_path / "plan.toml", planned.plan_file)
+    again = plan_again(tmp_path / "plan.toml")
+    assert again.plan_file == planned.plan_file
+    assert again.total_steps == planned.total_steps
+    assert again.candidates == planned.candidates[:1]
+    elsewhere = plan_again(tmp_path / "plan.toml", directory=tmp_path / "other", runner="torchrun")
+    assert (elsewhere.plan_file.run.directory, elsewhere.plan_file.run.runner) == (str(tmp_path / "other"), "torchrun")
+
+
+def test_plan_for_a_gpu_is_refused_on_a_cpu(scripted_plan: PlanFile, tmp_path: Path) -> None:
+    if this_machine().backend == "cuda":
+        pytest.skip("this machine has a GPU")
+    gpu = dataclasses.replace(scripted_plan, run=dataclasses.replace(scripted_plan.run, device="cuda"))
+    write_plan_file(tmp_path / "plan.toml", gpu)
+    with pytest.raises(InputError, match="computes on cpu"):
+        plan_again(tmp_path / "plan.toml")
+
+
+@given(st.integers(0, 10**9))
+def test_streams_are_long_enough_to_score(tokens: int) -> None:
+    model = ModelConfig(id="m", n_layer=1, d_model=8, n_head=1, d_head=8, d_inner=8, vocab_size=9, tgt_len=8, mem_len=8)
+    sizes = scoring_batches(model, tokens)
+    assert sizes[0] == 1
+    assert sizes[-1] <= MOST_STREAMS
+    if sizes[-1] > 1:
+        assert tokens / sizes[-1] >= SCORING_WINDOWS * 16
+
+
+def test_run_of_a_checkpoint(scripted_plan: PlanFile, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000000005"
+    checkpoint.mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="in no run directory"):
+        run_of(checkpoint)
+    write_plan_file(tmp_path / "run" / "plan.toml", scripted_plan)
+    assert run_of(checkpoint) == run_of(tmp_path / "run") == tmp_path / "run"
+
+
+def test_workload_that_is_wrong_is_an_input_error(tiny_model: ModelConfig, data: Path) -> None:
+    with pytest.raises(InputError, match="tokens = 0"):
+        plan_request(request(tiny_model, data, tokens=0))
+    assert Workload(model=tiny_model).tokens is None
