@@ -34,7 +34,6 @@ class Circumstances:
     """As detected."""
     cpu: Cpu
     dispatch: Dispatch
-    context_bytes: int | None
 
 
 def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
@@ -66,7 +65,6 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         launch_s=0.0 if on.where == "cpu" else None,
         efficiency=tuple(_points(on, measured, device, subtract_dispatch=subtract_dispatch)),
         measured_device=device.id,
-        context_bytes=on.context_bytes,
         spread=_spread(measured),
         provenance="measured",
         fitted_on=f"{device.name}, {_said()}",

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
 from txlplan.detection._cases import product
-from txlplan.detection._context import context_bytes
+from txlplan.detection._closure import closed
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
 from txlplan.detection._host import dispatch_cost
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._timing import Progress, Work, time_call
+from txlplan.detection._worker import Workers, run_workers
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
 
-_BUDGET_S = 36.0
-"""For the operations; start-up, dispatch and the worker's memory take about ten seconds more."""
+_BUDGET_S = 30.0
+"""For the operations; start-up and the workers take about fifteen seconds more."""
 _SLOWEST_SANE = 0.5
 """A 16-bit dtype whose products run slower than this share of fp32's is left out: nobody should train in it."""
 
@@ -51,19 +52,24 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         torch.set_num_threads(usable_cpus())
         dtypes = _sane_dtypes(where, synchronize)
         dispatch = dispatch_cost(where, synchronize)
-        context, problem = context_bytes(usable_cpus(), dtypes) if where == "cpu" else (None, None)
+        workers = _workers(dtypes) if where == "cpu" else Workers()
         measured = measure(where, dtypes, usable_cpus(), synchronize, budget_s, progress)
     finally:
         torch.set_num_threads(threads_before)
-    notes += [problem] if problem else []
-    notes += _incomplete(measured)
+    notes += [*workers.notes, *_incomplete(measured)]
     circumstances = Circumstances(
-        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=dispatch, context_bytes=context
+        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=dispatch
     )
     device = device_profile(circumstances, measured)
     stack = stack_profile(circumstances, measured, device)
     system = system_profile(circumstances, device, stack)
+    stack = closed(system, device, stack, workers)
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
+
+
+def _workers(dtypes: Sequence[str]) -> Workers:
+    """Workers in the precision that a plan for this CPU most likely has."""
+    return run_workers(usable_cpus(), "bf16" if "bf16" in dtypes else "fp32")
 
 
 def _nothing() -> None:
