@@ -123,7 +123,11 @@ def _memory_terms(part: Evaluated, place: int) -> Iterator[Term]:
         ("largest transient", peak.transient_bytes, f"inputs and outputs around {part.stream.names[row]!r}"),
         ("weight copies", kept.weight_copies_bytes, "parameters in the precision of products, kept by autocast"),
         ("context", kept.context_bytes, "the process or device context before anything is allocated"),
-        ("allocator waste", part.allocator_waste_bytes, "share of live memory that the allocator holds beside it"),
+        (
+            "allocator waste",
+            part.allocator_waste_bytes,
+            "what the allocator holds beside activations, gradients and transients, as a share of them",
+        ),
     )
     for name, array, formula in parts:
         yield Term(name=name, quantity="memory", value=float(array[place]), formula=formula, provenance="derived")

@@ -75,7 +75,7 @@ class StackProfile:
     context_bytes: Annotated[int, BYTES] | None = None
     """Memory of a process before it allocates anything: CUDA context, or a CPU process with torch loaded."""
     allocator_waste: float = 0.0
-    """Memory held beyond what is live, as a share of live memory."""
+    """Memory held beyond what is live, as a share of what comes and goes in a step: activations, gradients, transients."""
     communication_overlap: float = 0.0
     """Share of gradient all-reduce time that backward hides, at most."""
     spread: Spread | None = None

@@ -41,7 +41,7 @@ def rent_usd_per_s(cluster: Cluster, plan: Plan) -> float | None:
     price = cluster.system.price("on-demand")
     if price is None or price.rent_usd_per_h is None:
         return None
-    nodes = -(-plan.n_devices // cluster.per_node)
+    nodes = min(-(-plan.n_devices // cluster.per_node), cluster.n_nodes)
     return nodes * price.rent_usd_per_h / 3600
 
 

@@ -1,0 +1,122 @@
+"""The commands estimate, plan and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from txlplan.plan_file import read_plan_file
+
+ON = ("--system", "dgx-1", "--model", "nvidia-wt103-base")
+
+
+def test_estimate_explains(txlplan: Any) -> None:
+    result = txlplan("estimate", *ON, "--micro-batch", 32, "--precision", "fp16", "--explain")
+    assert result.exit_code == 0
+    assert "tokens/s" in result.stdout
+    for term in (
+        "attention scores",
+        "projections",
+        "feed-forward",
+        "softmax loss",
+        "optimizer",
+        "saved activations",
+        "context",
+    ):
+        assert term in result.stdout
+    assert "next: txlplan plan" in result.stderr
+
+
+def test_estimate_as_json(txlplan: Any) -> None:
+    result = txlplan("estimate", *ON, "--micro-batch", 8, "--devices", 1, "--json")
+    document = result.json
+    assert document["plan"]["data_parallel"] == 1
+    estimate = document["estimate"]
+    assert estimate["step_s"]["low"] < estimate["step_s"]["value"] < estimate["step_s"]["high"]
+    times = [term["value"] for term in estimate["terms"] if term["quantity"] == "time"]
+    assert sum(times) == pytest.approx(estimate["step_s"]["value"])
+
+
+def test_plan_writes_a_file_that_estimate_reads(txlplan: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    result = txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e8", "-o", path)
+    assert result.exit_code == 0, result.stderr
+    plan_file = read_plan_file(path)
+    assert plan_file.workload.tokens == 100_000_000
+    assert plan_file.plan.global_batch == plan_file.workload.model.published_batch
+    assert plan_file.run.device == "cpu"
+    assert f"next: txlplan run {path}" in result.stderr
+    again = txlplan("estimate", path, "--json").json
+    chosen = txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e8", "--json").json
+    assert again["estimate"] == chosen["choice"]["estimate"]
+
+
+def test_plan_for_this_machine(txlplan: Any) -> None:
+    document = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--json").json
+    assert document["plan_file"]["run"]["device"] in ("cpu", "cuda")
+
+
+def test_compare_ranks(txlplan: Any) -> None:
+    result = txlplan("compare", "--model", "nvidia-wt103-base", "--tokens", "1.8e9", "--on", "dgx-1,p3.16xlarge,2xp4d.24xlarge")
+    assert result.exit_code == 0, result.stderr
+    assert "2x p4d.24xlarge" in result.stdout
+    assert "is fastest" in result.stdout
+    document = txlplan(
+        "compare",
+        "--model",
+        "nvidia-wt103-base",
+        "--tokens",
+        "1.8e9",
+        "--on",
+        "dgx-1,p3.16xlarge",
+        "--rank-by",
+        "cost",
+        "--json",
+    ).json
+    assert [row["system"] for row in document["candidates"]] == ["p3.16xlarge", "dgx-1"]
+    assert document["candidates"][1]["totals"]["cost_usd"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (("estimate", "--system", "dgx-1"), 2, "no model is named"),
+        (("estimate", "--model", "nvidia-wt103-bas", "--system", "dgx-1"), 2, "nvidia-wt103-base"),
+        (("estimate", *ON, "--precision", "fp17"), 2, "did you mean 'fp16'"),
+        (("estimate", *ON, "--precision", "bf16"), 2, "has no bf16"),
+        (("estimate", *ON, "--micro-batch", "0"), 2, "at least 1"),
+        (("estimate", *ON, "--devices", "9"), 2, "evenly"),
+        (("estimate", "missing.toml"), 2, "no such file"),
+        (("plan", *ON, "--tokens", "many"), 2, "--tokens"),
+        (("plan", *ON, "--tokens", "-5"), 2, "--tokens"),
+        (("plan", *ON, "--global-batch", "0"), 2, "global_batch"),
+        (("plan", *ON, "--objective", "fastes"), 2, "did you mean 'fastest'"),
+        (("plan", *ON, "--objective", "cheapest"), 2, "price"),
+        (("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "dgx-7"), 2, "unknown system"),
+        (("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", ","), 2, "nothing to compare"),
+    ],
+)
+def test_bad_input(txlplan: Any, arguments: tuple[str, ...], exit_code: int, message: str) -> None:
+    result = txlplan(*arguments)
+    assert result.exit_code == exit_code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    document = txlplan(*arguments, "--json").json
+    assert document["error"]["exit_code"] == exit_code
+
+
+def test_nothing_fits(txlplan: Any, tmp_path: Path) -> None:
+    device = tmp_path / "profiles" / "devices" / "tiny-gpu.toml"
+    device.parent.mkdir(parents=True)
+    device.write_text('extends = "t4"\nmemory = "2 GiB"\nmemory_usable = "1 GiB"\n')
+    system = tmp_path / "profiles" / "systems" / "tiny.toml"
+    system.parent.mkdir(parents=True)
+    system.write_text('name = "Tiny"\nkind = "server"\ndevice = "tiny-gpu"\nn_devices = 1\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TXLPLAN_PROFILES", str(tmp_path / "profiles"))
+        result = txlplan("plan", "--model", "lambda-wt103-large", "--system", "tiny", "--tokens", "1e9")
+    assert result.exit_code == 3
+    assert "the term that overflows is" in result.stderr
+    assert "hint:" in result.stderr
