@@ -81,7 +81,9 @@ def run(arguments: Sequence[str]) -> int:
         show_error(error, as_json=as_json)
         return error.exit_code
     except typer.TyperException as error:
-        usage = InputError(str(error) or "wrong usage", hint="`txlplan --help` and `txlplan COMMAND --help` show the options")
+        usage = InputError(
+            error.format_message() or "wrong usage", hint="`txlplan --help` and `txlplan COMMAND --help` show the options"
+        )
         show_error(usage, as_json=as_json)
         return usage.exit_code
     except (typer.Abort, KeyboardInterrupt):
