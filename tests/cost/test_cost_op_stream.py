@@ -26,7 +26,7 @@ BATCH = 3
 
 @st.composite
 def models(draw: Any) -> ModelConfig:
-    """Two heads and two tokens at least: with one, transposed operands are contiguous, and views of larger tensors are saved."""
+    """Two heads and two tokens at least: with one, transposed operands are contiguous, and views are saved."""
     adaptive = draw(st.sampled_from([{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}]))
     return ModelConfig(
         id="drawn",

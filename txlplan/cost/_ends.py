@@ -39,7 +39,7 @@ def embedding(section: Section, at: Lengths) -> None:
     kept = 0.0 if section.numbers.cast else distances
     section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
     if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances)
+        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / f)
 
 
 def _table(section: Section, at: Lengths, cluster: int) -> None:

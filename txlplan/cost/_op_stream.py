@@ -21,7 +21,19 @@ Figure = float | FloatArray
 Phase = Literal["forward", "recompute", "backward", "update"]
 """`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it."""
 
-_FIGURES = ("m", "n", "k", "flops", "bytes_moved", "saved_bytes", "gradient_bytes", "transient_bytes", "launches", "repeat")
+_FIGURES = (
+    "m",
+    "n",
+    "k",
+    "flops",
+    "bytes_moved",
+    "saved_bytes",
+    "gradient_bytes",
+    "transient_bytes",
+    "launches",
+    "repeat",
+    "draws",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +66,8 @@ class Op:
     launches: Figure = 1.0
     """Operations the host dispatches, and kernels the device starts."""
     repeat: Figure = 1.0
+    draws: Figure = 0.0
+    """Random numbers drawn, where that is not hidden behind the memory traffic."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +90,7 @@ class OpStream:
     transient_bytes: FloatArray
     launches: FloatArray
     repeat: FloatArray
+    draws: FloatArray
 
     @classmethod
     def of(cls, ops: Sequence[Op], candidates: int) -> OpStream:

@@ -68,6 +68,7 @@ class Section:
         around: Figure | None = None,
         launches: float = 1.0,
         dtype: str = "fp32",
+        draws: Figure = 0.0,
     ) -> None:
         """A forward operation that reads and writes so many bytes and keeps `kept` of them for backward.
 
@@ -87,6 +88,7 @@ class Section:
                 transient_bytes=self.held + _positive(beside),
                 launches=launches,
                 repeat=self._repeat,
+                draws=draws,
             )
         )
         if self.training:
@@ -218,7 +220,8 @@ class Section:
             self.run(name, group, read=moved, written=moved + elements, kept=elements + kept)
             self.back(name, group, read=moved + elements, written=moved)
             return
-        self.run(f"{name} mask", group, read=moved, written=_MASK_PASSES * moved, kept=moved, around=0.0, launches=3)
+        written = _MASK_PASSES * moved
+        self.run(f"{name} mask", group, read=moved, written=written, kept=moved, around=0.0, launches=2, draws=elements)
         self.run(name, group, read=2 * moved, written=moved, kept=kept)
         self.back(name, group, read=2 * moved, written=moved)
 

@@ -26,6 +26,9 @@ _HOST_OP_S = 8e-6
 """Eager dispatch of one operation where a stack does not say: 5–10 us in torch 2 on server CPUs of 2017–2024."""
 _LAUNCH_S = {"gpu": 2.5e-6, "tpu": 1e-6, "cpu": 0.0}
 """Back-to-back kernel launch where a stack does not say (te42kyfo/gpu-benches gpu-small-kernels: 2.1–2.6 us)."""
+_CPU_DRAW_S = 5.9e-9
+"""One Bernoulli number on a CPU: torch draws them one after another on one thread whatever the number of threads
+(torch 2.13 on an AMD EPYC of 2023: 5.8 to 5.9 ns in fp32 and bf16, 0.5 and 2 million numbers, with MKL there)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -70,6 +73,7 @@ def _op_times(
 ) -> tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     efficiency = EfficiencyModel(device, stack, threads)
     launch_s = _LAUNCH_S[device.kind] if stack.launch_s is None else stack.launch_s
+    draw_s = _CPU_DRAW_S if device.kind == "cpu" else 0.0
     op_s = np.empty_like(stream.flops)
     compute_bound = np.zeros(op_s.shape, dtype=bool)
     measured = np.zeros(op_s.shape, dtype=bool)
@@ -86,7 +90,7 @@ def _op_times(
             op_s[row] = np.maximum(computing_s, streaming_s)
         else:
             op_s[row] = streaming_s / np.maximum(reached.share, _LEAST_SHARE)
-        op_s[row] += stream.launches[row] * launch_s
+        op_s[row] += stream.launches[row] * launch_s + stream.draws[row] * draw_s
         measured[row] = reached.measured
     return op_s, compute_bound, measured
 
