@@ -103,6 +103,22 @@ def test_detect_names_the_cpu_and_tells_notes_on_stderr(txlplan):
     assert "usable CPUs" in txlplan("hardware", "detect").stdout
 
 
+def test_probe_writes_profiles_that_list_and_show_find(txlplan, home):
+    result = txlplan("hardware", "probe", "--seconds", 4, "--json")
+    assert result.exit_code == 0
+    document = result.json
+    assert document["device"]["provenance"] == "measured"
+    assert all(name.startswith(str(home)) for name in document["files"])
+    assert "local-cpu" in txlplan("hardware", "list").stdout
+    shown = txlplan("hardware", "show", "local-cpu", "--json").json
+    assert {each["kind"] for each in shown} == {"device", "system"}
+    assert "probing" in result.stderr
+
+
+def test_a_probe_of_no_time_is_refused(txlplan):
+    assert txlplan("hardware", "probe", "--seconds", 0).exit_code == 2
+
+
 def test_doctor_says_what_to_do(txlplan):
     findings = {each["name"]: each for each in txlplan("doctor", "--json").json["findings"]}
     assert findings["python"]["state"] == "ok"

@@ -21,7 +21,7 @@ def threads_before() -> int:
 
 @pytest.fixture(scope="module")
 def result(threads_before):
-    return probe(budget_s=2.0)
+    return probe(budget_s=8.0)
 
 
 def test_ceilings_are_measured_and_say_so(result):
@@ -34,10 +34,6 @@ def test_ceilings_are_measured_and_say_so(result):
 def test_no_product_beats_the_ceiling_it_defines(result):
     assert all(0 < point.utilisation <= 1.3 for point in result.stack.efficiency if point.kind in ("gemm", "bmm"))
     assert all(point.utilisation > 0 for point in result.stack.efficiency)
-
-
-def test_a_worker_s_memory_is_that_of_python_with_torch(result):
-    assert 100 << 20 < result.stack.context_bytes < 2 << 30
 
 
 def test_host_time_is_that_of_an_eager_dispatch(result):
@@ -83,8 +79,12 @@ def test_an_unmeasured_machine_is_derived_with_a_shipped_stack():
     assert stack.id in ("txlplan-cpu", "txlplan-cuda")
 
 
-def test_dispatch_costs_are_positive():
-    cost = dispatch_cost("cpu", lambda: None)
+def test_dispatch_costs_are_positive(threads_before):
+    torch.set_num_threads(1)
+    try:
+        cost = dispatch_cost("cpu", lambda: None)
+    finally:
+        torch.set_num_threads(threads_before)
     assert cost.forward_s > 0
     assert cost.backward_s > 0
 

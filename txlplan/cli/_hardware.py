@@ -284,6 +284,7 @@ def detect_devices(as_json: JsonOption = False) -> None:
 @hardware.command("probe")
 def probe_machine(
     write: bool = typer.Option(True, "--write/--no-write", help="Keep the result as your own profiles."),
+    seconds: float = typer.Option(52.0, "--seconds", min=1.0, help="Time to take: more of it steadies the figures."),
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine in under a minute and keep the result as your own profiles.
@@ -298,7 +299,7 @@ def probe_machine(
 
     output = Output(as_json)
     with _progress() as progress:
-        result = probe(progress)
+        result = probe(progress, budget_s=seconds)
     paths = write_profiles(result) if write else ()
     document = {
         "device": to_plain(result.device),

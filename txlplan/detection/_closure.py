@@ -14,24 +14,35 @@ _NO_WASTE = 1e-9
 
 
 def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers) -> StackProfile:
-    """The stack with what workers showed: memory of an empty process, heap waste, and how far step times were off."""
-    if workers.empty is None or workers.small is None:
+    """The stack with what workers showed: memory of a process, heap waste, and how far step times were off."""
+    if workers.single is None or workers.many is None:
         return stack
     cluster = Cluster(system=system, device=device)
-    with_context = replace(stack, context_bytes=workers.empty.peak_memory_bytes, allocator_waste=_NO_WASTE)
-    waste = _heap_waste(cluster, with_context, workers.small)
-    complete = replace(with_context, allocator_waste=float(f"{waste:.4g}"))
-    return replace(complete, spread=_wider(complete.spread, _log_residual(cluster, complete, workers.small)))
+    context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
+    complete = replace(stack, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
+    return replace(complete, spread=_wider(complete.spread, _log_residual(cluster, complete, workers.many)))
+
+
+def _memory(cluster: Cluster, stack: StackProfile, single: WorkerRun, many: WorkerRun) -> tuple[int, float]:
+    """Context bytes c and waste w for which `c + live + w × transient` is the measured peak of both runs.
+
+    `live` is all that the cost model counts as alive, `transient` the part of it that comes and goes within a step.
+    """
+    (live_1, transient_1), (live_n, transient_n) = (_counted(cluster, stack, run) for run in (single, many))
+    beyond_1, beyond_n = single.peak_memory_bytes - live_1, many.peak_memory_bytes - live_n
+    waste = max(_NO_WASTE, (beyond_n - beyond_1) / (transient_n - transient_1))
+    return round(beyond_1 - waste * transient_1), waste
+
+
+def _counted(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> tuple[float, float]:
+    """What the cost model counts as alive at the run's peak, and the part of it that waste is a share of."""
+    one_byte = replace(stack, context_bytes=1)
+    none, full = (_peak(cluster, replace(one_byte, allocator_waste=share), run) for share in (_NO_WASTE, 1.0))
+    return none, full - none
 
 
 def _peak(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> float:
     return float(estimate(run.workload, cluster, stack, [run.plan]).peak_memory_bytes[0])
-
-
-def _heap_waste(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> float:
-    """The share that makes the estimate of the run's peak memory equal to the measured one."""
-    none, full = _peak(cluster, stack, run), _peak(cluster, replace(stack, allocator_waste=1.0), run)
-    return max(_NO_WASTE, (run.peak_memory_bytes - none) / (full - none))
 
 
 def _log_residual(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> float:

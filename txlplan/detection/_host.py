@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from txlplan.model import ModelConfig
 from txlplan.nn import TransformerXL
 
 _TINY = ModelConfig(id="probe-host", n_layer=2, d_model=8, n_head=2, d_head=4, d_inner=8, vocab_size=16, tgt_len=2, mem_len=2)
-_REPEATS = 40
+_REPEATS = 80
 _VIEWS = ("view", "_unsafe_view", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "t",
           "alias", "unbind", "split", "as_strided", "unflatten", "reshape", "empty", "empty_strided", "empty_like")  # fmt: skip
 """Operations that start no kernel: their cost is counted into those that do."""
@@ -31,7 +32,10 @@ class Dispatch:
 
 
 def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
-    """Time forward and backward of a tiny Transformer-XL and divide by the operations that each dispatches."""
+    """Time forward and backward of a tiny Transformer-XL and divide by the operations that each dispatches.
+
+    To be called with one thread: what waking others costs belongs to the operations that use them.
+    """
     model = TransformerXL(_TINY).to(device)
     tokens = torch.zeros(1, _TINY.tgt_len, dtype=torch.int64, device=device)
     valid = torch.zeros((), dtype=torch.int64, device=device)
@@ -45,11 +49,12 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
         loss = forward()
     with _Counter() as counted_backward:
         loss.backward()
-    forward_s, backward_s = _medians(model, forward, synchronize)
+    forward_s, backward_s = _undisturbed(model, forward, synchronize)
     return Dispatch(forward_s=forward_s / counted_forward.kernels, backward_s=backward_s / counted_backward.kernels)
 
 
-def _medians(model: TransformerXL, forward: Any, synchronize: Work) -> tuple[float, float]:
+def _undisturbed(model: TransformerXL, forward: Callable[[], Tensor], synchronize: Work) -> tuple[float, float]:
+    """Seconds of forward and of backward: the median of the quickest quarter of the repeats, since noise only adds."""
     times: list[tuple[float, float]] = []
     for _ in range(_REPEATS):
         model.zero_grad(set_to_none=True)
@@ -61,8 +66,8 @@ def _medians(model: TransformerXL, forward: Any, synchronize: Work) -> tuple[flo
         loss.backward()
         synchronize()
         times.append((middle - start, time.perf_counter() - middle))
-    ordered = [sorted(column)[: _REPEATS // 2] for column in zip(*times, strict=True)]
-    return statistics.median(ordered[0]), statistics.median(ordered[1])
+    forward_s, backward_s = (statistics.median(sorted(column)[: _REPEATS // 4]) for column in zip(*times, strict=True))
+    return forward_s, backward_s
 
 
 class _Counter(TorchDispatchMode):

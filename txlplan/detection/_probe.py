@@ -20,8 +20,11 @@ from txlplan.detection._timing import Progress, Work, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
 
-_BUDGET_S = 30.0
-"""For the operations; start-up and the workers take about fifteen seconds more."""
+_BUDGET_S = 52.0
+"""For everything; on an idle machine two thirds of it go to the operations."""
+_OPERATIONS_S = 30.0
+_WORKERS_SHARE = 0.5
+"""Of the budget at most: on a busy machine workers are given up rather than the operations."""
 _SLOWEST_SANE = 0.5
 """A 16-bit dtype whose products run slower than this share of fp32's is left out: nobody should train in it."""
 
@@ -38,7 +41,7 @@ class ProbeResult:
 
 
 def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> ProbeResult:
-    """Measure the first GPU that torch can use, else the CPU. `budget_s` bounds the time of the operations.
+    """Measure the first GPU that torch can use, else the CPU, within `budget_s` as far as one operation more or less allows.
 
     Changes torch's number of threads meanwhile and puts it back.
     """
@@ -49,11 +52,12 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     synchronize: Work = torch.cuda.synchronize if on_gpu else _nothing
     notes = [*detection.notes, *_busy()]
     try:
-        torch.set_num_threads(usable_cpus())
+        torch.set_num_threads(1)
         dtypes = _sane_dtypes(where, synchronize)
         dispatch = dispatch_cost(where, synchronize)
-        workers = _workers(dtypes) if where == "cpu" else Workers()
-        measured = measure(where, dtypes, usable_cpus(), synchronize, budget_s, progress)
+        workers = _workers(dtypes, _WORKERS_SHARE * budget_s, progress) if where == "cpu" else Workers()
+        left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
+        measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
     finally:
         torch.set_num_threads(threads_before)
     notes += [*workers.notes, *_incomplete(measured)]
@@ -67,9 +71,11 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
 
 
-def _workers(dtypes: Sequence[str]) -> Workers:
+def _workers(dtypes: Sequence[str], budget_s: float, progress: Progress | None) -> Workers:
     """Workers in the precision that a plan for this CPU most likely has."""
-    return run_workers(usable_cpus(), "bf16" if "bf16" in dtypes else "fp32")
+    if progress is not None:
+        progress("whole training steps", 0.0)
+    return run_workers(usable_cpus(), "bf16" if "bf16" in dtypes else "fp32", budget_s)
 
 
 def _nothing() -> None:

@@ -1,8 +1,8 @@
-"""What real workers take on this CPU: the memory of one that holds almost nothing, and memory and time of a small one.
+"""What real workers take on this CPU: memory and step time of two that train the same small model.
 
-The first gives the memory that Python, torch and its libraries take. The second sets against each other what the cost model
-adds up from single operations and what a whole training step takes: freed memory that the heap does not give back, and how
-far the sum is off.
+The one with a single sequence holds next to no activations: its memory is that of Python, torch, its libraries and what a
+checkpoint needs. The one with many sets against each other what the cost model adds up from single operations and what a
+whole training step takes: freed memory that the heap does not give back, and how far the sum is off.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +23,12 @@ from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, write_p
 from txlplan.plan_file._plan import Precision
 from txlplan.workload import Workload
 
-_TIMEOUT_S = 40
 _STEPS = 10
 """The heap stops growing after about six."""
 _WARM_UP = 3
+_MANY = 32
+"""Sequences: about 130 MiB that come and go, as small models on laptops have."""
 _TEXT = "".join(f"{number} bottles of beer on the wall, {number * number} in all.\n" for number in range(3_000))
-EMPTY = ModelConfig(
-    id="probe-empty", n_layer=1, d_model=16, n_head=2, d_head=8, d_inner=16, vocab_size=256, tgt_len=8, mem_len=8
-)
 SMALL = ModelConfig(
     id="probe-small", n_layer=4, d_model=256, n_head=4, d_head=64, d_inner=1024, vocab_size=256, tgt_len=64, mem_len=64
 )
@@ -48,31 +47,35 @@ class WorkerRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workers:
-    """The runs that succeeded; None and a note for one that did not."""
+    """The runs, both or none; a note where they failed."""
 
-    empty: WorkerRun | None = None
-    small: WorkerRun | None = None
+    single: WorkerRun | None = None
+    """One sequence."""
+    many: WorkerRun | None = None
     notes: tuple[str, ...] = ()
 
 
-def run_workers(threads: int, precision: Precision) -> Workers:
-    """Train both models for a few steps in processes of their own."""
+def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
+    """Train for a few steps in processes of their own, which together take at most `budget_s`."""
+    end = time.perf_counter() + budget_s
     try:
         with tempfile.TemporaryDirectory(prefix="txlplan-probe-") as name:
             directory = Path(name)
             (directory / "text.txt").write_text(_TEXT, encoding="utf-8")
             prepare([directory / "text.txt"], directory / "data", processes=1)
-            empty = _run(directory, EMPTY, Plan(micro_batch=1, precision=precision, threads=threads))
-            small = _run(directory, SMALL, Plan(micro_batch=16, precision=precision, threads=threads))
-            return Workers(empty=empty, small=small)
-    except (OSError, subprocess.SubprocessError, TxlplanError) as error:
-        return Workers(notes=(f"the memory of a worker process was not measured: {error}",))
+            plans = (Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY))
+            single, many = (_run(directory, plan, end - time.perf_counter()) for plan in plans)
+            return Workers(single=single, many=many)
+    except subprocess.TimeoutExpired:
+        return Workers(notes=(f"no whole training step was measured: workers took longer than {budget_s:.0f} s",))
+    except (OSError, TxlplanError) as error:
+        return Workers(notes=(f"no whole training step was measured: {error}",))
 
 
-def _run(directory: Path, model: ModelConfig, plan: Plan) -> WorkerRun:
+def _run(directory: Path, plan: Plan, timeout_s: float) -> WorkerRun:
     """Raises TxlplanError with the worker's last words when it fails."""
-    workload = Workload(model=model)
-    place = directory / model.id
+    workload = Workload(model=SMALL)
+    place = directory / f"run-{plan.micro_batch}"
     settings = RunSettings(directory=str(place))
     file = PlanFile(
         system="probe",
@@ -84,7 +87,7 @@ def _run(directory: Path, model: ModelConfig, plan: Plan) -> WorkerRun:
     )
     write_plan_file(place / "plan.toml", file)
     command = [sys.executable, "-m", "txlplan.engine.worker", str(place / "plan.toml"), "--steps", str(_STEPS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     told, _ = events.read(place / events.FILE_NAME)
     finished = next((each for each in told if isinstance(each, events.Finished)), None)
     if finished is None or finished.outcome != "ok" or finished.peak_memory_bytes is None:
