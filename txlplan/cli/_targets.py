@@ -32,10 +32,15 @@ StackOption = Annotated[
 
 
 def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None) -> Candidate:
-    """The cluster and stack that options name; `local` is this machine as probed, or else as detected."""
+    """The cluster and stack that are named; `local` is this machine as probed, or else as detected.
+
+    A plan made before probing names this machine `local-cpu` or `local-gpu`, which no file describes yet.
+    """
+    from txlplan.hardware import systems
     from txlplan.planner import Candidate
 
-    if system != LOCAL:
+    unprobed = system.startswith(f"{LOCAL}-") and system not in systems.paths()
+    if system != LOCAL and not unprobed:
         return Candidate.of(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
     from txlplan.detection import this_machine
 
