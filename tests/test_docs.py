@@ -15,7 +15,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPT = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-WORDS = ("the", "state", "of", "union", "was", "and", "is", "a", "report", "on", "our", "nation", "as", "it", "were", "then", "now")
+WORDS = (
+    "the",
+    "state",
+    "of",
+    "union",
+    "was",
+    "and",
+    "is",
+    "a",
+    "report",
+    "on",
+    "our",
+    "nation",
+    "as",
+    "it",
+    "were",
+    "then",
+    "now",
+)
 
 
 def scripts(page: Path) -> list[str]:
