@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from txlplan.config import from_plain, parse_toml, to_plain, to_toml
 from txlplan.cost._efficiency import EfficiencyModel
@@ -32,7 +33,7 @@ def test_ceilings_are_measured_and_say_so(result):
 
 
 def test_no_product_beats_the_ceiling_it_defines(result):
-    assert all(0 < point.utilisation <= 1.3 for point in result.stack.efficiency if point.kind in ("gemm", "bmm"))
+    assert all(0 < point.utilisation <= 1.001 for point in result.stack.efficiency if point.kind in ("gemm", "bmm"))
     assert all(point.utilisation > 0 for point in result.stack.efficiency)
 
 
@@ -89,11 +90,25 @@ def test_dispatch_costs_are_positive(threads_before):
     assert cost.backward_s > 0
 
 
+_VIEWS = ("view", "_unsafe_view", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "t",
+          "alias", "unbind", "split", "as_strided", "empty", "empty_strided", "empty_like", "new_empty_strided")  # fmt: skip
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations that start a kernel."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.kernels += func.overloadpacket.__name__ not in _VIEWS
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer"])
 def test_a_case_dispatches_the_operations_that_it_counts(kind):
     """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""
-    from txlplan.detection._host import _Counter
-
     case = next(each for each in cases("fp32", "cpu") if each.kind == kind)
     work = case.build()
     work()

@@ -12,7 +12,7 @@ import torch
 
 from txlplan.detection._cpu import Cpu
 from txlplan.detection._host import Dispatch
-from txlplan.detection._measure import Measurement, Timed
+from txlplan.detection._measure import Measurement
 from txlplan.detection._timing import scatter
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
 
@@ -20,8 +20,6 @@ _MODEL_LOG_SD = 0.12
 """Added (in squares) to the scatter of the repeats: what a sum of separately timed operations misses of a step. Assumed."""
 _MEMORY_LOG_SD = 0.05
 """Allocator rounding and fragmentation that a liveness walk misses. Assumed."""
-_LEAST_SHARE = 0.2
-"""At least this share of a small operation's time is its work: dispatch is subtracted no further."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +53,6 @@ def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
 
 def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfile) -> StackProfile:
     """Our own code on this device: utilisations of its measured ceilings, host cost, memory of a process."""
-    subtract_dispatch = on.where == "cpu"
     return StackProfile(
         id=f"{device.id}-stack",
         family="txlplan",
@@ -63,7 +60,7 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
         launch_s=0.0 if on.where == "cpu" else None,
-        efficiency=tuple(_points(on, measured, device, subtract_dispatch=subtract_dispatch)),
+        efficiency=tuple(_points(measured, device)),
         measured_device=device.id,
         spread=_spread(measured),
         provenance="measured",
@@ -93,31 +90,21 @@ def _said() -> str:
     return f"measured by `txlplan hardware probe` on {date}, torch {torch.__version__}, {platform.system()}"
 
 
-def _points(
-    on: Circumstances, measured: Measurement, device: DeviceProfile, *, subtract_dispatch: bool
-) -> Iterator[EfficiencyPoint]:
-    dispatch_s = (on.dispatch.forward_s + on.dispatch.backward_s) / 2 if subtract_dispatch else 0.0
+def _points(measured: Measurement, device: DeviceProfile) -> Iterator[EfficiencyPoint]:
     for each in measured.timed:
         case = each.case
         ceiling = device.peak_flops_per_s[case.dtype] if case.shape else device.memory_bandwidth_bytes_per_s
         m, n, k = case.shape or (None, None, None)
-        rate = case.total / _work_s(each, dispatch_s)
         yield EfficiencyPoint(
             kind=case.kind,
             dtype=case.dtype,
             work=float(f"{case.work:.6g}"),
-            utilisation=float(f"{rate / ceiling:.4g}"),
+            utilisation=float(f"{measured.rate(each) / ceiling:.4g}"),
             m=m,
             n=n,
             k=k,
             threads=each.threads,
         )
-
-
-def _work_s(timed: Timed, dispatch_s: float) -> float:
-    """Time of the call less what dispatching its operations takes."""
-    seconds = timed.sample.seconds
-    return max(seconds - timed.case.operations * dispatch_s, _LEAST_SHARE * seconds)
 
 
 def _spread(measured: Measurement) -> Spread:

@@ -72,15 +72,15 @@ def product(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 
 def batched_product(b: int, m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Products of a batch [b, m, k] × [b, k, n], the second transposed in memory, with both gradients."""
+    """Products of a batch [b, m, k] × [b, k, n] with both gradients."""
     count = _kept(b * (m * k + n * k + m * n) * DTYPES[dtype].itemsize)
 
     def build() -> Work:
         new = partial(_filled, dtype=DTYPES[dtype], device=device)
         left = [new(b, m, k).requires_grad_() for _ in range(count)]
-        right = [new(b, n, k).requires_grad_() for _ in range(count)]
+        right = [new(b, k, n).requires_grad_() for _ in range(count)]
         gradient = new(b, m, n)
-        return _forward_backward(lambda i: left[i] @ right[i].transpose(1, 2), lambda i: (left[i], right[i]), gradient, count)
+        return _forward_backward(lambda i: left[i] @ right[i], lambda i: (left[i], right[i]), gradient, count)
 
     return Case(kind="bmm", dtype=dtype, work=2.0 * b * m * n * k, operations=3 * count, build=build, shape=(m, n, k))
 
@@ -152,32 +152,59 @@ def elementwise(elements: int, dtype: str, device: str) -> Case:
     )
 
 
-def copy(batch: int, tokens: int, heads: int, width: int, dtype: str, device: str) -> Case:
-    """What attention copies: heads before tokens (three times as often), keys transposed, memory joined to the segment.
+def copy(batch: int, dtype: str, device: str) -> Case:
+    """What one attention layer moves about, forward and backward: see `_attention_copies`; in 16 bits also its casts.
 
-    In bf16 also the casts from and to fp32 of autocast.
+    With E = batch × 64 × 256 elements in the queries: memory and segment joined (4E read and written), heads brought before
+    tokens (q 2E, k 4E, v 4E), scores shifted (4E); back: gradients of q, k and v gathered (15E) and unshifted (8E).
     """
-    elements, size = batch * tokens * heads * width, DTYPES[dtype].itemsize
-    count = _kept(elements * size * 4)
-    casts = DTYPES[dtype] is not torch.float32
+    size, casts = DTYPES[dtype].itemsize, 0 if DTYPES[dtype] is torch.float32 else _CASTS
+    elements = batch * _TOKENS * _HEADS * _WIDTH
 
     def build() -> Work:
-        x = [_filled(batch, tokens, heads, width, dtype=DTYPES[dtype], device=device) for _ in range(count)]
-        wide = _filled(batch, tokens, heads, width, dtype=torch.float32, device=device)
+        new = partial(_filled, dtype=DTYPES[dtype], device=device)
+        wide = _filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=torch.float32, device=device)
+        narrow = new(batch, _TOKENS, _HEADS, _WIDTH)
+        copies = _attention_copies(batch, new)
 
         def work() -> None:
-            kept: list[Tensor] = []
-            for each in x:
-                kept += [each.transpose(1, 2).contiguous() for _ in range(3)]
-                kept += [each.permute(0, 2, 3, 1).contiguous(), torch.cat([each, each], 1)]
-                if casts:
-                    kept += [wide.to(each.dtype), wide.to(each.dtype), each.to(wide.dtype)]
+            copies()
+            kept = [wide.to(narrow.dtype) for _ in range(casts)]
+            kept += [narrow.to(wide.dtype) for _ in range(casts)]
 
         return work
 
-    bytes_moved = elements * (12 * size + (3 * (4 + size) if casts else 0)) * count
-    operations = (8 if casts else 5) * count
+    bytes_moved = elements * (41 * size + 2 * casts * (4 + size))
+    operations = 9 + 2 * casts
     return Case(kind="copy", dtype=dtype, work=bytes_moved / operations, operations=operations, build=build)
+
+
+_TOKENS, _HEADS, _WIDTH = 64, 4, 64
+_CASTS = 10
+"""Each way: under autocast casts move three bytes for every two that attention copies."""
+
+
+def _attention_copies(batch: int, new: Callable[..., Tensor]) -> Work:
+    """Copies as the reference attention makes them. S = 2T keys; scores [B, H, T, S] have 2E elements as K = T."""
+    T, S, H, K = _TOKENS, 2 * _TOKENS, _HEADS, _WIDTH  # noqa: N806
+    memory, segment = new(batch, T, H * K), new(batch, T, H * K)
+    qkv = new(batch, S, 3, H, K).requires_grad_()
+    scores = new(batch, H, T, S).requires_grad_()
+    gradients = [new(batch, H, T, K), new(batch, H, K, S), new(batch, H, S, K), new(batch, H, T, S)]
+
+    def work() -> None:
+        joined = torch.cat([memory, segment], 1)
+        q, k, v = qkv.unbind(2)
+        outputs = [
+            q[:, -T:].transpose(1, 2).contiguous(),
+            k.permute(0, 2, 3, 1).contiguous(),
+            v.transpose(1, 2).contiguous(),
+            F.pad(scores, (1, 0)).view(batch, H, S + 1, T)[:, :, 1:].reshape(batch, H, T, S),
+        ]
+        torch.autograd.grad(outputs, (qkv, scores), gradients)
+        del joined
+
+    return work
 
 
 def gather(rows: int, words: int, features: int, device: str) -> Case:
@@ -225,8 +252,8 @@ def optimizer(elements: int, device: str) -> Case:
 
 
 _PRODUCTS = (
-    (128, 256, 256), (512, 128, 128), (1024, 256, 256), (1024, 512, 512), (4096, 256, 256),
-    (2048, 768, 256), (2048, 1024, 256), (2048, 256, 1024), (2048, 2048, 512),
+    (128, 128, 128), (256, 256, 256), (1024, 128, 128), (1024, 512, 128), (1024, 128, 512), (2048, 384, 128),
+    (1024, 256, 256), (2048, 768, 256), (2048, 1024, 256), (2048, 256, 1024), (4096, 256, 256), (1024, 2048, 512),
 )  # fmt: skip
 _BATCHED = ((128, 32, 64, 32), (64, 64, 128, 64), (64, 64, 64, 128), (128, 128, 256, 64), (128, 128, 64, 256))
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
@@ -246,7 +273,7 @@ def cases(dtype: str, device: str) -> Iterator[Case]:
         yield softmax(elements // 256, 256, dtype, device)
     for elements in (_SMALL, _MEDIUM, _LARGE):
         yield norm(elements // 256, 256, dtype, device)
-        yield copy(max(1, elements >> 14), 64, 4, 64, dtype, device)
+        yield copy(max(1, elements >> 14), dtype, device)
     if dtype == "fp32":
         yield from (gather(rows, words, 256, device) for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, device) for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from txlplan.detection._cases import Case, cases
+from txlplan.detection._cases import Case, cases, elementwise
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 
 _COPY_BYTES = 96 << 20
 """Of each of two tensors: together six times the largest cache of most desktops, small enough for any machine."""
+
+_LEAST_SHARE = 0.2
+"""At least this share of a small operation's time is its work: dispatch is subtracted no further."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +32,8 @@ class Measurement:
 
     bandwidth_bytes_per_s: float
     """Of a copy between tensors that no cache holds: bytes read and written."""
+    dispatch_s: float
+    """Bare dispatch of one operation on a tiny tensor, part of every timed operation; 0 off a CPU."""
     timed: Sequence[Timed]
     all_threads: int | None
     """None: no CPU."""
@@ -40,8 +45,13 @@ class Measurement:
         best: dict[str, float] = {}
         for each in self.timed:
             if each.case.kind in ("gemm", "bmm"):
-                best[each.case.dtype] = max(best.get(each.case.dtype, 0.0), each.case.total / each.sample.seconds)
+                best[each.case.dtype] = max(best.get(each.case.dtype, 0.0), self.rate(each))
         return best
+
+    def rate(self, timed: Timed) -> float:
+        """FLOP/s or bytes/s of a case, what dispatching its operations takes left out."""
+        seconds = timed.sample.seconds
+        return timed.case.total / max(seconds - timed.case.operations * self.dispatch_s, _LEAST_SHARE * seconds)
 
 
 def measure(
@@ -51,9 +61,12 @@ def measure(
     counts: list[int | None] = [None] if where != "cpu" else [*dict.fromkeys((all_threads, 1, max(1, all_threads // 2)))]
     everything = [(count, case) for count in counts for dtype in dtypes for case in cases(dtype, where)]
     copying = _with_threads(counts[0], lambda: _copy_builder(where))
-    builders = [copying, *(_with_threads(count, case.build) for count, case in everything)]
-    bandwidth, *samples = time_in_rounds(builders, synchronize, budget_s, progress)
+    bare = elementwise(1, "fp32", where)
+    dispatching = _with_threads(None if where != "cpu" else 1, bare.build)
+    builders = [copying, dispatching, *(_with_threads(count, case.build) for count, case in everything)]
+    bandwidth, dispatch, *samples = time_in_rounds(builders, synchronize, budget_s, progress)
     assert bandwidth is not None, "the copy is timed first"
+    assert dispatch is not None, "the bare dispatch is timed second"
     timed = [
         Timed(case=case, threads=count, sample=sample)
         for (count, case), sample in zip(everything, samples, strict=True)
@@ -61,6 +74,7 @@ def measure(
     ]
     return Measurement(
         bandwidth_bytes_per_s=2 * _COPY_BYTES / bandwidth.seconds,
+        dispatch_s=min(dispatch.times_s) / bare.operations if where == "cpu" else 0.0,
         timed=timed,
         all_threads=counts[0],
         unmeasured=len(everything) - len(timed),
