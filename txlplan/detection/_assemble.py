@@ -98,7 +98,7 @@ def _points(measured: Measurement, device: DeviceProfile) -> Iterator[Efficiency
         yield EfficiencyPoint(
             kind=case.kind,
             dtype=case.dtype,
-            work=float(f"{case.work:.6g}"),
+            work=float(round(case.work)),
             utilisation=float(f"{measured.rate(each) / ceiling:.4g}"),
             m=m,
             n=n,
