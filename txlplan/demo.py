@@ -22,8 +22,6 @@ MODEL = "demo-bytes"
 TRAIN_S = 120.0
 TRIAL_SHARE = 0.25
 """The run is short: a larger share than usual of its time goes to trials, so that some are seen."""
-OPTIMIZATION = {"learning_rate": 2e-3, "warmup_steps": 50}
-"""Found by a few short runs of this model on this text."""
 SAMPLE_CHARACTERS = 300
 PROMPT = "Fellow citizens, "
 
@@ -111,7 +109,6 @@ def _train(directory: Path, train_s: float, say: Say) -> Record:
         model=models.get(MODEL),
         data=directory / "data",
         directory=directory / "runs" / new_id(),
-        optimization=dict(OPTIMIZATION),
     )
     rate = launcher.plan_request(request).candidates[0].estimate.tokens_per_s.value
     planned = launcher.plan_request(replace(request, tokens=round(rate * train_s)))

@@ -23,7 +23,11 @@ GOOD = "a good line\n" * 50
         ("empty.txt", b"", "empty.txt: empty (ends at byte 0)"),
         ("empty.txt.gz", gzip.compress(b"", mtime=0), "empty.txt.gz: empty (ends at byte 0)"),
         ("plain.gz", b"not gzip", "plain.gz: does not decompress: not gzip at byte 0"),
-        ("cut.gz", gzip.compress(b"text " * 99, mtime=0)[:20], "cut.gz: does not decompress: the gzip data ends too early, at byte 20"),
+        (
+            "cut.gz",
+            gzip.compress(b"text " * 99, mtime=0)[:20],
+            "cut.gz: does not decompress: the gzip data ends too early, at byte 20",
+        ),
         ("latin.gz", gzip.compress(b"ab\xff", mtime=0), "latin.gz: not valid UTF-8 at byte 2 (0xff: invalid start byte)"),
         ("binary", bytes(range(200, 256)), "binary: not valid UTF-8 at byte 0"),
     ],
