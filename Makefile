@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DIST := dist
+DEMO_FLAGS ?=
 
 .PHONY: help setup demo test check wheel clean
 
@@ -21,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP) ## Real text to a trained model and a report of prediction against measurement (under 10 minutes)
-	$(BIN)/txlplan demo
+	$(BIN)/txlplan demo $(DEMO_FLAGS)
 
 test: $(STAMP) ## All tests, with line coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
