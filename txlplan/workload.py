@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
+from txlplan.choices import Objective, OptimizerName, Schedule, Task
 from txlplan.config._schema import STRICT
 from txlplan.model import ModelConfig
 from txlplan.units import COUNT, SECONDS, USD
-
-Task = Literal["train", "score", "generate"]
-OptimizerName = Literal["adam", "adamw", "adafactor", "lamb"]
-Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "cyclic"]
-Objective = Literal["fastest", "cheapest", "least-energy"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from txlplan.choices import Outcome, RecordKind, Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import InputError
-from txlplan.records import Outcome, Record, RecordKind
-from txlplan.workload import Task
+from txlplan.records import Record
 
 if TYPE_CHECKING:
     from rich.console import Console

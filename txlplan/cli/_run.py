@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from txlplan.choices import OptimizerName, Precision, Schedule, Task
 from txlplan.cli import _run_output
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import InputError, RunFailedError
-from txlplan.plan_file._plan import Precision
 from txlplan.units import COUNT
-from txlplan.workload import OptimizerName, Schedule, Task
 
 if TYPE_CHECKING:
     from txlplan.launcher import Planned, RunRequest, Session

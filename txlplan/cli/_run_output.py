@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txlplan.cli._output import Output
-from txlplan.config import to_plain
 from txlplan.units import format_bytes, format_count, format_rate, format_s
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ _Line = tuple[str, str]
 
 def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int | None) -> None:
     """The plan, its estimate and the worker's command."""
+    from txlplan.config import to_plain
     from txlplan.launcher import absolute, describe, prepared
 
     plan_file, estimate = absolute(planned.plan_file), planned.candidates[0].estimate
@@ -48,6 +48,8 @@ def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int |
 
 def show_record(output: Output, session: Session) -> None:
     """The result of a run: the text that was generated alone on stdout, else what was predicted beside what was measured."""
+    from txlplan.config import to_plain
+
     record = session.record
     assert record is not None
     document = to_plain(record)

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
+from txlplan.choices import Task
 from txlplan.data import Dataset
 from txlplan.engine import checkpoint, evaluation, footprint
 from txlplan.engine.backend import Backend
@@ -20,7 +21,6 @@ from txlplan.engine.training import StepResult, Trainer, create_model
 from txlplan.errors import InputError
 from txlplan.nn import TransformerXL
 from txlplan.plan_file import PlanFile
-from txlplan.workload import Task
 
 Ending = Literal["ok", "stopped"]
 _DEFAULT_NEW_TOKENS = 256

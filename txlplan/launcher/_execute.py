@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from txlplan.choices import RecordKind
 from txlplan.engine import events
 from txlplan.errors import InputError
 from txlplan.estimates import Estimate
@@ -22,7 +23,7 @@ from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, holds
 from txlplan.launcher._runner import Launch, get_runner, launch
 from txlplan.launcher._worker import Worker, started
 from txlplan.plan_file import PlanFile, write_plan_file
-from txlplan.records import LossPoint, Record, RecordKind, Store, new_id, open_store
+from txlplan.records import LossPoint, Record, Store, new_id, open_store
 
 POLL_S = 0.1
 UPDATE_EVERY_S = 3.0

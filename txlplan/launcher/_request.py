@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from txlplan import resources
+from txlplan.choices import Precision, Task
 from txlplan.cost import tokens_per_step
 from txlplan.data import Dataset, open_dataset
 from txlplan.errors import CheckpointError, InputError
@@ -17,11 +18,10 @@ from txlplan.launcher._run_directory import PLAN_NAME
 from txlplan.launcher._trials import Candidate
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, read_plan_file
-from txlplan.plan_file._plan import Precision
 from txlplan.planner import Choice, Space
 from txlplan.planner import plan as choose_plan
 from txlplan.records import new_id
-from txlplan.workload import Optimization, Task, Workload
+from txlplan.workload import Optimization, Workload
 
 CLIP_NORM = 0.25
 """Gradient clipping of the original training scripts (https://github.com/kimiyoung/transformer-xl, `--clip 0.25`)."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from txlplan.choices import Checkpointing, Precision
 from txlplan.config._schema import STRICT
-
-Precision = Literal["fp32", "tf32", "fp16", "bf16"]
-Checkpointing = Literal["none", "full"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
