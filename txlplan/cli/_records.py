@@ -10,10 +10,11 @@ import typer
 from txlplan.choices import Outcome, RecordKind, Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import InputError
-from txlplan.records import Record
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from txlplan.records import Record
 
 app = typer.Typer(help="What runs did take: list, show, export and import records.", no_args_is_help=True)
 

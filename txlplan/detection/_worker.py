@@ -23,7 +23,7 @@ from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, write_plan_file
 from txlplan.workload import Workload
 
-_STEPS = 10
+_STEPS = 16
 """The heap stops growing after about six."""
 _WARM_UP = 3
 _MANY = 32
