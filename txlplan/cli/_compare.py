@@ -52,7 +52,8 @@ def _compare(
         global_batch=global_batch,
         objective="cheapest" if rank_by == "cost" else "fastest",
     )
-    candidates = [_candidate(name.strip(), stack) for name in on.split(",") if name.strip()]
+    named = dict.fromkeys(name.strip() for name in on.split(",") if name.strip())
+    candidates = [_candidate(name, stack) for name in named]
     comparison = planner.compare(workload, candidates, rank_by=one_of(rank_by, ("time", "cost"), "--rank-by"))
     output = Output(as_json)
     output.document(_document(comparison), lambda console: _print(console, comparison))

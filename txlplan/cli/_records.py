@@ -22,6 +22,9 @@ OutcomeOption = Annotated[Outcome | None, typer.Option(help="Only records that e
 KindOption = Annotated[RecordKind | None, typer.Option(help="Only runs, trials or benchmark repeats.")]
 TaskOption = Annotated[Task | None, typer.Option(help="Only this task.")]
 ModelOption = Annotated[str | None, typer.Option(help="Only this model id.")]
+ParentOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only the trials of this run, or the repeats of this benchmark.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="Only this device id.")]
 _LISTED = 20
 
@@ -38,6 +41,7 @@ def list_records(
     task: TaskOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    parent: ParentOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = _LISTED,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +54,7 @@ def list_records(
     output = Output(as_json)
     store = open_store()
     _close_interrupted(output, store)
-    found = store.list(outcome=outcome, kind=kind, task=task, model=model, device=device, limit=limit)
+    found = store.list(outcome=outcome, kind=kind, parent=parent, task=task, model=model, device=device, limit=limit)
     output.document([flat(record) for record in found], lambda console: _print_list(console, found))
     if not found:
         output.say(f"no such record in {store.url}")

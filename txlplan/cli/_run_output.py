@@ -87,9 +87,9 @@ def _lines(record: Record) -> Iterator[_Line]:
         yield "perplexity", f"{record.perplexity:,.2f}"
     if record.bits_per_character is not None:
         yield "bits per character", f"{record.bits_per_character:.3f}"
-    estimate = record.estimate
-    yield "speed", _beside(record.tokens_per_s, estimate and estimate.tokens_per_s, "tokens")
-    yield "peak memory", _beside(record.peak_memory_bytes, estimate and estimate.peak_memory_bytes, None)
+    speed, memory = (record.estimate.tokens_per_s, record.estimate.peak_memory_bytes) if record.estimate else (None, None)
+    yield "speed", _beside(record.tokens_per_s, speed, "tokens")
+    yield "peak memory", _beside(record.peak_memory_bytes, memory, None)
     yield "run directory", str(record.run_directory)
     yield "record", record.id
 

@@ -115,10 +115,7 @@ def _optimization(request: RunRequest, model: ModelConfig, steps: int | None) ->
         "clip_norm": CLIP_NORM,
         "warmup_steps": round(WARMUP_SHARE * (steps or 0)),
     }
-    try:
-        return Optimization(**{**defaults, **request.optimization})
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return Optimization(**{**defaults, **request.optimization})
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -168,17 +165,14 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
         tokens = DEFAULT_GENERATED_TOKENS
     prompt = len(dataset.vocabulary.encode(request.sampling.prompt)) if request.task == "generate" else 0
     one_text = request.task == "generate" and request.global_batch is None
-    try:
-        return Workload(
-            model=model,
-            task=request.task,
-            tokens=tokens,
-            global_batch=1 if one_text else request.global_batch,
-            optimization=_optimization(request, model, None) if request.task == "train" else Optimization(),
-            prompt_len=prompt,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return Workload(
+        model=model,
+        task=request.task,
+        tokens=tokens,
+        global_batch=1 if one_text else request.global_batch,
+        optimization=_optimization(request, model, None) if request.task == "train" else Optimization(),
+        prompt_len=prompt,
+    )
 
 
 def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int) -> Space:
