@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from txlplan.cli import _run
+from txlplan.cli._output import Output
 from txlplan.data import prepare
 from txlplan.engine import events
+from txlplan.launcher import Session
 from txlplan.plan_file import read_plan_file, write_plan_file
 from txlplan.records import open_store
 
@@ -202,3 +206,13 @@ def test_option_beside_a_plan_file_is_refused(txlplan: Any, train: list[object],
     refused = txlplan("run", path, "--global-batch", "8")
     assert refused.exit_code == 2
     assert "--global-batch has no effect" in refused.stderr
+
+
+def test_a_run_stopped_during_a_trial_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        _run._finish(Output(as_json=True), Session(record=None, tuned=None))
+    assert json.loads(capsys.readouterr().out) == {
+        "outcome": "stopped",
+        "message": "stopped during a trial; nothing was trained",
+        "trials": [],
+    }
