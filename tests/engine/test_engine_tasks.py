@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from txlplan.data import prepare
 from txlplan.engine import checkpoint, tensor_files
 from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
 
@@ -73,6 +74,35 @@ def test_resuming_is_bit_exact(plan_of, work, tmp_path, model, plan, optimizatio
     one, two = (weights(checkpoint.newest(ran.directory)) for ran in (whole, second))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_training_from_a_checkpoint_of_another_run_takes_its_weights_only(plan_of, work, tmp_path):
+    """As many steps as the first run made, and another optimizer: what it had got to must not count."""
+    first = work(elsewhere(plan_of(steps=60), tmp_path, "first"))
+    given = {"checkpoint": str(first.directory)}
+    second_plan = elsewhere(
+        plan_of(steps=20, optimization={"optimizer": "adam", "warmup_steps": 5}), tmp_path, "second", **given
+    )
+    second = work(second_plan, "--steps", "12")
+    assert second.of(Started)[0].step == 0
+    assert [step.step for step in second.of(Step)] == list(range(1, 13))
+    assert second.of(Step)[0].learning_rate == pytest.approx(1e-2 / 5)
+    assert second.losses[0] < first.losses[0] - 1.5
+    resumed = work(second_plan, "--resume")
+    assert resumed.of(Started)[0].step == 12, "its own checkpoint comes before the given one"
+    assert len(resumed.of(Step)) == 8
+
+
+def test_training_from_a_checkpoint_goes_on_other_data(plan_of, work, tmp_path):
+    first = work(elsewhere(plan_of(steps=60), tmp_path, "first"))
+    (tmp_path / "other.txt").write_text("the people is strong and the union free.\n" * 40)
+    prepare([tmp_path / "other.txt"], tmp_path / "other", processes=1)
+    other = plan_of(steps=6)
+    other = dataclasses.replace(other, data=dataclasses.replace(other.data, directory=str(tmp_path / "other")))
+    ran = work(elsewhere(other, tmp_path, "second", checkpoint=str(checkpoint.newest(first.directory))))
+    assert ran.finished.outcome == "ok", ran.finished.message
+    assert [step.step for step in ran.of(Step)] == [1, 2, 3, 4, 5, 6]
+    assert ran.losses[0] < first.losses[0] - 1.5
 
 
 def test_accumulation_gives_the_loss_of_one_large_micro_batch(plan_of, work, tmp_path):

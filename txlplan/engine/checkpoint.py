@@ -70,7 +70,7 @@ def locate(path: Path) -> Path:
 
 
 def load_training(path: Path, trainer: Trainer) -> None:
-    """Continue where the checkpoint was written: bit-exactly with the same processes and batches.
+    """Continue the run that wrote the checkpoint: bit-exactly with the same processes and batches.
 
     With other processes but the same global batch, only the random states (dropout) start anew; with another global batch
     or segment length the recurrent memory and the position in the data do too.
