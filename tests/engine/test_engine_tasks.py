@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from txlplan.data import prepare
 from txlplan.engine import checkpoint, tensor_files
 from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
+from txlplan.plan_file import read_plan_file
 
 
 def weights(path):
@@ -150,25 +152,56 @@ def test_a_part_of_a_split_is_scored(plan_of, work, tmp_path):
     assert sum(event.tokens for event in scored.of(Step)) == 128
 
 
-def test_a_non_finite_loss_names_the_step_and_keeps_the_last_checkpoint(plan_of, work):
-    plan_file = plan_of(steps=200, run={"checkpoint_every_steps": 2})
-    hot = dataclasses.replace(
-        plan_file,
-        workload=dataclasses.replace(
-            plan_file.workload,
-            optimization=dataclasses.replace(
-                plan_file.workload.optimization, learning_rate=1e18, schedule="constant", warmup_steps=0
-            ),
-        ),
+HOT, COOL = 1e18, 1e-2
+
+
+def with_rate(plan_file, learning_rate):
+    """The same plan with another learning rate, from its first step on."""
+    optimization = dataclasses.replace(
+        plan_file.workload.optimization, learning_rate=learning_rate, schedule="constant", warmup_steps=0
     )
-    good = work(plan_file, "--steps", "4")
-    ran = work(hot, "--resume")
+    return dataclasses.replace(plan_file, workload=dataclasses.replace(plan_file.workload, optimization=optimization))
+
+
+def follow(hint, directory):
+    """Do what the hint says: lower the learning rate in the run's plan file; the plan file that is then resumed."""
+    path = directory / "plan.toml"
+    assert f"learning_rate (now 1e+18) under [workload.optimization] in {path}" in hint
+    assert f"`txlplan run {directory} --resume`" in hint
+    before, section = path.read_text().split("[workload.optimization]\n")
+    lowered = re.sub(r"^learning_rate = .*$", f"learning_rate = {COOL}", section, count=1, flags=re.MULTILINE)
+    assert lowered != section
+    path.write_text(f"{before}[workload.optimization]\n{lowered}")
+    return read_plan_file(path)
+
+
+def test_a_non_finite_loss_names_the_step_and_the_last_checkpoint(plan_of, work, capsys):
+    plan_file = plan_of(steps=30, run={"checkpoint_every_steps": 2})
+    work(plan_file, "--steps", "4")
+    ran = work(with_rate(plan_file, HOT), "--resume")
     assert ran.exit_code == 4
     assert ran.finished.outcome == "failed"
     step = len(ran.of(Step)) + 5
     assert f"step {step}" in ran.finished.message or "no longer finite" in ran.finished.message
-    newest = checkpoint.newest(good.directory)
+    newest = checkpoint.newest(ran.directory)
+    assert f"the last checkpoint is good: {newest}" in ran.finished.message
     assert all(bool(tensor.isfinite().all()) for tensor in weights(newest).values())
+    (hint,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
+    resumed = work(follow(hint, ran.directory), "--resume")
+    assert resumed.finished.outcome == "ok", resumed.finished.message
+    assert newest.name == f"step-{resumed.of(Started)[0].step:09d}"
+
+
+def test_a_non_finite_loss_before_the_first_checkpoint_promises_none(plan_of, work, capsys):
+    ran = work(with_rate(plan_of(steps=30), HOT))
+    assert ran.finished.outcome == "failed"
+    assert ran.of(Saved) == []
+    assert re.fullmatch(r"the loss became \S+ in step \d+; no checkpoint had been saved", ran.finished.message)
+    (hint,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
+    assert "start with --learning-rate in a new --directory" in hint
+    resumed = work(follow(hint, ran.directory), "--resume")
+    assert resumed.finished.outcome == "ok", resumed.finished.message
+    assert resumed.of(Started)[0].step == 0
 
 
 def test_retention_keeps_two_and_the_final_one(plan_of, work):
