@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
-from txlplan.data import prepare
+from txlplan.data import open_dataset, prepare
 from txlplan.engine import checkpoint, tensor_files
+from txlplan.engine.backend import open_backend
 from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
+from txlplan.engine.training import Trainer
+from txlplan.engine.world import World
 from txlplan.plan_file import read_plan_file
 
 
@@ -143,6 +147,18 @@ def test_scoring_and_generating_from_a_run(plan_of, work, tmp_path):
     assert len(first.of(Step)) == 30
     assert len(first.of(Generated)) == 2
     assert [event.text for event in again.of(Generated)] == [event.text for event in first.of(Generated)]
+
+
+def test_a_score_that_is_not_finite_is_told_as_that(plan_of, work, tmp_path):
+    damaged = elsewhere(plan_of(), tmp_path, "damaged")
+    trainer = Trainer(damaged, open_backend(damaged, World()), open_dataset(Path(damaged.data.directory)))
+    next(trainer.model.parameters()).data.fill_(math.nan)
+    checkpoint.save(tmp_path / "damaged", trainer, final=True)
+    score = plan_of(steps=None, workload={"task": "score"}, data={"split": "valid"})
+    scored = work(elsewhere(score, tmp_path, "score", checkpoint=str(tmp_path / "damaged")))
+    assert scored.exit_code == 4
+    assert scored.finished.message == "the score is nan: the weights are not usable"
+    assert set(scored.losses) == {None}
 
 
 def test_a_part_of_a_split_is_scored(plan_of, work, tmp_path):
