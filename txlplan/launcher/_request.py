@@ -53,6 +53,7 @@ class RunRequest:
     runner: str | None = None
     directory: Path | None = None
     checkpoint: Path | None = None
+    """Whose weights are scored, generate, or are where training begins; None: random ones (train only)."""
     seed: int = 1
     optimization: Mapping[str, Any] = field(default_factory=dict)
     """Fields of Optimization that are not to be the defaults."""
