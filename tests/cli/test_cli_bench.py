@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from txlplan import resources
 from txlplan.records import open_store
 
 MODEL = "n_layer = 1\nd_model = 16\nn_head = 2\nd_head = 8\nd_inner = 32\nvocab_size = 40\ntgt_len = 8\nmem_len = 8\n"
@@ -56,6 +59,20 @@ def test_score_is_measured_on_weights_of_its_own(txlplan: Any, options: list[str
     assert found.exit_code == 0, found.stderr
     (row,) = found.json["rows"]
     assert row["repeats"] == 1
+
+
+def test_weights_whose_saving_was_killed_are_made_again(txlplan: Any, options: list[str]) -> None:
+    found = txlplan(*options, "--task", "score", "--micro-batch", "4", "--repeats", "1", "--json").json
+    (events_file,) = (resources.user_data() / "benches" / found["id"] / "weights").rglob("events.jsonl")
+    begun = [line for line in events_file.read_text().splitlines(keepends=True) if '"started"' in line]
+    shutil.rmtree(events_file.parent / "checkpoints")
+    (events_file.parent / "checkpoints" / ".step-000000001.partial").mkdir(parents=True)
+    events_file.write_text("".join(begun))
+    for repeat in open_store().list(kind="bench", parent=found["id"]):
+        open_store().put(dataclasses.replace(repeat, outcome="failed", message="killed"))
+    again = txlplan("bench", "--resume", found["id"], "--json")
+    assert again.exit_code == 0, again.stderr
+    assert again.json["rows"][0]["repeats"] == 1
 
 
 @pytest.mark.parametrize(

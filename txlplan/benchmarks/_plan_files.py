@@ -10,6 +10,7 @@ from txlplan.benchmarks._matrix import Case, Matrix
 from txlplan.benchmarks._synthetic import synthetic_data
 from txlplan.cost import estimate
 from txlplan.data import open_dataset
+from txlplan.engine import events
 from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.launcher import Machine, execute, this_machine
@@ -94,7 +95,8 @@ class Preparation:
     def _weights(self, model: ModelConfig) -> Path:
         """A run directory with weights of the model: one training step from random ones."""
         directory = self.directory / "weights" / model.id
-        if (directory / "checkpoints").is_dir():
+        told, _ = events.read(directory / events.FILE_NAME)
+        if any(isinstance(event, events.Saved) for event in told):
             return directory
         plan = Plan(micro_batch=1)
         case = Case(model=model, plan=plan)

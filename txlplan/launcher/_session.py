@@ -44,7 +44,7 @@ def run_planned(
     """
     plan_file, record_id = planned.plan_file, new_id()
     prepared(plan_file, resume=resume, steps=steps)
-    if holds_a_run(Path(plan_file.run.directory)) and not resume:
+    if holds_a_run(Path(plan_file.run.directory).expanduser()) and not resume:
         raise InputError(
             f"{plan_file.run.directory} holds a run already", hint="continue it with --resume, or give another --directory"
         )

@@ -50,7 +50,7 @@ class RunSettings:
     warmup_steps: int = 3
     """Steps that the record marks as warm-up: timed, kept, and left out of throughput."""
     checkpoint: str | None = None
-    """A run directory or checkpoint to start from (score, generate, resume)."""
+    """A run directory or checkpoint whose weights are scored, generated with, or trained on from."""
     deterministic: bool = True
 
     def __post_init__(self) -> None:
