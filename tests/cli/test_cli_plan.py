@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from txlplan.data import Settings, prepare
 from txlplan.plan_file import read_plan_file
 
 ON = ("--system", "dgx-1", "--model", "nvidia-wt103-base")
@@ -51,6 +52,24 @@ def test_plan_writes_a_file_that_estimate_reads(txlplan: Any, tmp_path: Path) ->
     again = txlplan("estimate", path, "--json").json
     chosen = txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e8", "--json").json
     assert again["estimate"] == chosen["choice"]["estimate"]
+
+
+def test_plan_and_run_train_alike(txlplan: Any, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a line of text\n" * 4000)
+    prepare([tmp_path / "text.txt"], tmp_path / "data", processes=1)
+    asked = ("--model", "demo-bytes", "--data", tmp_path / "data", "--tokens", "50k", "--json")
+    planned, run = txlplan("plan", *asked).json["plan_file"], txlplan("run", *asked, "--dry-run").json["plan_file"]
+    assert planned["workload"] == run["workload"]
+    assert planned["data"] == run["data"]
+    assert planned["plan"] == run["plan"]
+
+
+def test_plan_refuses_data_of_another_vocabulary(txlplan: Any, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a line of text\n" * 400)
+    prepare([tmp_path / "text.txt"], tmp_path / "data", settings=Settings(vocabulary="characters"), processes=1)
+    result = txlplan("plan", "--model", "demo-bytes", "--data", tmp_path / "data")
+    assert result.exit_code == 2
+    assert "vocab_size = 256" in result.stderr
 
 
 def test_plan_for_this_machine(txlplan: Any) -> None:

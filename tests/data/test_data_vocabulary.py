@@ -159,7 +159,7 @@ def test_a_model_of_the_same_size_or_padded_to_128_fits(vocab_size: int) -> None
 def test_a_model_of_another_size_is_refused_with_both_numbers(vocab_size: int) -> None:
     with pytest.raises(DataError, match=f"vocab_size = {vocab_size}.* 100 words") as caught:
         WordVocabulary(["<eos>", "<unk>", *map(str, range(98))]).check(vocab_size)
-    assert "vocab_size to 100" in str(caught.value.hint)
+    assert "`vocab_size = 100`" in str(caught.value.hint)
 
 
 def test_numbers_that_only_a_padded_model_has_decode_as_unknown(bpe: Vocabulary) -> None:

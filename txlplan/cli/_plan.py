@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +28,7 @@ from txlplan.units import format_bytes, format_j, format_rate, format_s, format_
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from txlplan.plan_file import PlanFile
+    from txlplan.plan_file import DataSettings, PlanFile
     from txlplan.planner import Candidate, Choice
     from txlplan.workload import Workload
 
@@ -60,17 +62,22 @@ def _plan(
     """
     from txlplan import planner
     from txlplan.config import to_plain
-    from txlplan.plan_file import DataSettings, PlanFile, RunSettings, write_plan_file
+    from txlplan.cost import tokens_per_step
+    from txlplan.plan_file import PlanFile, RunSettings, write_plan_file
 
     target = candidate(system, n_nodes=nodes, n_devices=devices, stack=stack)
     workload = _workload(model, task, tokens_of(tokens), global_batch, objective)
+    settings, workload = _with_data(workload, data)
     choice = planner.plan(workload, target.cluster, target.stack)
+    if workload.task == "train" and workload.tokens is not None:
+        steps = -(-workload.tokens // tokens_per_step(workload, choice.plan))
+        workload = replace(workload, optimization=planner.recipe(workload.model, steps))
     plan_file = PlanFile(
         system=target.cluster.system.id,
         stack=target.stack.id,
         workload=workload,
         plan=choice.plan,
-        data=DataSettings(directory=str(data.resolve()), split="train" if workload.task == "train" else "test"),
+        data=settings,
         run=RunSettings(
             directory=str(run_directory.resolve()),
             runner="local" if choice.plan.n_devices == 1 else "torchrun",
@@ -85,20 +92,49 @@ def _plan(
         {"choice": to_plain(choice), "plan_file": to_plain(plan_file), "path": None if out is None else str(out)},
         lambda console: _print(console, target, plan_file, choice, out),
     )
-    output.next_step(f"txlplan run {out}" if out else "txlplan plan … -o plan.toml, then txlplan run plan.toml")
+    again = {"--model": model, "--system": system, "--tokens": tokens, "--task": task, "--global-batch": global_batch}
+    again |= {"--objective": objective, "--devices": devices, "--nodes": nodes, "--stack": stack, "--data": data}
+    again |= {"--run-dir": run_directory, "--checkpoint": checkpoint, "--output": out or "plan.toml"}
+    given = [str(part) for name, value in again.items() if value is not None for part in (name, value)]
+    output.next_step(f"txlplan run {out}" if out else f"txlplan plan {shlex.join(given)}")
 
 
 def _workload(model: str, task: str, tokens: int | None, global_batch: int | None, objective: str) -> Workload:
+    """As `txlplan run` trains where nobody says otherwise."""
     from txlplan.model import models
-    from txlplan.workload import Workload
+    from txlplan.planner import recipe
+    from txlplan.workload import Optimization, Workload
 
+    config = models.get(model)
     return Workload(
-        model=models.get(model),
+        model=config,
         task=one_of(task, ("train", "score", "generate"), "--task"),
         tokens=tokens,
         global_batch=global_batch,
+        optimization=recipe(config, None) if task == "train" else Optimization(),
         objective=one_of(objective, ("fastest", "cheapest", "least-energy"), "--objective"),
     )
+
+
+def _with_data(workload: Workload, directory: Path) -> tuple[DataSettings, Workload]:
+    """What is read, and the workload with its length; data that is not here yet is taken on trust.
+
+    Raises DataError for data that the model cannot take.
+    """
+    from txlplan.data import open_dataset
+    from txlplan.plan_file import DataSettings
+
+    training = workload.task == "train"
+    settings = DataSettings(directory=str(directory.resolve()), split="train" if training else "test")
+    if not directory.exists():
+        return settings, workload
+    dataset = open_dataset(directory)
+    dataset.vocabulary.check(workload.model.vocab_size)
+    if training and "valid" in dataset.manifest.splits:
+        settings = replace(settings, evaluation_split="valid")
+    if training and workload.tokens is None:
+        workload = replace(workload, tokens=dataset.split("train").tokens)
+    return settings, workload
 
 
 def _print(console: Console, target: Candidate, plan_file: PlanFile, choice: Choice, out: Path | None) -> None:

@@ -65,7 +65,8 @@ class Vocabulary(ABC):
         if not self.size <= vocab_size <= rounded:
             raise DataError(
                 f"the model has vocab_size = {vocab_size}, the data a vocabulary of {self.size} {self.kind}",
-                hint=f"set the model's vocab_size to {self.size}, or prepare the data with the model's vocabulary",
+                hint=f'give --model a file with `extends = "MODEL"` and `vocab_size = {self.size}`, or prepare the data with '
+                "the model's vocabulary",
             )
 
 

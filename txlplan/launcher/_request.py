@@ -18,17 +18,11 @@ from txlplan.launcher._run_directory import PLAN_NAME
 from txlplan.launcher._trials import Candidate
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, read_plan_file
-from txlplan.planner import Choice, Space
+from txlplan.planner import Choice, Space, recipe
 from txlplan.planner import plan as choose_plan
 from txlplan.records import new_id
 from txlplan.workload import Optimization, Workload
 
-CLIP_NORM = 0.25
-"""Gradient clipping of the original training scripts (https://github.com/kimiyoung/transformer-xl, `--clip 0.25`)."""
-BASE_LEARNING_RATE, BASE_WIDTH = 2.5e-4, 410
-"""Adam's learning rate of the original wt103 base model, and its d_model (same scripts, run_wt103_base.sh)."""
-WARMUP_SHARE = 0.025
-"""Warm-up over all steps: 1,000 of 40,000 in NVIDIA's wt103 base configuration."""
 DEFAULT_GENERATED_TOKENS = 300
 SCORING_WINDOWS, MOST_STREAMS = 32, 256
 
@@ -86,7 +80,7 @@ def plan_request(request: RunRequest) -> Planned:
     choice = choose_plan(workload, machine.cluster, machine.stack, space=space)
     steps = total_steps(workload, choice.plan, split_tokens=dataset.split(split).tokens)
     if request.task == "train":
-        workload = dataclasses.replace(workload, optimization=_optimization(request, model, steps))
+        workload = dataclasses.replace(workload, optimization=recipe(model, steps, **request.optimization))
     plan_file = PlanFile(
         system=machine.cluster.system.id,
         stack=machine.stack.id,
@@ -103,20 +97,6 @@ def plan_request(request: RunRequest) -> Planned:
         n_costed=choice.n_costed,
         total_steps=steps,
     )
-
-
-def _optimization(request: RunRequest, model: ModelConfig, steps: int | None) -> Optimization:
-    """AdamW along a cosine; the learning rate of the paper, raised in proportion for narrower models.
-
-    For Adam the best learning rate falls as 1/width (Yang et al. 2022, arXiv:2203.03466); it is not lowered for the wider
-    models that the paper trained with the same.
-    """
-    defaults = {
-        "learning_rate": BASE_LEARNING_RATE * max(1.0, BASE_WIDTH / model.d_model),
-        "clip_norm": CLIP_NORM,
-        "warmup_steps": round(WARMUP_SHARE * (steps or 0)),
-    }
-    return Optimization(**{**defaults, **request.optimization})
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -171,7 +151,7 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
         task=request.task,
         tokens=tokens,
         global_batch=1 if one_text else request.global_batch,
-        optimization=_optimization(request, model, None) if request.task == "train" else Optimization(),
+        optimization=recipe(model, None, **request.optimization) if request.task == "train" else Optimization(),
         prompt_len=prompt,
     )
 

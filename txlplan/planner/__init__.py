@@ -4,6 +4,7 @@ from txlplan.planner._choose import Choice, RunnerUp, plan
 from txlplan.planner._compare import Comparison, RankBy, Row, compare
 from txlplan.planner._infeasible import describe, smallest_change
 from txlplan.planner._money import Totals, totals
+from txlplan.planner._recipe import recipe
 from txlplan.planner._resolve import Candidate, stack_for
 from txlplan.planner._space import Space, global_batch
 
@@ -20,6 +21,7 @@ __all__ = [
     "describe",
     "global_batch",
     "plan",
+    "recipe",
     "smallest_change",
     "stack_for",
     "totals",
