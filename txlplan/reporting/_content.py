@@ -47,7 +47,8 @@ class Report:
 def build(records: Sequence[Record], title: str | None = None) -> Report:
     """A report on the newest training run among `records` (else the newest run, else the newest record), and all the others.
 
-    A run that ended before its first step comes into the foreground only where there is no other. A later record that scored gives the held-out figures, and one that generated gives the text.
+    A run that ended before its first step comes into the foreground only where there is no other. A later record that
+    scored gives the held-out figures, and one that generated gives the text.
     """
     if not records:
         raise RecordError("a report needs at least one record", hint="`txlplan demo`, or `txlplan run plan.toml`")
