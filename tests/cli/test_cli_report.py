@@ -27,6 +27,14 @@ def test_the_newest_run_and_its_trials(txlplan, family, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
+def test_a_run_without_a_step_is_not_the_newest(txlplan, family):
+    empty = make_record(70, steps=0, outcome="stopped")
+    open_store().put_all([empty])
+    reported = txlplan("report", "--json").json
+    assert set(reported["records"]) == {record.id for record in [*family[:-1], empty]}
+    assert reported["verdict"].startswith("demo-bytes trained at")
+
+
 def test_what_was_scored_since_is_in_the_report(txlplan, family):
     later = make_record(70, workload=Workload(model=make_model(), task="score"))
     other = make_record(71, workload=Workload(model=make_model(id="another"), task="score"))

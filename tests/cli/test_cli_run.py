@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import typer
 
-from txlplan.cli import _run
+from txlplan.cli import _run, _run_output
 from txlplan.cli._output import Output
 from txlplan.data import prepare
 from txlplan.engine import events
+from txlplan.estimates import Range
 from txlplan.launcher import Session
 from txlplan.plan_file import read_plan_file, write_plan_file
 from txlplan.records import open_store
@@ -93,8 +95,10 @@ def test_two_processes_give_the_loss_of_one(txlplan: Any, train: list[object], t
 
 
 def test_dry_run_shows_the_command_and_starts_nothing(txlplan: Any, train: list[object], tmp_path: Path) -> None:
-    shown = txlplan(*train, "--dry-run", "--devices", "1")
+    shown = txlplan(*train, "--dry-run", "--devices", "1", "--no-trials", "--schedule", "cosine")
     assert shown.exit_code == 0, shown.stderr
+    again = shlex.split(shown.stderr.splitlines()[-1].removeprefix("next: txlplan "))
+    assert set(again) == {*map(str, train), "--devices", "1", "--no-trials", "--schedule", "cosine"}
     assert "-m txlplan.engine.worker" in shown.stdout
     assert str(tmp_path / "run" / "plan.toml") in shown.stdout
     document = txlplan(*train, "--dry-run", "--json").json
@@ -216,3 +220,9 @@ def test_a_run_stopped_during_a_trial_is_one_document(capsys: pytest.CaptureFixt
         "message": "stopped during a trial; nothing was trained",
         "trials": [],
     }
+
+
+@pytest.mark.parametrize(("predicted", "said"), [(95.7, "4.3% too low"), (110.0, "10.0% too high")])
+def test_the_side_of_an_error_is_said(predicted: float, said: str) -> None:
+    shown = _run_output._beside(100.0, Range(value=predicted, low=0.0, high=200.0), "tokens")
+    assert shown.endswith(f", {said})")

@@ -125,3 +125,10 @@ def test_run_that_is_cut_short_counts_its_own_steps() -> None:
     view.on_event(step(101))
     assert view.line().startswith("step 101/130 ")
     assert view.line().endswith("14.5 s left")
+
+
+def test_last_line_is_written_once() -> None:
+    stream = io.StringIO()
+    with LiveView(warmup_steps=0, estimate=None, stream=stream) as view:
+        view.on_event(step(1))
+    assert len(stream.getvalue().splitlines()) == 1

@@ -140,3 +140,35 @@ def test_workload_that_is_wrong_is_an_input_error(tiny_model: ModelConfig, data:
     with pytest.raises(InputError, match="tokens = 0"):
         plan_request(request(tiny_model, data, tokens=0))
     assert Workload(model=tiny_model).tokens is None
+
+
+def test_run_that_has_all_its_steps_is_not_started_again(
+    worker: Callable[[str], None], scripted_plan: PlanFile, data: Path, make_estimate: Callable[..., Estimate]
+) -> None:
+    worker("""
+        first = not (directory / "last").exists()
+        start(step=0 if first else 2, total=3)
+        for number in (1, 2) if first else (3,): step(number)
+        (directory / "last").touch()
+        tell(events.Saved(step=number, path=str(directory / "last")))
+        finish("ok")
+    """)
+    planned = Planned(
+        plan_file=scripted_plan,
+        candidates=(Candidate(plan=scripted_plan.plan, estimate=make_estimate()),),
+        machine=this_machine(1),
+        n_costed=1,
+        total_steps=3,
+    )
+    said: list[str] = []
+    run_planned(planned, trials=False)
+    whole = run_planned(planned, resume=True, say=said.append)
+    assert whole.record is not None
+    assert whole.record.step_s == (0.5,)
+    assert not any("complete" in line for line in said)
+    again = run_planned(planned, resume=True, say=said.append)
+    assert again.record == whole.record
+    assert said[-1] == "already complete: 3 of 3 steps"
+    assert len(open_store().list()) == 2
+    longer = run_planned(dataclasses.replace(planned, total_steps=4), resume=True)
+    assert longer.record != whole.record

@@ -55,6 +55,7 @@ def test_a_run_out_of_memory_tells_only_that_it_did_not_fit():
     [
         (make_record(estimate=None), "no estimate was made before the run"),
         (make_record(outcome="running"), "still running"),
+        (make_record(steps=0, outcome="stopped"), "ended before its first step"),
         (make_failed(), "failed: loss is not finite at step 121"),
         (make_failed(message=""), "failed"),
     ],

@@ -70,8 +70,8 @@ def _newest(store: Store) -> list[Record]:
 
     Without a training run, the newest record and those that share its parent.
     """
-    if training := store.list(kind="run", task="train", limit=1):
-        run = training[0]
+    run = next((run for run in store.list(kind="run", task="train") if run.has_result), None)
+    if run is not None:
         runs = store.list(kind="run", model=run.workload.model.id)
         return [run, *store.list(parent=run.id), *(later for later in runs if later.created_at > run.created_at)]
     if newest := store.list(limit=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,16 +62,27 @@ def run(
 
     Example: txlplan run --model demo-bytes --data my-data --tokens 5M
     """
-    planned = _planned(dict(locals()))
+    options = dict(locals())
+    planned = _planned(options)
     output = Output(as_json)
     if dry_run:
-        _run_output.show_dry_run(output, planned, resume=resume, steps=steps)
+        _run_output.show_dry_run(output, planned, resume=resume, steps=steps, command_line=_command_line(options))
         return
     from txlplan.launcher import run_planned
 
     fixed = plan is not None or resume
     session = run_planned(planned, trials=not (no_trials or fixed), resume=resume, steps=steps, say=output.say)
     _finish(output, session)
+
+
+def _command_line(options: dict[str, Any]) -> str:
+    """The command with these options that starts the run: without --dry-run, quoted for a shell."""
+    words = ["txlplan", "run"] + ([str(options["plan"])] if options["plan"] else [])
+    for name, value in options.items():
+        if name in ("plan", "dry_run", "as_json") or value is None or value is False:
+            continue
+        words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+    return shlex.join(words)
 
 
 def _planned(options: dict[str, Any]) -> Planned:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _Line = tuple[str, str]
 
 
-def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int | None) -> None:
-    """The plan, its estimate and the worker's command."""
+def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int | None, command_line: str) -> None:
+    """The plan, its estimate and the worker's command; `command_line` is what runs it."""
     from txlplan.config import to_plain
     from txlplan.launcher import absolute, describe, prepared
 
@@ -43,7 +43,7 @@ def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int |
     ]
     data = {"plan_file": to_plain(plan_file), "estimate": to_plain(estimate), "launch": to_plain(command)}
     output.document(data, lambda console: _print_lines(console, lines))
-    output.next_step("the same without --dry-run")
+    output.next_step(command_line)
 
 
 def show_record(output: Output, session: Session) -> None:
@@ -95,14 +95,15 @@ def _lines(record: Record) -> Iterator[_Line]:
 
 
 def _beside(measured: float | None, predicted: Range | None, what: str | None) -> str:
-    """`26,639 tokens/s (predicted 25,000, -6.2 %)`."""
+    """`26,639 tokens/s (predicted 25,000 tokens/s, 6.2% too low)`."""
 
     def shown(value: float | None) -> str:
         return format_bytes(value) if what is None else format_rate(value, what)
 
     if predicted is None or not measured:
         return shown(measured)
-    return f"{shown(measured)} (predicted {shown(predicted.value)}, {predicted.value / measured - 1:+.1%})"
+    error = predicted.value / measured - 1
+    return f"{shown(measured)} (predicted {shown(predicted.value)}, {abs(error):.1%} too {'high' if error > 0 else 'low'})"
 
 
 def _between(range_: Range, what: str) -> str:

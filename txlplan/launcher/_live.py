@@ -43,6 +43,7 @@ class LiveView:
         self._stream = stream or sys.stderr
         self._live: Live | None = None
         self._next_s = 0.0
+        self._written = ""
 
     def __enter__(self) -> Self:
         if self._stream.isatty():
@@ -56,7 +57,7 @@ class LiveView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live is not None:
             self._live.stop()
-        if self._progress.step_s:
+        if self._progress.step_s and self.line() != self._written:
             self._write(self.line())
 
     def on_event(self, event: Event) -> None:
@@ -99,6 +100,7 @@ class LiveView:
             self._write(text)
 
     def _write(self, text: str) -> None:
+        self._written = text
         self._stream.write(text + "\n")
         self._stream.flush()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from txlplan.data import read_manifest
 from txlplan.errors import InputError
 from txlplan.estimates import Estimate
+from txlplan.launcher._complete import finished_run
 from txlplan.launcher._execute import OnEvent, execute, prepared
 from txlplan.launcher._live import LiveView
 from txlplan.launcher._request import Planned
@@ -48,6 +49,10 @@ def run_planned(
         raise InputError(
             f"{plan_file.run.directory} holds a run already", hint="continue it with --resume, or give another --directory"
         )
+    if resume and (complete := finished_run(plan_file, planned.total_steps)):
+        record, step = complete
+        say(f"already complete: {step:,} of {step:,} steps")
+        return Session(record=record, tuned=None)
     tuned = None
     chosen = planned.candidates[0]
     if trials and not resume:

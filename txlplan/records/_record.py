@@ -115,6 +115,11 @@ class Record:
     text: str | None = None
     """What was generated."""
 
+    @property
+    def has_result(self) -> bool:
+        """Whether it tells anything to set beside an estimate: at least one step, or that memory ran out."""
+        return bool(self.step_s) or self.outcome == "oom"
+
     def steady_steps(self) -> tuple[float, ...]:
         """Step times after warm-up."""
         return self.step_s[self.warmup_steps :]

@@ -47,13 +47,14 @@ class Report:
 def build(records: Sequence[Record], title: str | None = None) -> Report:
     """A report on the newest training run among `records` (else the newest run, else the newest record), and all the others.
 
-    A later record that scored gives the held-out figures, and one that generated gives the text.
+    A run that ended before its first step comes into the foreground only where there is no other. A later record that
+    scored gives the held-out figures, and one that generated gives the text.
     """
     if not records:
         raise RecordError("a report needs at least one record", hint="`txlplan demo`, or `txlplan run plan.toml`")
     ordered = sorted(records, key=lambda record: (record.kind != "run", record.created_at, record.id))
     runs = [record for record in ordered if record.kind == "run"]
-    training = [record for record in runs if record.workload.task == "train"]
+    training = [record for record in runs if record.workload.task == "train" and record.has_result]
     subject = (training or runs or ordered)[-1]
     held_out = next((record for record in reversed(runs) if record.workload.task == "score"), subject)
     charts = (

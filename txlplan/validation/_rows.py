@@ -68,6 +68,8 @@ def score(record: Record) -> Row | Unscored:
         return Unscored(id=record.id, reason="no estimate was made before the run")
     if record.outcome == "failed":
         return Unscored(id=record.id, reason=f"failed: {record.message}" if record.message else "failed")
+    if not record.has_result:
+        return Unscored(id=record.id, reason="ended before its first step")
     out_of_memory = record.outcome == "oom"
     return Row(
         id=record.id,
