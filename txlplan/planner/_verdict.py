@@ -1,0 +1,84 @@
+"""One sentence that says what to take, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from txlplan.estimates import Range
+from txlplan.planner._compare import Row, Terms
+from txlplan.planner._probability import probability_least
+from txlplan.units import format_j, format_s, format_usd
+from txlplan.workload import Workload
+
+_QUALITY = {"time": "the fastest", "cost": "the cheapest", "energy": "the one that needs the least energy"}
+_DOING = {"train": "trains {model} on {tokens} tokens", "score": "scores {tokens} tokens with {model}",
+          "generate": "generates {tokens} tokens with {model}"}  # fmt: skip
+_TAKING = {"rent": "Rent", "spot": "Rent (spot)", "buy": "Buy", None: "Take"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What to take."""
+
+    sentence: str
+    best: str
+    """Label of the candidate."""
+    probability: float | None
+    """That it really is the best of those whose figure is known, by their ranges, errors of one stack partly shared;
+    None where there is nothing to compare it with."""
+    probability_independent: float | None
+    """The same if no two candidates shared an error."""
+    n_compared: int
+    """Candidates whose figure is known."""
+
+
+def verdict(workload: Workload, rows: Sequence[Row], terms: Terms) -> Verdict:
+    """The first of the ranked rows, in a sentence."""
+    best, known = rows[0], [row for row in rows if row.best and terms.metric(row.account) is not None]
+    values = [found for row in known if (found := terms.metric(row.account))]
+    likely = independent = None
+    if len(values) > 1:
+        stacks = [row.best.candidate.stack.id for row in known if row.best]
+        likely = probability_least(values, stacks, 0, shared_error=terms.economics.shared_error)
+        independent = probability_least(values, stacks, 0, shared_error=0.0)
+    return Verdict(
+        sentence=f"{_action(workload, best, terms)} {_certainty(rows, terms, likely, independent, len(values))}",
+        best=best.label,
+        probability=likely,
+        probability_independent=independent,
+        n_compared=len(values),
+    )
+
+
+def _action(workload: Workload, best: Row, terms: Terms) -> str:
+    """`Rent 2x p4d.24xlarge: it trains m on 1,800,000,000 tokens in 10 h (6 h to 16 h) for $220 ($130 to $350)`."""
+    account, economics = best.account, terms.economics
+    done = _DOING[workload.task].format(model=workload.model.id, tokens=f"{workload.tokens:,}")
+    money = f"for {_ranged(account.cost_usd, format_usd)}" if account.cost_usd else "at unknown cost"
+    if account.way == "buy" and account.cost_usd:
+        money += f" (its share of {economics.life_years:g} years at {economics.utilisation:.0%} use, and electricity)"
+    energy = f", {_ranged(account.energy_j, format_j)}" if terms.rank_by == "energy" and account.energy_j else ""
+    return f"{_TAKING[account.way]} {best.label}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy},"
+
+
+def _certainty(rows: Sequence[Row], terms: Terms, likely: float | None, independent: float | None, compared: int) -> str:
+    quality = _QUALITY[terms.rank_by]
+    if likely is None or independent is None:
+        if compared == 1:
+            return (
+                f"and is the only one of {len(rows)} candidates whose figure is known."
+                if len(rows) > 1
+                else "the only candidate."
+            )
+        return f"as the fastest of {len(rows)}, since what decides which is {quality} is unknown for all."
+    return (
+        f"and is {quality} of {compared} with probability {likely:.0%} "
+        f"(errors of one stack partly shared; {independent:.0%} if all errors were independent)."
+    )
+
+
+def _ranged(value: Range | None, write: object) -> str:
+    assert value is not None
+    assert callable(write)
+    return f"{write(value.value)} ({write(value.low)} to {write(value.high)})"
