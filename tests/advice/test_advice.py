@@ -26,7 +26,7 @@ def advice() -> Advice:
 def test_plain_arguments_are_a_scenario(advice: Advice) -> None:
     assert advice.scenario == Scenario(model="demo-bytes", tokens=100_000_000, on=tuple(ON), rank_by="cost")
     assert str(advice) == advice.verdict
-    assert advice.verdict.startswith(f"Rent {advice.best}: it trains demo-bytes on 100,000,000 tokens in ")
+    assert advice.verdict.startswith(f"Rent {advice.best}: it trains demo-bytes on 100 million tokens in ")
     assert advice.probability is not None
     assert 0 < advice.probability <= 1
 

@@ -28,7 +28,7 @@ def test_it_ranks_and_says_what_to_take(txlplan: Any, small: list[str]) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].split()[:2] == ["candidate", "time"]
     assert lines[-1].startswith(("Rent ", "Buy "))
-    assert "is the fastest of 3 with probability" in lines[-1]
+    assert "is the fastest of 3 with a probability of " in lines[-1]
     assert any(line.startswith("efficiency of 1 to 2 x p4d.24xlarge by devices: 8: 100%, 16: ") for line in lines)
     assert any(line.startswith("buying dgx-1 instead of renting ") for line in lines)
     assert any(line.startswith("if the run is twice as long: ") for line in lines)

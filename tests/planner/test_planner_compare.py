@@ -58,7 +58,7 @@ def test_rank_by_time_and_by_cost() -> None:
     times = [row.account.time_s.value for row in by_time.rows]
     assert times == sorted(times)
     assert by_time.verdict.best == "dgx-h100"
-    assert by_time.verdict.sentence.startswith("Take dgx-h100: it trains m on 1,000,000,000 tokens in ")
+    assert by_time.verdict.sentence.startswith("Take dgx-h100: it trains m on 1 billion tokens in ")
     by_cost = compare(WORKLOAD, candidates, terms=terms(rank_by="cost"))
     assert by_cost.rows[-1].label == "dgx-h100", "an unknown price comes after known ones"
     costs = [row.account.cost_usd for row in by_cost.rows[:2]]

@@ -187,5 +187,5 @@ def test_the_verdict_says_how_sure_it_is() -> None:
     assert found.probability is not None
     assert found.probability_independent is not None
     assert 0.5 < found.probability_independent < found.probability <= 1.0
-    assert f"with probability {found.probability:.0%}" in found.sentence
-    assert f"{found.probability_independent:.0%} if all errors were independent" in found.sentence
+    assert f"with a probability of {found.probability:.0%}" in found.sentence
+    assert f"{found.probability_independent:.0%} if candidates shared no errors" in found.sentence

@@ -34,11 +34,11 @@ class BreakEven:
 
 
 def break_evens(rows: Sequence[Row], economics: Economics) -> tuple[BreakEven, ...]:
-    """Every row whose purchase price is known against the cheapest on-demand rent of all rows; empty without either."""
+    """Every row whose purchase price is known against the cheapest on-demand rent of what exists; empty without either."""
     rents = [
         (one.cost_usd.value, row, one)
         for row in rows
-        if row.best
+        if row.best and not row.offer.hypothetical
         for one in row.best.accounts
         if one.way == "rent" and one.cost_usd
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from txlplan.estimates import Range
@@ -22,6 +22,8 @@ class Verdict:
     """What to take."""
 
     sentence: str
+    details: tuple[str, ...]
+    """What the sentence rests on: how the cost of what is bought was counted, how the probability was."""
     best: str
     """Label of the candidate."""
     probability: float | None
@@ -44,6 +46,7 @@ def verdict(workload: Workload, rows: Sequence[Row], terms: Terms) -> Verdict:
         independent = probability_least(values, stacks, 0, shared_error=0.0)
     return Verdict(
         sentence=f"{_action(workload, best, terms)} {_certainty(rows, terms, likely, independent, len(values))}",
+        details=_details(best, terms, likely),
         best=best.label,
         probability=likely,
         probability_independent=independent,
@@ -52,12 +55,11 @@ def verdict(workload: Workload, rows: Sequence[Row], terms: Terms) -> Verdict:
 
 
 def _action(workload: Workload, best: Row, terms: Terms) -> str:
-    """`Rent 2x p4d.24xlarge: it trains m on 1,800,000,000 tokens in 10 h (6 h to 16 h) for $220 ($130 to $350)`."""
-    account, economics = best.account, terms.economics
-    done = _DOING[workload.task].format(model=workload.model.id, tokens=f"{workload.tokens:,}")
+    """`Rent 2x p4d.24xlarge: it trains m on 1.8 billion tokens in 10 h (6 h to 16 h) for $220 ($130 to $350)`."""
+    account = best.account
+    assert workload.tokens is not None
+    done = _DOING[workload.task].format(model=workload.model.id, tokens=_large(workload.tokens))
     money = f"for {_ranged(account.cost_usd, format_usd)}" if account.cost_usd else "at unknown cost"
-    if account.way == "buy" and account.cost_usd:
-        money += f" (its share of {economics.life_years:g} years at {economics.utilisation:.0%} use, and electricity)"
     energy = f", {_ranged(account.energy_j, format_j)}" if terms.rank_by == "energy" and account.energy_j else ""
     return f"{_TAKING[account.way]} {best.label}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy},"
 
@@ -65,20 +67,40 @@ def _action(workload: Workload, best: Row, terms: Terms) -> str:
 def _certainty(rows: Sequence[Row], terms: Terms, likely: float | None, independent: float | None, compared: int) -> str:
     quality = _QUALITY[terms.rank_by]
     if likely is None or independent is None:
+        if len(rows) == 1:
+            return "the only candidate."
         if compared == 1:
-            return (
-                f"and is the only one of {len(rows)} candidates whose figure is known."
-                if len(rows) > 1
-                else "the only candidate."
-            )
-        return f"as the fastest of {len(rows)}, since what decides which is {quality} is unknown for all."
+            return f"and is the only one of {len(rows)} candidates whose figure is known."
+        return f"as the fastest of {len(rows)}, since for none it is known which is {quality}."
     return (
-        f"and is {quality} of {compared} with probability {likely:.0%} "
-        f"(errors of one stack partly shared; {independent:.0%} if all errors were independent)."
+        f"and is {quality} of {compared} with a probability of {likely:.0%} ({independent:.0%} if candidates shared no errors)."
     )
 
 
-def _ranged(value: Range | None, write: object) -> str:
+def _details(best: Row, terms: Terms, likely: float | None) -> tuple[str, ...]:
+    account, economics = best.account, terms.economics
+    details = []
+    if account.way == "buy" and account.cost_usd:
+        details.append(
+            f"The cost of what is bought is its share of {economics.life_years:g} years at {economics.utilisation:.0%} use, "
+            "and electricity with cooling."
+        )
+    if likely is not None:
+        details.append(
+            "The probability follows from the 80 % ranges. Candidates with the same stack are taken to share "
+            f"{economics.shared_error:.0%} of the variance of their errors; prices are taken as exact."
+        )
+    return tuple(details)
+
+
+def _large(count: int) -> str:
+    """`1800000000` → `1.8 billion`."""
+    for factor, name in ((10**9, "billion"), (10**6, "million")):
+        if count >= factor:
+            return f"{count / factor:.6g} {name}"
+    return f"{count:,}"
+
+
+def _ranged(value: Range | None, write: Callable[[float | None], str]) -> str:
     assert value is not None
-    assert callable(write)
     return f"{write(value.value)} ({write(value.low)} to {write(value.high)})"

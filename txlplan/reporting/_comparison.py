@@ -28,10 +28,12 @@ _DONE = {"train": "training", "score": "scoring", "generate": "generating"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """What a cell shows, and what it is sorted by: a number in base units, text, or nothing where it is unknown."""
+    """What a cell shows, and the key that it is sorted by: a number in base units, text, or nothing where it is unknown."""
 
     text: str
     key: str
+    note: str = ""
+    """The range, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,8 @@ class Page:
     text_columns: int
     candidates: tuple[Line, ...]
     charts: tuple[Chart, ...]
-    tables: tuple[Table, ...]
+    sections: tuple[tuple[str, Table], ...]
+    """What is left to show, under headings."""
 
 
 def write_comparison(comparison: Comparison, path: Path, *, format: Format = "html", records: Sequence[Record] = ()) -> Path:  # noqa: A002
@@ -78,11 +81,11 @@ def page(comparison: Comparison, records: Sequence[Record] = ()) -> Page:
     """Everything that a template needs, in words and figures."""
     workload = comparison.workload
     further = (
-        tables.plan_table(comparison),
-        tables.sensitivity_table(comparison),
-        tables.price_table(comparison),
-        tables.assumption_table(comparison),
-        tables.out_table(comparison),
+        ("What if", tables.sensitivity_table(comparison)),
+        ("Plans", tables.plan_table(comparison)),
+        ("Prices", tables.price_table(comparison)),
+        ("Assumptions", tables.assumption_table(comparison)),
+        ("Left out", tables.out_table(comparison)),
     )
     drawn = charts(comparison, records)
     return Page(
@@ -95,7 +98,7 @@ def page(comparison: Comparison, records: Sequence[Record] = ()) -> Page:
         text_columns=_TEXT_COLUMNS,
         candidates=tuple(_line(row) for row in comparison.ranked),
         charts=drawn,
-        tables=tuple(table for table in further if table.rows),
+        sections=tuple((heading, table) for heading, table in further if table.rows),
     )
 
 
@@ -111,7 +114,7 @@ def _basis(comparison: Comparison) -> str:
     counted = "start, evaluation, checkpoints and failures" if comparison.workload.task == "train" else "start and failures"
     return (
         f"{len(comparison.rows)} candidates ranked by {terms.rank_by}, {ways[terms.pay]}; {counted} are counted. "
-        "Ranges are 80 % intervals. The probability compares the size that stands for each candidate and takes prices as exact."
+        "Ranges are 80 % intervals; of a candidate in several sizes, the best one stands for it."
     )
 
 
@@ -135,7 +138,9 @@ def _line(row: Row) -> Line:
 
 
 def _figure(value: Range | None, write: Callable[[float | None], str]) -> Cell:
-    return Cell(text=tables.ranged(value, write), key="" if value is None else repr(value.value))
+    if value is None:
+        return Cell(text="unknown", key="")
+    return Cell(text=write(value.value), key=repr(value.value), note=f"{write(value.low)} to {write(value.high)}")
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -217,8 +222,11 @@ def comparison_summary_html(comparison: Comparison) -> str:
     """Verdict and table, for a notebook: no script, no style of its own."""
     shown = page(comparison)
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in shown.columns)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell.text)}</td>' for cell in line.cells)}</tr>" for line in shown.candidates
-    )
+    lines = "".join(f"<tr>{''.join(map(_html_cell, line.cells))}</tr>" for line in shown.candidates)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
     return f"<p><strong>{html.escape(shown.verdict.sentence)}</strong></p>{table}"
+
+
+def _html_cell(cell: Cell) -> str:
+    note = f" ({cell.note})" if cell.note else ""
+    return f"<td>{html.escape(cell.text + note)}</td>"

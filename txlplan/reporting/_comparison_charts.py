@@ -62,7 +62,7 @@ def _points(rows: Sequence[Row], scale: float, unit: str, name: str, colour: str
         "type": "scatter", "mode": "markers+text", "name": name,
         "x": [row.account.time_s.value / scale for row in rows], "y": [cost.value for cost in costs],
         "error_x": _errors([row.account.time_s for row in rows], scale, colour), "error_y": _errors(costs, 1.0, colour),
-        "marker": {"color": colour, "size": 12}, "text": [html.escape(row.label) for row in rows],
+        "marker": {"color": colour, "size": 12}, "text": [_name(row.label) for row in rows],
         "textposition": "top right", "textfont": {"size": 12},
         "hovertemplate": f"%{{text}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
     }  # fmt: skip
@@ -92,14 +92,15 @@ def _scaling(comparison: Comparison) -> Chart | None:
         points = [(size.planned.n_devices, size.tokens_per_s) for size in row.sizes if size.planned and size.tokens_per_s]
         colour = _SERIES[number % len(_SERIES)]
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": html.escape(row.offer.label),
+            "type": "scatter", "mode": "lines+markers", "name": _name(row.offer.label),
             "x": [devices for devices, _ in points], "y": [speed.value for _, speed in points],
             "error_y": _errors([speed for _, speed in points], 1.0, colour),
             "line": {"color": colour, "width": 2, "dash": _DASHES[number // len(_SERIES) % len(_DASHES)]},
             "hovertemplate": "%{x} devices: %{y:,.4~r} tokens/s<extra></extra>",
         })  # fmt: skip
     figure = base_layout("devices", "tokens/s", height=380)
-    figure["xaxis"] |= {"type": "log", "dtick": "D1"}
+    ticks = sorted({devices for trace in traces for devices in trace["x"]})
+    figure["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [str(devices) for devices in ticks]}
     figure["yaxis"] |= {"rangemode": "tozero"}
     return Chart(
         id="scaling",
@@ -193,7 +194,7 @@ def _memory(comparison: Comparison) -> Chart | None:
     chosen["other"] = (rest, "var(--muted)")
     figure = _stacked(rows, chosen, "GiB")
     figure["data"].append({
-        "type": "scatter", "mode": "markers", "name": "may use", "y": [html.escape(row.label) for row in rows],
+        "type": "scatter", "mode": "markers", "name": "may use", "y": [_name(row.label) for row in rows],
         "x": [estimate.capacity_bytes / scale for estimate in estimates],
         "marker": {"symbol": "line-ns-open", "size": 22, "color": "var(--text)", "line": {"width": 3, "color": "var(--text)"}},
         "text": [format_bytes(estimate.capacity_bytes) for estimate in estimates],
@@ -209,7 +210,7 @@ def _memory(comparison: Comparison) -> Chart | None:
 
 
 def _stacked(rows: Sequence[Row], parts: dict[str, tuple[list[float], str]], unit: str) -> Figure:
-    names = [html.escape(row.label) for row in rows]
+    names = [_name(row.label) for row in rows]
     traces: list[dict[str, Any]] = [
         {"type": "bar", "orientation": "h", "name": html.escape(name), "y": names, "x": values, "marker": {"color": colour},
          "hovertemplate": f"%{{y}}: {html.escape(name)} %{{x:,.3~r}} {unit}<extra></extra>"}
@@ -219,6 +220,11 @@ def _stacked(rows: Sequence[Row], parts: dict[str, tuple[list[float], str]], uni
     figure = base_layout(unit, "", height=_BAR_PX * len(rows) + 190, barmode="stack")
     figure["yaxis"] |= {"autorange": "reversed", "categoryorder": "array", "categoryarray": names}
     return {"data": traces, "layout": figure}
+
+
+def _name(label: str) -> str:
+    """A label over several lines, so that it leaves a narrow page room for its bar."""
+    return html.escape(label).replace(" with ", "<br>with ").replace(" = ", "<br>= ")
 
 
 def _time_unit(longest_s: float) -> tuple[float, str]:

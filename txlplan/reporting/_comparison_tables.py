@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from txlplan.config import to_toml
 from txlplan.estimates import Range
 from txlplan.hardware import age_days, is_stale
 from txlplan.planner import Account, Comparison, Row, Size, describe
 from txlplan.reporting._format import percent
 from txlplan.reporting._tables import Table
-from txlplan.units import format_bytes, format_count, format_j, format_rate, format_s, format_usd
+from txlplan.units import format_bytes, format_bytes_per_s, format_count, format_j, format_rate, format_s, format_usd
 
 PAID = {"rent": "rented", "spot": "rented (spot)", "buy": "bought", None: "unknown"}
 
@@ -137,7 +136,7 @@ def sensitivity_table(comparison: Comparison) -> Table:
         for one in comparison.sensitivities
     )
     columns = ("if", "take", "recommendation", "time", "cost")
-    return Table(caption="What if", columns=columns, rows=rows, text_columns=3)
+    return Table(caption="What would be recommended if one thing were otherwise", columns=columns, rows=rows, text_columns=3)
 
 
 def price_table(comparison: Comparison) -> Table:
@@ -156,7 +155,7 @@ def price_table(comparison: Comparison) -> Table:
                 where,
             )
     columns = ("system", "kind", "price", "date", "source")
-    return Table(caption="Prices of one node", columns=columns, rows=tuple(rows.values()), text_columns=5)
+    return Table(caption="Every known price of one node", columns=columns, rows=tuple(rows.values()), text_columns=5)
 
 
 def _age(days: int | None, stale: bool) -> str:
@@ -167,16 +166,26 @@ def _age(days: int | None, stale: bool) -> str:
 
 def assumption_table(comparison: Comparison) -> Table:
     """What was assumed, and who says so."""
-    import tomllib
-
     economics = comparison.terms.economics
-    values = tomllib.loads(to_toml(economics))
+    values = {
+        "electricity": f"${economics.electricity_usd_per_j * 3.6e6:.4g} per kWh",
+        "pue": f"{economics.pue:g}",
+        "life_years": f"{economics.life_years:g} years",
+        "utilisation": percent(economics.utilisation),
+        "start": format_s(economics.start_s),
+        "restart": format_s(economics.restart_s),
+        "device_failure": f"one in {format_s(economics.device_failure_s)} of a device",
+        "spot_interruption": f"one in {format_s(economics.spot_interruption_s)} of a node",
+        "storage_bandwidth": format_bytes_per_s(economics.storage_bandwidth_bytes_per_s),
+        "evaluate_every_steps": format_count(economics.evaluate_every_steps),
+        "evaluation_tokens": format_count(economics.evaluation_tokens),
+        "shared_error": percent(economics.shared_error),
+    }
     rows = tuple(
-        (key.replace("_", " "), str(value), economics.sources.get(key, economics.sources.get("default", "unknown")))
+        (key.replace("_", " "), value, economics.sources.get(key, economics.sources.get("default", "unknown")))
         for key, value in values.items()
-        if key not in ("id", "name", "date", "sources")
     )
-    caption = f"Assumptions ({economics.id}), noted on {economics.date}"
+    caption = f"Assumptions {economics.id!r}, noted on {economics.date}"
     return Table(caption=caption, columns=("what", "value", "source"), rows=rows, text_columns=3)
 
 
@@ -194,10 +203,12 @@ def plan_table(comparison: Comparison) -> Table:
         if row.best and row.best.planned
     )
     columns = ("candidate", "plan", "stack", "estimate", "paid for by")
-    return Table(caption="Plans", columns=columns, rows=rows, text_columns=5)
+    return Table(
+        caption="The best plan of each candidate, and what its estimate rests on", columns=columns, rows=rows, text_columns=5
+    )
 
 
 def out_table(comparison: Comparison) -> Table:
     """Candidates, and sizes of candidates, that are out, and why."""
     rows = tuple((size.label, size.reason) for row in comparison.rows for size in row.sizes if size.reason)
-    return Table(caption="Left out", columns=("candidate", "why"), rows=rows, text_columns=2)
+    return Table(caption="Candidates and sizes that cannot serve", columns=("candidate", "why"), rows=rows, text_columns=2)
