@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,39 @@ def test_bad_input_is_named(txlplan: Any, arguments: tuple[str, ...], said: str)
     assert result.exit_code == 2, result.stderr
     assert said in result.stderr
     assert "bug" not in result.stderr
+
+
+def test_against_an_earlier_benchmark(txlplan: Any, options: list[str]) -> None:
+    """One real run, compared with itself, and with itself had it taken a hundredth of the time."""
+    bench_id = txlplan(*options, "--micro-batch", "2", "--repeats", "1", "--json").json["id"]
+    store = open_store()
+    (record,) = store.list(kind="bench", parent=bench_id)
+    again = txlplan("bench", "--resume", bench_id, "--against", record.id, "--fail-on", "5%", "--json")
+    assert again.exit_code == 0, again.stderr
+    (change,) = again.json["against"]
+    assert change["low"] <= change["change"] == 0.0 <= change["high"]
+    assert change["notes"] == ["1 repeats before and 1 now: the interval holds little of how runs differ"]
+    store.put(replace(record, id=f"{record.id}0", parent="quick", step_s=tuple(step_s / 100 for step_s in record.step_s)))
+    slower = txlplan("bench", "--resume", bench_id, "--against", "quick", "--fail-on", "5%")
+    assert slower.exit_code == 5
+    assert "since then, tiny, " in slower.stdout
+    assert "95 % interval -" in slower.stdout
+    assert "failed: 1 of 1 cases are slower than before by more than 5.0%" in slower.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fail-on", "5%"), "--fail-on without --against"),
+        (("--against", "x", "--fail-on", "much"), "no share"),
+        (("--against", "x", "--fail-on", "-5%"), "no share"),
+        (("--against", "no-such-record"), "no-such-record"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused_at_once(
+    txlplan: Any, options: list[str], arguments: Any, said: str
+) -> None:
+    result = txlplan(*options, *arguments)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert not open_store().list()

@@ -183,9 +183,12 @@ def test_probability_follows_from_the_ranges() -> None:
 
 
 def test_the_verdict_says_how_sure_it_is() -> None:
-    found = compare(WORKLOAD, [made("a"), made("b", speed=0.5)], terms=terms()).verdict
+    found = compare(WORKLOAD, [made("a"), made("b", speed=0.7)], terms=terms()).verdict
     assert found.probability is not None
     assert found.probability_independent is not None
-    assert 0.5 < found.probability_independent < found.probability <= 1.0
-    assert f"with a probability of {found.probability:.0%}" in found.sentence
-    assert f"{found.probability_independent:.0%} if candidates shared no errors" in found.sentence
+    assert 0.5 < found.probability_independent < found.probability < 0.99
+    assert f"with a probability of {found.probability * 100:.0f} % " in found.sentence
+    assert f"({found.probability_independent * 100:.0f} % if candidates shared no errors)" in found.sentence
+    assert "share 50 % of the variance" in found.details[0]
+    certain = compare(WORKLOAD, [made("a"), made("b", speed=0.01)], terms=terms()).verdict
+    assert certain.probability == 1.0 or "over 99 %" in certain.sentence

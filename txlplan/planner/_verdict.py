@@ -73,7 +73,8 @@ def _certainty(rows: Sequence[Row], terms: Terms, likely: float | None, independ
             return f"and is the only one of {len(rows)} candidates whose figure is known."
         return f"as the fastest of {len(rows)}, since for none it is known which is {quality}."
     return (
-        f"and is {quality} of {compared} with a probability of {likely:.0%} ({independent:.0%} if candidates shared no errors)."
+        f"and is {quality} of {compared} with a probability of {_percent(likely)} "
+        f"({_percent(independent)} if candidates shared no errors)."
     )
 
 
@@ -82,15 +83,20 @@ def _details(best: Row, terms: Terms, likely: float | None) -> tuple[str, ...]:
     details = []
     if account.way == "buy" and account.cost_usd:
         details.append(
-            f"The cost of what is bought is its share of {economics.life_years:g} years at {economics.utilisation:.0%} use, "
-            "and electricity with cooling."
+            f"The cost of what is bought is its share of {economics.life_years:g} years at "
+            f"{_percent(economics.utilisation)} use, and electricity with cooling."
         )
     if likely is not None:
         details.append(
             "The probability follows from the 80 % ranges. Candidates with the same stack are taken to share "
-            f"{economics.shared_error:.0%} of the variance of their errors; prices are taken as exact."
+            f"{_percent(economics.shared_error)} of the variance of their errors; prices are taken as exact."
         )
     return tuple(details)
+
+
+def _percent(share: float) -> str:
+    """`0.81` → `81 %`; nothing is certain that is not exactly 1."""
+    return "over 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
 
 
 def _large(count: int) -> str:

@@ -17,6 +17,7 @@ from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting import _render
 from txlplan.reporting._charts import Chart
 from txlplan.reporting._comparison_charts import charts
+from txlplan.reporting._format import span
 from txlplan.reporting._tables import Table
 from txlplan.reporting._write import Format, write_text
 from txlplan.units import format_j, format_s, format_usd
@@ -140,7 +141,7 @@ def _line(row: Row) -> Line:
 def _figure(value: Range | None, write: Callable[[float | None], str]) -> Cell:
     if value is None:
         return Cell(text="unknown", key="")
-    return Cell(text=write(value.value), key=repr(value.value), note=f"{write(value.low)} to {write(value.high)}")
+    return Cell(text=write(value.value), key=repr(value.value), note=span(value, write))
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:

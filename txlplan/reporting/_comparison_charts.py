@@ -44,8 +44,8 @@ def _pareto(comparison: Comparison) -> Chart | None:
     figure = base_layout(f"time ({unit})", "cost (USD)", height=420)
     figure["xaxis"] |= _axis([row.account.time_s for row in rows])
     figure["yaxis"] |= _axis([row.account.cost_usd for row in rows if row.account.cost_usd])
-    unpriced = len(comparison.ranked) - len(rows)
-    left = f" {unpriced} without a price are left out." if unpriced else ""
+    unpriced = ", ".join(row.label for row in comparison.ranked if not row.account.cost_usd)
+    left = f" Without a price, and so left out: {unpriced}." if unpriced else ""
     return Chart(
         id="pareto",
         title="Time against cost",
@@ -63,7 +63,8 @@ def _points(rows: Sequence[Row], scale: float, unit: str, name: str, colour: str
         "x": [row.account.time_s.value / scale for row in rows], "y": [cost.value for cost in costs],
         "error_x": _errors([row.account.time_s for row in rows], scale, colour), "error_y": _errors(costs, 1.0, colour),
         "marker": {"color": colour, "size": 12}, "text": [_name(row.label) for row in rows],
-        "textposition": "top right", "textfont": {"size": 12},
+        "textposition": ["top right" if number % 2 else "bottom right" for number in range(len(rows))],
+        "textfont": {"size": 12},
         "hovertemplate": f"%{{text}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
     }  # fmt: skip
 
@@ -219,6 +220,7 @@ def _stacked(rows: Sequence[Row], parts: dict[str, tuple[list[float], str]], uni
     ]  # fmt: skip
     figure = base_layout(unit, "", height=_BAR_PX * len(rows) + 190, barmode="stack")
     figure["yaxis"] |= {"autorange": "reversed", "categoryorder": "array", "categoryarray": names}
+    figure["legend"] |= {"traceorder": "normal"}
     return {"data": traces, "layout": figure}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from txlplan.estimates import Range
 from txlplan.hardware import age_days, is_stale
 from txlplan.planner import Account, Comparison, Row, Size, describe
-from txlplan.reporting._format import percent
+from txlplan.reporting._format import percent, span
 from txlplan.reporting._tables import Table
 from txlplan.units import format_bytes, format_bytes_per_s, format_count, format_j, format_rate, format_s, format_usd
 
@@ -16,7 +16,7 @@ PAID = {"rent": "rented", "spot": "rented (spot)", "buy": "bought", None: "unkno
 
 def ranged(value: Range | None, write: Callable[[float | None], str]) -> str:
     """`$103.76 ($62.31 to $175.72)`; the interval is the 80 % one."""
-    return "unknown" if value is None else f"{write(value.value)} ({write(value.low)} to {write(value.high)})"
+    return "unknown" if value is None else f"{write(value.value)} ({span(value, write)})"
 
 
 def rate(value: float | None) -> str:
