@@ -121,6 +121,27 @@ def test_what_is_unknown_is_not_passed() -> None:
     assert missed(["time > 9000 d", "energy > 90000 MWh"], found) == ()
 
 
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("cost > 0.0001", "cost is $"),
+        ("cost < 0.0001 USD", ""),
+        ("time >= 1 s", "time is "),
+        ("time < 1 s", ""),
+        ("energy > 1 J", "energy is "),
+        ("probability <= 100%", "probability is "),
+        ("probability < 0.01", ""),
+        ("best != dgx-1", "best is p3.2xlarge, not dgx-1"),
+        ("best != p3.2xlarge", ""),
+        ("stale-prices", "prices older than 90 days: p3.16xlarge (2026-04-01)"),
+    ],
+)
+def test_conditions_hold_or_do_not(advice: Advice, condition: str, said: str) -> None:
+    found = missed([condition], advice.comparison)
+    assert len(found) == (1 if said else 0)
+    assert not said or found[0].startswith(said)
+
+
 def test_bad_input(advice: Advice) -> None:
     with pytest.raises(ConfigError, match="unknown key 'modell'"):
         txlplan.compare(modell="demo-bytes", tokens=1e8, on=ON)

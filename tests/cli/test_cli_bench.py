@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from record_factory import make_record
 
+from txlplan.benchmarks import cases, create, matrix_of
 from txlplan.records import open_store
+from txlplan.workload import Workload
 
 MODEL = "n_layer = 1\nd_model = 16\nn_head = 2\nd_head = 8\nd_inner = 32\nvocab_size = 40\ntgt_len = 8\nmem_len = 8\n"
 
@@ -80,18 +83,22 @@ def test_bad_input_is_named(txlplan: Any, arguments: tuple[str, ...], said: str)
     assert "bug" not in result.stderr
 
 
-def test_against_an_earlier_benchmark(txlplan: Any, options: list[str]) -> None:
-    """One real run, compared with itself, and with itself had it taken a hundredth of the time."""
-    bench_id = txlplan(*options, "--micro-batch", "2", "--repeats", "1", "--json").json["id"]
+def test_against_an_earlier_benchmark(txlplan: Any, tmp_path: Path) -> None:
+    """A benchmark whose one repeat is on record already, against itself, and against a run a hundred times as fast."""
+    (tmp_path / "tiny.toml").write_text(MODEL)
+    matrix = matrix_of({"model": [str(tmp_path / "tiny.toml")], "threads": [1], "micro_batch": [2], "repeats": 1}, "test")
+    create("again", matrix)
+    (case,) = cases(matrix, cores=1)
+    record = make_record(1, steps=20, kind="bench", parent="again", plan=case.plan, workload=Workload(model=case.model))
     store = open_store()
-    (record,) = store.list(kind="bench", parent=bench_id)
-    again = txlplan("bench", "--resume", bench_id, "--against", record.id, "--fail-on", "5%", "--json")
-    assert again.exit_code == 0, again.stderr
-    (change,) = again.json["against"]
+    store.put(record)
+    same = txlplan("bench", "--resume", "again", "--against", record.id, "--fail-on", "5%", "--json")
+    assert same.exit_code == 0, same.stderr
+    (change,) = same.json["against"]
     assert change["low"] <= change["change"] == 0.0 <= change["high"]
     assert change["notes"] == ["1 repeats before and 1 now: the interval holds little of how runs differ"]
     store.put(replace(record, id=f"{record.id}0", parent="quick", step_s=tuple(step_s / 100 for step_s in record.step_s)))
-    slower = txlplan("bench", "--resume", bench_id, "--against", "quick", "--fail-on", "5%")
+    slower = txlplan("bench", "--resume", "again", "--against", "quick", "--fail-on", "5%")
     assert slower.exit_code == 5
     assert "since then, tiny, " in slower.stdout
     assert "95 % interval -" in slower.stdout

@@ -35,23 +35,23 @@ def answer(tmp_path_factory):
     return found.to_html(tmp_path_factory.mktemp("answer") / "answer.html")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_page(browser, answer):
-    """Open the page; at the end, nothing may have been said on the console or asked of any network."""
-    said, asked, pages = [], [], []
+    """Open the page once for each way of looking; at the end, nothing may have been said or asked of any network."""
+    said, asked, pages = [], [], {}
 
     def open_(width=1280, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(answer.as_uri())
-        wait_until_drawn(page)
-        pages.append(page)
-        return page
+        if (width, scheme) not in pages:
+            page = pages[width, scheme] = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(answer.as_uri())
+            wait_until_drawn(page)
+        return pages[width, scheme]
 
     yield open_
-    for page in pages:
+    for page in pages.values():
         page.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -108,6 +108,7 @@ def test_filters_narrow_the_table_and_say_so(open_page):
     front = column(page, 8)
     assert front == ["yes"] * len(front)
     assert 0 < len(front) < 5
+    page.get_by_role("checkbox").uncheck()
 
 
 def test_the_theme_button_changes_page_and_charts(open_page):
@@ -120,6 +121,7 @@ def test_the_theme_button_changes_page_and_charts(open_page):
     assert background(page) != light
     ink = page.evaluate("getComputedStyle(document.querySelector('#pareto .xtick text')).fill")
     assert ink == page.evaluate("getComputedStyle(document.body).color")
+    button.click()
 
 
 def test_a_phone_needs_no_sideways_scrolling(open_page):

@@ -5,7 +5,7 @@
 
 from txlplan.advice._advice import Advice
 from txlplan.advice._compare import compare
-from txlplan.advice._conditions import missed
+from txlplan.advice._conditions import Bar, bar, missed
 from txlplan.advice._offers import LOCAL, candidate, price_of
 from txlplan.advice._prices import Imported, import_prices
 from txlplan.advice._scenario import Scenario, WhatIf, read_scenario
@@ -13,9 +13,11 @@ from txlplan.advice._scenario import Scenario, WhatIf, read_scenario
 __all__ = [
     "LOCAL",
     "Advice",
+    "Bar",
     "Imported",
     "Scenario",
     "WhatIf",
+    "bar",
     "candidate",
     "compare",
     "import_prices",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from txlplan.errors import InputError
+from txlplan.estimates import Range
 from txlplan.hardware import is_stale
 from txlplan.planner import Comparison
 from txlplan.units import JOULES, SECONDS, USD, format_j, format_s, format_usd
@@ -18,50 +19,68 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _HINT = "write 'time > 3 d', 'cost > 500 USD', 'energy > 10 kWh', 'probability < 80%', 'best != dgx-1' or 'stale-prices'"
 
 
-def missed(conditions: Sequence[str], comparison: Comparison) -> tuple[str, ...]:
-    """What holds of `conditions`, each in words with the figure that made it so; empty where none does.
+Bar = Callable[[Comparison], str]
+"""Tells in words why an answer misses it, with the figure that makes it so; empty where it does not."""
 
-    A figure that is unknown meets its condition: a bar that cannot be checked is not passed. Raises InputError for a
-    condition that cannot be read.
+
+def bar(condition: str) -> Bar:
+    """The bar that a condition sets. A figure that is unknown misses it: what cannot be checked is not passed.
+
+    Raises InputError for a condition that cannot be read.
     """
-    return tuple(text for condition in conditions if (text := _missed(condition, comparison)))
-
-
-def _missed(condition: str, comparison: Comparison) -> str:
     match = _CONDITION.match(condition)
-    if match is None:
-        raise InputError(f"--fail-on {condition!r} is no condition", hint=_HINT)
-    name, sign, text = match[1], match[2], match[3]
+    name, sign, text = match.groups() if match else ("", None, None)
     if name == "stale-prices" and sign is None:
-        return _stale(comparison)
+        return _stale
     if name == "best" and sign == "!=":
-        best = comparison.verdict.best
-        return f"best is {best}, not {text}" if best != text else ""
-    if sign in _COMPARISONS and name in ("time", "cost", "energy", "probability"):
-        value, bound, write = _figure(name, text, comparison)
+        return lambda comparison: "" if comparison.verdict.best == text else f"best is {comparison.verdict.best}, not {text}"
+    if text is None or sign not in _COMPARISONS or name not in _FIGURES:
+        raise InputError(f"--fail-on {condition!r} is no condition", hint=_HINT)
+    bound, holds = _bound(name, text), _COMPARISONS[sign]
+    figure, write = _FIGURES[name]
+
+    def missed(comparison: Comparison) -> str:
+        value = figure(comparison)
         if value is None:
             return f"{name} of {comparison.verdict.best} is unknown"
-        return f"{name} is {write(value)} ({condition.strip()})" if _COMPARISONS[sign](value, bound) else ""
-    raise InputError(f"--fail-on {condition!r} is no condition", hint=_HINT)
+        return f"{name} is {write(value)} ({condition.strip()})" if holds(value, bound) else ""
+
+    return missed
 
 
-def _figure(name: str, text: str, comparison: Comparison) -> tuple[float | None, float, Callable[[float | None], str]]:
-    """The figure of the recommended candidate, the bound, and how both are written."""
-    account = comparison.rows[0].account
+def missed(conditions: Sequence[str], comparison: Comparison) -> tuple[str, ...]:
+    """Which of `conditions` hold, each in words. Raises InputError for one that cannot be read."""
+    return tuple(text for each in map(bar, conditions) if (text := each(comparison)))
+
+
+def _bound(name: str, text: str) -> float:
+    """What a figure is held against, in its base unit."""
     try:
         if name == "time":
-            return account.time_s.value, SECONDS.parse(text), format_s
+            return SECONDS.parse(text)
         if name == "cost":
-            bound = USD.parse(text if text.endswith("USD") else f"{text} USD")
-            return account.cost_usd.value if account.cost_usd else None, bound, format_usd
+            return USD.parse(text if text.endswith("USD") else f"{text} USD")
         if name == "energy":
-            return account.energy_j.value if account.energy_j else None, JOULES.parse(text), format_j
+            return JOULES.parse(text)
         share = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError as error:
         raise InputError(f"--fail-on {name}: {error}", hint=_HINT) from None
     if not 0 <= share <= 1:
         raise InputError(f"--fail-on probability: {text} is not between 0 and 1 (or 0% and 100%)", hint=_HINT)
-    return comparison.verdict.probability, share, lambda value: f"{value:.0%}"
+    return share
+
+
+def _value(range_: Range | None) -> float | None:
+    return range_.value if range_ else None
+
+
+_FIGURES: dict[str, tuple[Callable[[Comparison], float | None], Callable[[float | None], str]]] = {
+    "time": (lambda comparison: comparison.rows[0].account.time_s.value, format_s),
+    "cost": (lambda comparison: _value(comparison.rows[0].account.cost_usd), format_usd),
+    "energy": (lambda comparison: _value(comparison.rows[0].account.energy_j), format_j),
+    "probability": (lambda comparison: comparison.verdict.probability, lambda value: f"{value:.0%}"),
+}
+"""Figures of the recommended candidate, and how they are written."""
 
 
 def _stale(comparison: Comparison) -> str:

@@ -13,7 +13,7 @@ from txlplan.benchmarks._summary import belongs
 from txlplan.errors import InputError, RecordError
 from txlplan.records import Record, Store
 
-_DRAWS = 4_000
+_DRAWS = 2_000
 _SEED = 20_190_109
 _CONFIDENCE = 0.95
 _FEW_REPEATS = 3

@@ -95,12 +95,13 @@ def _compare(
     }
     _require(scenario, options)
     written = [(path, _format(path)) for path in (html, out) if path is not None]
+    bars = [advice.bar(condition) for condition in fail_on or ()]
     found = advice.compare(scenario, **options)
-    failed = advice.missed(fail_on or (), found.comparison)
+    failed = [text for each in bars if (text := each(found.comparison))]
     for path, format_ in written:
         found.write(path, format=format_)
     output = Output(as_json)
-    output.document(found.to_dict() | {"failed": list(failed)}, lambda console: _print(console, found, written))
+    output.document(found.to_dict() | {"failed": failed}, lambda console: _print(console, found, written))
     if failed:
         for text in failed:
             output.say(f"failed: {text}")
