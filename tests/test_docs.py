@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from txlplan.model import models
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPT = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -101,7 +103,13 @@ COMMANDS = [
 def test_every_command_has_help_with_an_example(txlplan: Any, command: str) -> None:
     result = txlplan(*command.split(), "--help")
     assert result.exit_code == 0
-    assert f"Example: txlplan {command}" in " ".join(result.stdout.split())
+    help_text = " ".join(result.stdout.split())
+    assert f"Example: txlplan {command}" in help_text
+    example = next(line for line in result.stdout.splitlines() if "Example:" in line)
+    options = re.findall(r"--[a-z-]+", example)
+    assert set(options) <= set(re.findall(r"--[a-z-]+", help_text.replace(example.strip(), "")))
+    for name in re.findall(r"--model ([^ ]+)", example):
+        assert name in models.paths()
 
 
 def test_no_command_is_left_out(txlplan: Any) -> None:

@@ -1,4 +1,7 @@
-"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed.
+
+Files of lines grow instead, by one process at a time; there a line is whole once its newline is there.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+_BLOCK_BYTES = 65_536
+"""Read at once, from the end, to find the last newline."""
 
 
 @contextmanager
@@ -27,6 +33,29 @@ def write_text(path: Path, text: str) -> None:
     """Replace the whole of `path` by `text` (UTF-8), atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def whole_lines_bytes(path: Path) -> int:
+    """Size of the file up to its last newline: without the unfinished line that a killed process leaves. Missing: 0."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK_BYTES)
+            stream.seek(start)
+            newline = stream.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
+
+
+def cut_unfinished_line(path: Path) -> None:
+    """Cut off an unfinished last line, so that what is appended next does not become the end of it."""
+    whole_bytes = whole_lines_bytes(path)
+    if path.exists() and path.stat().st_size > whole_bytes:
+        os.truncate(path, whole_bytes)
 
 
 def _flush(path: Path) -> None:

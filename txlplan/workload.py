@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
+from txlplan.choices import Objective, OptimizerName, Schedule, Task
 from txlplan.config._schema import STRICT
+from txlplan.errors import InputError
 from txlplan.model import ModelConfig
 from txlplan.units import COUNT, SECONDS, USD
-
-Task = Literal["train", "score", "generate"]
-OptimizerName = Literal["adam", "adamw", "adafactor", "lamb"]
-Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "cyclic"]
-Objective = Literal["fastest", "cheapest", "least-energy"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,12 +35,17 @@ class Optimization:
     """Half-life steps of `exponential`, period of `cyclic`."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate = {self.learning_rate} must be more than zero")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm = {self.clip_norm} must be more than zero (leave it out for no clipping)")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate = {self.learning_rate} must be more than zero, and finite")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise InputError(f"clip_norm = {self.clip_norm} must be more than zero and finite (leave it out for no clipping)")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas = {list(self.betas)} must be in [0, 1)")
+        for name in ("epsilon", "weight_decay", "min_learning_rate", "decay_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} = {getattr(self, name)} must be zero or more, and finite")
         if self.warmup_steps < 0 or self.cycle_steps < 1:
-            raise ValueError("warmup_steps must be zero or more and cycle_steps at least 1")
+            raise InputError("warmup_steps must be zero or more and cycle_steps at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +71,10 @@ class Workload:
 
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
-            raise ValueError(f"tokens = {self.tokens} must be at least 1")
+            raise InputError(f"tokens = {self.tokens} must be at least 1")
         if self.global_batch is not None and self.global_batch < 1:
-            raise ValueError(f"global_batch = {self.global_batch} must be at least 1")
+            raise InputError(f"global_batch = {self.global_batch} must be at least 1")
         if not 0 <= self.memory_headroom < 1:
-            raise ValueError(f"memory_headroom = {self.memory_headroom} must be in [0, 1)")
+            raise InputError(f"memory_headroom = {self.memory_headroom} must be in [0, 1)")
         if self.prompt_len < 0:
-            raise ValueError(f"prompt_len = {self.prompt_len} must be zero or more")
+            raise InputError(f"prompt_len = {self.prompt_len} must be zero or more")

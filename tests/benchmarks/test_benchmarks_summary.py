@@ -122,3 +122,5 @@ def test_references_survive_an_unfinished_line(tmp_path: Path) -> None:
     with (tmp_path / "reference.jsonl").open("a") as stream:
         stream.write('{"product_s": 0.0')
     assert kept(tmp_path) == [reference]
+    keep(tmp_path, reference)
+    assert kept(tmp_path) == [reference, reference]

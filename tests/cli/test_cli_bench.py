@@ -68,6 +68,7 @@ def test_score_is_measured_on_weights_of_its_own(txlplan: Any, options: list[str
         ((), "--model"),
         (("--model", "nothing-like-it"), "nothing-like-it"),
         (("--model", "demo-bytes", "--micro-batch", "4,x"), "4,x"),
+        (("--model", "demo-bytes", "--micro-batch", "0"), "micro_batch = 0"),
         (("--model", "demo-bytes", "--precision", "fp33"), "precision"),
         (("--model", "demo-bytes", "--repeats", "0"), "repeats"),
         (("--resume", "nope"), "no benchmark 'nope'"),

@@ -48,6 +48,11 @@ def test_json_has_everything(txlplan: Any, small: list[str]) -> None:
     assert document["failed"] == []
 
 
+def test_a_candidate_is_taken_once(txlplan: Any, small: list[str]) -> None:
+    document = txlplan(*small, "--on", "dgx-1,,dgx-2,dgx-1", "--json").json
+    assert sorted(row["system"] for row in document["candidates"]) == ["dgx-1", "dgx-2"]
+
+
 def test_a_stated_price_is_used_and_is_fresh(txlplan: Any, small: list[str]) -> None:
     document = txlplan(
         *small, "--on", "p3.16xlarge,dgx-1", "--price", "p3.16xlarge=18.50/h", "--price", "dgx-1=50000 USD", "--json"
@@ -126,6 +131,9 @@ def test_conditions_end_with_exit_5(txlplan: Any, small: list[str]) -> None:
     [
         (("--on", "dgx-7"), 2, "unknown system 'dgx-7'"),
         (("--on", ","), 2, "nothing to compare"),
+        (("--on", "dgx-1", "--tokens", "0"), 2, "'0'"),
+        (("--on", "dgx-1", "--tokens", "1.8e9x"), 2, "1.8e9x"),
+        (("--on", "dgx-1", "--global-batch", "0"), 2, "global_batch = 0"),
         (("--on", "4..1xdgx-1"), 2, "a range of nodes goes up"),
         (("--on", "0xdgx-1"), 2, "a range of nodes goes up"),
         (("--on", "dgx-1", "--price", "dgx-1=0/h"), 2, "price of dgx-1"),

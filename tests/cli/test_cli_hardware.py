@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import subprocess
-import sys
-
 import pytest
 
 from txlplan import resources
@@ -137,20 +131,3 @@ def test_doctor_finds_a_broken_profile_and_a_missing_directory(txlplan, home, mo
     assert (result.exit_code, result.json["ok"]) == (0, False)
     assert "broken.toml" in warned["profile"]
     assert "nowhere" in warned["TXLPLAN_PROFILES"]
-
-
-_MEASURED = """
-import json, sys
-from txlplan.cli import run
-code = run(["hardware", "list"])
-heavy = [name for name in ("torch", "pandas", "plotly", "pynvml", "txlplan.detection") if name in sys.modules]
-print(json.dumps([code, heavy]), file=sys.stderr)
-"""
-
-
-def test_list_is_light():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", _MEASURED], capture_output=True, text=True, check=True, env=dict(os.environ))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

@@ -31,6 +31,8 @@ def test_list_filters(txlplan, family):
     assert len(txlplan("records", "list", "--kind", "trial", "--json").json) == 3
     assert len(txlplan("records", "list", "--limit", 2, "--json").json) == 2
     assert txlplan("records", "list", "--model", "nobody", "--json").json == []
+    parents = [record.parent for record in family if record.parent]
+    assert len(txlplan("records", "list", "--parent", parents[0], "--json").json) == parents.count(parents[0]) > 0
 
 
 def test_an_empty_store_says_so(txlplan):

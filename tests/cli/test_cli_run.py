@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from txlplan.cli import _run
+from txlplan.cli._output import Output
 from txlplan.data import prepare
 from txlplan.engine import events
+from txlplan.launcher import Session
 from txlplan.plan_file import read_plan_file, write_plan_file
 from txlplan.records import open_store
 
@@ -166,6 +170,12 @@ def test_failed_run_is_recorded_and_exits_4(txlplan: Any, train: list[object], t
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--tokens", "many"), "many"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--tokens", "-5"), "-5"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--learning-rate", "-1"), "learning_rate"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--learning-rate", "nan"), "learning_rate = nan"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--learning-rate", "inf"), "learning_rate = inf"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--seed", "-1"), "seed = -1"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--seed", str(2**32)), "less than 2^32"),
+        (("--model", "{}/tiny.toml", "--data", "{}/data", "--global-batch", "0"), "--global-batch"),
+        (("--task", "generate", "--checkpoint", "{}/data", "--temperature", "nan"), "temperature"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--split", "trian"), "trian"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--top-k", "3"), "--top-k has no effect"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--devices", "4096"), "4096"),
@@ -196,3 +206,13 @@ def test_option_beside_a_plan_file_is_refused(txlplan: Any, train: list[object],
     refused = txlplan("run", path, "--global-batch", "8")
     assert refused.exit_code == 2
     assert "--global-batch has no effect" in refused.stderr
+
+
+def test_a_run_stopped_during_a_trial_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        _run._finish(Output(as_json=True), Session(record=None, tuned=None))
+    assert json.loads(capsys.readouterr().out) == {
+        "outcome": "stopped",
+        "message": "stopped during a trial; nothing was trained",
+        "trials": [],
+    }

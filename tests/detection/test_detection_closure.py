@@ -41,11 +41,15 @@ def test_both_peaks_come_back(single_mib, more_mib):
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
-def test_a_whole_step_that_takes_longer_or_shorter_widens_the_range(factor):
+def test_a_whole_step_that_takes_longer_or_shorter_is_predicted_and_widens_the_range(factor):
     predicted_s = _estimate(_STACK, _run(32, 1 << 30)).step_s.value
     workers = Workers(single=_run(1, 500 << 20), many=_run(32, 1 << 30, step_s=factor * predicted_s))
-    spread = closed(_SYSTEM, _DEVICE, _STACK, workers).spread
-    assert f"{factor:.2f} times the prediction" in spread.source
+    stack = closed(_SYSTEM, _DEVICE, _STACK, workers)
+    estimate = _estimate(stack, workers.many)
+    assert estimate.step_s.value == pytest.approx(factor * predicted_s, rel=1e-3)
+    assert sum(term.value for term in estimate.part("time")) == pytest.approx(estimate.step_s.value)
+    spread = stack.spread
+    assert f"{factor:.2f} times its operations" in spread.source
     assert spread.time_log_sd == pytest.approx(_STACK.spread.time_log_sd) if factor == 1 else spread.time_log_sd > 0.5
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from txlplan.choices import Schedule
 from txlplan.engine.schedules import factor
-from txlplan.workload import Optimization, Schedule
+from txlplan.workload import Optimization
 
 NAMES = get_args(Schedule)
 

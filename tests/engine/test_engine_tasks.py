@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from txlplan.data import open_dataset, prepare
 from txlplan.engine import checkpoint, tensor_files
+from txlplan.engine.backend import open_backend
 from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
+from txlplan.engine.training import Trainer
+from txlplan.engine.world import World
+from txlplan.plan_file import read_plan_file
 
 
 def weights(path):
@@ -75,6 +82,35 @@ def test_resuming_is_bit_exact(plan_of, work, tmp_path, model, plan, optimizatio
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_training_from_a_checkpoint_of_another_run_takes_its_weights_only(plan_of, work, tmp_path):
+    """As many steps as the first run made, and another optimizer: what it had got to must not count."""
+    first = work(elsewhere(plan_of(steps=60), tmp_path, "first"))
+    given = {"checkpoint": str(first.directory)}
+    second_plan = elsewhere(
+        plan_of(steps=20, optimization={"optimizer": "adam", "warmup_steps": 5}), tmp_path, "second", **given
+    )
+    second = work(second_plan, "--steps", "12")
+    assert second.of(Started)[0].step == 0
+    assert [step.step for step in second.of(Step)] == list(range(1, 13))
+    assert second.of(Step)[0].learning_rate == pytest.approx(1e-2 / 5)
+    assert second.losses[0] < first.losses[0] - 1.5
+    resumed = work(second_plan, "--resume")
+    assert resumed.of(Started)[0].step == 12, "its own checkpoint comes before the given one"
+    assert len(resumed.of(Step)) == 8
+
+
+def test_training_from_a_checkpoint_goes_on_other_data(plan_of, work, tmp_path):
+    first = work(elsewhere(plan_of(steps=60), tmp_path, "first"))
+    (tmp_path / "other.txt").write_text("the people is strong and the union free.\n" * 40)
+    prepare([tmp_path / "other.txt"], tmp_path / "other", processes=1)
+    other = plan_of(steps=6)
+    other = dataclasses.replace(other, data=dataclasses.replace(other.data, directory=str(tmp_path / "other")))
+    ran = work(elsewhere(other, tmp_path, "second", checkpoint=str(checkpoint.newest(first.directory))))
+    assert ran.finished.outcome == "ok", ran.finished.message
+    assert [step.step for step in ran.of(Step)] == [1, 2, 3, 4, 5, 6]
+    assert ran.losses[0] < first.losses[0] - 1.5
+
+
 def test_accumulation_gives_the_loss_of_one_large_micro_batch(plan_of, work, tmp_path):
     large = work(elsewhere(plan_of(plan={"micro_batch": 8}), tmp_path, "large"))
     split = work(elsewhere(plan_of(plan={"micro_batch": 4, "accumulation": 2}), tmp_path, "split"))
@@ -113,6 +149,18 @@ def test_scoring_and_generating_from_a_run(plan_of, work, tmp_path):
     assert [event.text for event in again.of(Generated)] == [event.text for event in first.of(Generated)]
 
 
+def test_a_score_that_is_not_finite_is_told_as_that(plan_of, work, tmp_path):
+    damaged = elsewhere(plan_of(), tmp_path, "damaged")
+    trainer = Trainer(damaged, open_backend(damaged, World()), open_dataset(Path(damaged.data.directory)))
+    next(trainer.model.parameters()).data.fill_(math.nan)
+    checkpoint.save(tmp_path / "damaged", trainer, final=True)
+    score = plan_of(steps=None, workload={"task": "score"}, data={"split": "valid"})
+    scored = work(elsewhere(score, tmp_path, "score", checkpoint=str(tmp_path / "damaged")))
+    assert scored.exit_code == 4
+    assert scored.finished.message == "the score is nan: the weights are not usable"
+    assert set(scored.losses) == {None}
+
+
 def test_a_part_of_a_split_is_scored(plan_of, work, tmp_path):
     trained = work(plan_of(steps=2))
     score = plan_of(workload={"task": "score", "tokens": 100}, data={"split": "valid"})
@@ -120,25 +168,56 @@ def test_a_part_of_a_split_is_scored(plan_of, work, tmp_path):
     assert sum(event.tokens for event in scored.of(Step)) == 128
 
 
-def test_a_non_finite_loss_names_the_step_and_keeps_the_last_checkpoint(plan_of, work):
-    plan_file = plan_of(steps=200, run={"checkpoint_every_steps": 2})
-    hot = dataclasses.replace(
-        plan_file,
-        workload=dataclasses.replace(
-            plan_file.workload,
-            optimization=dataclasses.replace(
-                plan_file.workload.optimization, learning_rate=1e18, schedule="constant", warmup_steps=0
-            ),
-        ),
+HOT, COOL = 1e18, 1e-2
+
+
+def with_rate(plan_file, learning_rate):
+    """The same plan with another learning rate, from its first step on."""
+    optimization = dataclasses.replace(
+        plan_file.workload.optimization, learning_rate=learning_rate, schedule="constant", warmup_steps=0
     )
-    good = work(plan_file, "--steps", "4")
-    ran = work(hot, "--resume")
+    return dataclasses.replace(plan_file, workload=dataclasses.replace(plan_file.workload, optimization=optimization))
+
+
+def follow(hint, directory):
+    """Do what the hint says: lower the learning rate in the run's plan file; the plan file that is then resumed."""
+    path = directory / "plan.toml"
+    assert f"learning_rate (now 1e+18) under [workload.optimization] in {path}" in hint
+    assert f"`txlplan run {directory} --resume`" in hint
+    before, section = path.read_text().split("[workload.optimization]\n")
+    lowered = re.sub(r"^learning_rate = .*$", f"learning_rate = {COOL}", section, count=1, flags=re.MULTILINE)
+    assert lowered != section
+    path.write_text(f"{before}[workload.optimization]\n{lowered}")
+    return read_plan_file(path)
+
+
+def test_a_non_finite_loss_names_the_step_and_the_last_checkpoint(plan_of, work, capsys):
+    plan_file = plan_of(steps=30, run={"checkpoint_every_steps": 2})
+    work(plan_file, "--steps", "4")
+    ran = work(with_rate(plan_file, HOT), "--resume")
     assert ran.exit_code == 4
     assert ran.finished.outcome == "failed"
     step = len(ran.of(Step)) + 5
     assert f"step {step}" in ran.finished.message or "no longer finite" in ran.finished.message
-    newest = checkpoint.newest(good.directory)
+    newest = checkpoint.newest(ran.directory)
+    assert f"the last checkpoint is good: {newest}" in ran.finished.message
     assert all(bool(tensor.isfinite().all()) for tensor in weights(newest).values())
+    (hint,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
+    resumed = work(follow(hint, ran.directory), "--resume")
+    assert resumed.finished.outcome == "ok", resumed.finished.message
+    assert newest.name == f"step-{resumed.of(Started)[0].step:09d}"
+
+
+def test_a_non_finite_loss_before_the_first_checkpoint_promises_none(plan_of, work, capsys):
+    ran = work(with_rate(plan_of(steps=30), HOT))
+    assert ran.finished.outcome == "failed"
+    assert ran.of(Saved) == []
+    assert re.fullmatch(r"the loss became \S+ in step \d+; no checkpoint had been saved", ran.finished.message)
+    (hint,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
+    assert "start with --learning-rate in a new --directory" in hint
+    resumed = work(follow(hint, ran.directory), "--resume")
+    assert resumed.finished.outcome == "ok", resumed.finished.message
+    assert resumed.of(Started)[0].step == 0
 
 
 def test_retention_keeps_two_and_the_final_one(plan_of, work):

@@ -111,6 +111,22 @@ def test_unfinished_last_line_of_a_killed_worker_is_ignored(
     assert len(run(scripted_plan, cpu).step_s) == 1
 
 
+def test_run_goes_on_after_an_unfinished_last_line(
+    worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile, tmp_path: Path
+) -> None:
+    worker('start(); step(1); stream.write(\'{"event": "st\'); stream.flush(); os.kill(os.getpid(), 9)')
+    run(scripted_plan, cpu)
+    worker("""
+        from txlplan.engine.event_log import EventLog
+        from txlplan.engine.world import World
+        tell = EventLog(directory, World()).emit
+        start(step=1); step(2); finish('ok')
+    """)
+    second = run(scripted_plan, cpu, resume=True)
+    assert (second.outcome, second.step_s) == ("ok", (0.5,))
+    assert len(events.read(tmp_path / "run" / events.FILE_NAME)[0]) == 5
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_cleanly(worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile, number: signal.Signals) -> None:
     worker("""

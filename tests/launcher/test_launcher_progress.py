@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txlplan.engine.events import Evaluated, Saved, Started, Step
+from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
 from txlplan.estimates import Estimate
 from txlplan.launcher import LiveView, Progress
 from txlplan.launcher._outcome import ending
@@ -42,6 +42,15 @@ def test_loss_that_is_not_finite_is_left_out_of_the_curve() -> None:
     progress = Progress(warmup_steps=0)
     progress.add(step(1, loss=float("nan")))
     assert progress.losses() == ()
+
+
+def test_texts_of_all_rows_are_kept_in_their_order() -> None:
+    progress = Progress(warmup_steps=0)
+    assert progress.text is None
+    texts = ("", "It was\nnight.", "It rained.")
+    for text in texts:
+        progress.add(Generated(text=text))
+    assert progress.text == "\n\n".join(texts)
 
 
 @given(st.integers(0, 5000), st.integers(1, 50))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lock_holder import LATE, hold
 
 from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
@@ -160,3 +161,24 @@ def test_trials_end_once_they_are_over_their_time(
     late = dataclasses.replace(trial_plan(make_estimate), budget_s=0.0)
     tuned = tune(scripted_plan, late, parent="the-run", device=cpu)
     assert (len(tuned.trials), tuned.winner.plan.micro_batch) == (1, 1)
+
+
+def test_trial_waits_for_the_worker_of_a_killed_one(
+    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
+) -> None:
+    worker(SPEEDS.format(speeds={1: 0.5, 2: 0.25}))
+    directory = Path(scripted_plan.run.directory) / "trials" / "1"
+    holder = hold(directory)
+    lock = (directory / ".lock").stat().st_ino
+    statuses: list[int | None] = []
+    tuned = tune(
+        scripted_plan,
+        trial_plan(make_estimate),
+        parent="the-run",
+        device=cpu,
+        on_trial=lambda *_: lambda _: statuses.append(holder.poll()),
+    )
+    assert [trial.outcome for trial in tuned.trials] == ["ok", "ok"]
+    assert set(statuses) == {0}
+    assert (directory / ".lock").stat().st_ino == lock
+    assert not (directory / LATE).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -115,6 +116,21 @@ def test_a_suggested_micro_batch_fits() -> None:
     next_larger = min(number for number in range(size + 1, 257) if 256 % number == 0)
     with pytest.raises(NoPlanFitsError):
         plan(Workload(model=MODEL, global_batch=256), cluster, STACK, space=replace(stuck, micro_batch=(next_larger,)))
+
+
+def test_a_suggested_global_batch_is_the_largest_that_fits() -> None:
+    cluster = _with_memory(400 * 2**20)
+    with pytest.raises(NoPlanFitsError) as error:
+        plan(Workload(model=MODEL, global_batch=2**20), cluster, STACK)
+    assert error.value.hint is not None
+    found = re.fullmatch(r"global_batch (\d+) with micro_batch 1 and accumulation (\d+) fits: .*", error.value.hint)
+    assert found is not None
+    batch, accumulation = int(found[1]), int(found[2])
+    devices = batch // accumulation
+    assert plan(Workload(model=MODEL, global_batch=batch), cluster, STACK).estimate.fits
+    largest = Space(micro_batch=(1,), data_parallel=(devices,), activation_checkpointing=("full",))
+    with pytest.raises(NoPlanFitsError):
+        plan(Workload(model=MODEL, global_batch=batch + devices), cluster, STACK, space=largest)
 
 
 def test_deadline_and_budget() -> None:

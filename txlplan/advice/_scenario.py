@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from txlplan.choices import Task
 from txlplan.config import parse_toml, read_toml
 from txlplan.config._schema import STRICT
 from txlplan.planner import Pay, RankBy
 from txlplan.units import COUNT, SECONDS, USD
-from txlplan.workload import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from txlplan.benchmarks._summary import Row, belongs, summarise
 from txlplan.config import to_toml
 from txlplan.errors import InputError
 from txlplan.estimates import Estimate
-from txlplan.launcher import OnEvent, execute
+from txlplan.launcher import OnEvent, clear, execute
 from txlplan.records import Record, open_store
 
 MATRIX_NAME = "bench.toml"
@@ -117,7 +117,7 @@ def _run(preparation: Preparation, repeat: Repeat, on_repeat: OnRepeat | None) -
     """One repeat, on a machine that is looked at before. What it wrote besides its record and log is removed."""
     plan_file, estimate = preparation.plan_file(repeat.case, repeat.position), preparation.estimate(repeat.case)
     directory = Path(plan_file.run.directory)
-    shutil.rmtree(directory, ignore_errors=True)
+    clear(directory)
     _stability.keep(preparation.directory, _stability.measure())
     record = execute(
         plan_file,

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.config import from_plain, parse_toml, read_toml
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig, models
 from txlplan.plan_file import Plan
-from txlplan.plan_file._plan import Checkpointing, Precision
-from txlplan.workload import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

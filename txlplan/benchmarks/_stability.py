@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from txlplan import files
 from txlplan.config import from_plain, to_plain
 from txlplan.config._schema import STRICT
 
@@ -51,8 +52,10 @@ def measure() -> Reference:
 
 
 def keep(directory: Path, reference: Reference) -> None:
-    """Append a reference to the benchmark's file."""
-    with (directory / FILE_NAME).open("a", encoding="utf-8") as stream:
+    """Append a reference to the benchmark's file; what a killed process left of a line is cut off."""
+    path = directory / FILE_NAME
+    files.cut_unfinished_line(path)
+    with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(to_plain(reference)) + "\n")
 
 

@@ -6,37 +6,33 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
 from txlplan import __version__
-from txlplan.cli import (
-    _bench,
-    _compare,
-    _data,
-    _demo,
-    _doctor,
-    _estimate,
-    _hardware,
-    _model,
-    _plan,
-    _prices,
-    _records,
-    _report,
-    _run,
-    _runner,
-    _validate,
-)
 from txlplan.cli._output import show_error
 from txlplan.errors import InputError, TxlplanError
 
-app = typer.Typer(
-    name="txlplan",
-    help="Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+_HELP = "Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy."
+_COMMANDS = (
+    "hardware",
+    "model",
+    "data",
+    "estimate",
+    "plan",
+    "compare",
+    "prices",
+    "run",
+    "bench",
+    "records",
+    "validate",
+    "report",
+    "runner",
+    "doctor",
+    "demo",
 )
+"""Commands and groups of commands, each registered by the module of its name."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -45,40 +41,31 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy."""
+    """Options of the program itself."""
 
 
-for _group in (
-    _hardware,
-    _model,
-    _data,
-    _estimate,
-    _plan,
-    _compare,
-    _prices,
-    _run,
-    _bench,
-    _records,
-    _validate,
-    _report,
-    _runner,
-    _doctor,
-    _demo,
-):
-    _group.register(app)
+def application(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The application with the one command that `arguments` start with, and with all where they start with none.
+
+    A command costs its imports and the parsing of its options: help and errors need them all, nothing else does.
+    """
+    app = typer.Typer(name="txlplan", help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback(help=_HELP)(_root)
+    for name in arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS:
+        import_module(f"txlplan.cli._{name}").register(app)
+    return app
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return its exit code; nothing but a bug prints a traceback."""
     as_json = "--json" in arguments
     try:
-        code = app(args=list(arguments), prog_name="txlplan", standalone_mode=False)
+        code = application(arguments)(args=list(arguments), prog_name="txlplan", standalone_mode=False)
     except TxlplanError as error:
         show_error(error, as_json=as_json)
         return error.exit_code

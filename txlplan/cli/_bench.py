@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from txlplan.choices import Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import BarMissedError, InputError, RunFailedError
-from txlplan.workload import Task
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -213,6 +213,6 @@ def _print_what_if(console: Console, comparison: Comparison) -> None:
         if one.runs is not None and one.use_s is not None and one.utilisation is not None:
             when = f"pays after {one.runs:,.0f} runs ({format_s(one.use_s)} at work, {one.utilisation:.0%} of its life)"
         console.print(f"buying {one.bought} instead of renting {one.rented} {when}", markup=False, highlight=False)
-    for one in comparison.sensitivities:
-        stands = f"take {one.best} instead" if one.changes else "the recommendation stands"
-        console.print(f"if {one.change}: {stands}", markup=False, highlight=False)
+    for case in comparison.sensitivities:
+        stands = f"take {case.best} instead" if case.changes else "the recommendation stands"
+        console.print(f"if {case.change}: {stands}", markup=False, highlight=False)

@@ -16,6 +16,7 @@ from txlplan.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from txlplan.config import Catalog
     from txlplan.detection._timing import Progress
     from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
 
@@ -155,11 +156,11 @@ def _find(name: str) -> list[_Found]:
     """Every profile of this id: a device, a system and a stack may share one."""
     from txlplan.hardware import devices, stacks, systems
 
-    catalogs = (("device", devices), ("system", systems), ("stack", stacks))
+    catalogs: tuple[tuple[str, Catalog[Any]], ...] = (("device", devices), ("system", systems), ("stack", stacks))
     if name.endswith(".toml"):
-        parent = {"systems": systems, "stacks": stacks}.get(devices.path(name).parent.name, devices)
-        kind = next(kind for kind, catalog in catalogs if catalog is parent)
-        return [(kind, name, parent.get(name))]
+        parent = devices.path(name).parent.name
+        kind, catalog = next((each for each in catalogs if each[1].directory == parent), catalogs[0])
+        return [(kind, name, catalog.get(name))]
     found = [(kind, str(catalog.path(name)), catalog.get(name)) for kind, catalog in catalogs if name in catalog.paths()]
     if not found:
         import difflib

@@ -89,22 +89,16 @@ def _plan(
 
 
 def _workload(model: str, task: str, tokens: int | None, global_batch: int | None, objective: str) -> Workload:
-    from txlplan.errors import InputError
     from txlplan.model import models
     from txlplan.workload import Workload
 
-    try:
-        return Workload(
-            model=models.get(model),
-            task=one_of(task, ("train", "score", "generate"), "--task"),
-            tokens=tokens,
-            global_batch=global_batch,
-            objective=one_of(objective, ("fastest", "cheapest", "least-energy"), "--objective"),
-        )
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return Workload(
+        model=models.get(model),
+        task=one_of(task, ("train", "score", "generate"), "--task"),
+        tokens=tokens,
+        global_batch=global_batch,
+        objective=one_of(objective, ("fastest", "cheapest", "least-energy"), "--objective"),
+    )
 
 
 def _print(console: Console, target: Candidate, plan_file: PlanFile, choice: Choice, out: Path | None) -> None:

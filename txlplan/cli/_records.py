@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from txlplan.choices import Outcome, RecordKind, Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import InputError
-from txlplan.records import Outcome, Record, RecordKind
-from txlplan.workload import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from txlplan.records import Record
 
 app = typer.Typer(help="What runs did take: list, show, export and import records.", no_args_is_help=True)
 
@@ -21,6 +22,9 @@ OutcomeOption = Annotated[Outcome | None, typer.Option(help="Only records that e
 KindOption = Annotated[RecordKind | None, typer.Option(help="Only runs, trials or benchmark repeats.")]
 TaskOption = Annotated[Task | None, typer.Option(help="Only this task.")]
 ModelOption = Annotated[str | None, typer.Option(help="Only this model id.")]
+ParentOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only the trials of this run, or the repeats of this benchmark.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="Only this device id.")]
 _LISTED = 20
 
@@ -37,6 +41,7 @@ def list_records(
     task: TaskOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    parent: ParentOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = _LISTED,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +54,7 @@ def list_records(
     output = Output(as_json)
     store = open_store()
     _close_interrupted(output, store)
-    found = store.list(outcome=outcome, kind=kind, task=task, model=model, device=device, limit=limit)
+    found = store.list(outcome=outcome, kind=kind, parent=parent, task=task, model=model, device=device, limit=limit)
     output.document([flat(record) for record in found], lambda console: _print_list(console, found))
     if not found:
         output.say(f"no such record in {store.url}")

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from txlplan.choices import OptimizerName, Precision, Schedule, Task
 from txlplan.cli import _run_output
 from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._targets import tokens_of
 from txlplan.errors import InputError, RunFailedError
-from txlplan.plan_file._plan import Precision
-from txlplan.units import COUNT
-from txlplan.workload import OptimizerName, Schedule, Task
 
 if TYPE_CHECKING:
     from txlplan.launcher import Planned, RunRequest, Session
@@ -60,7 +59,7 @@ def run(
     Ctrl-C stops after the step, with a checkpoint; --resume goes on from there. With a plan file (or --resume), what it
     says is run as it is.
 
-    Example: txlplan run --model bytes-small --data data/books --tokens 5M
+    Example: txlplan run --model demo-bytes --data my-data --tokens 5M
     """
     planned = _planned(dict(locals()))
     output = Output(as_json)
@@ -130,20 +129,15 @@ def _request(options: dict[str, Any]) -> RunRequest:
     given = {name: value for name, value in options.items() if value is not None}
     _refuse_other_tasks(given)
     chosen = {name: given[name] for name in _CHOICES if name in given}
-    try:
-        return RunRequest(
-            task=given.get("task", "train"),
-            model=models.get(given["model"]) if "model" in given else None,
-            tokens=int(COUNT.parse(given["tokens"])) if "tokens" in given else None,
-            seed=given.get("seed", 1),
-            optimization={name: given[name] for name in _OPTIMIZATION if name in given},
-            sampling=Sampling(**{name: given[name] for name in _SAMPLING if name in given}),
-            **chosen,
-        )
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return RunRequest(
+        task=given.get("task", "train"),
+        model=models.get(given["model"]) if "model" in given else None,
+        tokens=tokens_of(given.get("tokens")),
+        seed=given.get("seed", 1),
+        optimization={name: given[name] for name in _OPTIMIZATION if name in given},
+        sampling=Sampling(**{name: given[name] for name in _SAMPLING if name in given}),
+        **chosen,
+    )
 
 
 def _refuse_other_tasks(given: dict[str, Any]) -> None:
@@ -158,7 +152,9 @@ def _finish(output: Output, session: Session) -> None:
     """Say how it ended: the result, exit code 130 for a run that was stopped, an error for one that failed."""
     record = session.record
     if record is None:
-        output.say("stopped during a trial; nothing was trained")
+        trials = [trial.id for trial in session.tuned.trials] if session.tuned else []
+        told = "stopped during a trial; nothing was trained"
+        output.document({"outcome": "stopped", "message": told, "trials": trials}, lambda console: console.print(told))
         raise typer.Exit(_STOPPED_EXIT_CODE)
     if record.outcome in ("oom", "failed"):
         raise RunFailedError(f"run {record.id}: {record.outcome}: {record.message}", hint=_run_output.failure_hint(record))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txlplan.cli._output import Output
-from txlplan.config import to_plain
 from txlplan.units import format_bytes, format_count, format_rate, format_s
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ _Line = tuple[str, str]
 
 def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int | None) -> None:
     """The plan, its estimate and the worker's command."""
+    from txlplan.config import to_plain
     from txlplan.launcher import absolute, describe, prepared
 
     plan_file, estimate = absolute(planned.plan_file), planned.candidates[0].estimate
@@ -48,6 +48,8 @@ def show_dry_run(output: Output, planned: Planned, *, resume: bool, steps: int |
 
 def show_record(output: Output, session: Session) -> None:
     """The result of a run: the text that was generated alone on stdout, else what was predicted beside what was measured."""
+    from txlplan.config import to_plain
+
     record = session.record
     assert record is not None
     document = to_plain(record)
@@ -85,9 +87,9 @@ def _lines(record: Record) -> Iterator[_Line]:
         yield "perplexity", f"{record.perplexity:,.2f}"
     if record.bits_per_character is not None:
         yield "bits per character", f"{record.bits_per_character:.3f}"
-    estimate = record.estimate
-    yield "speed", _beside(record.tokens_per_s, estimate and estimate.tokens_per_s, "tokens")
-    yield "peak memory", _beside(record.peak_memory_bytes, estimate and estimate.peak_memory_bytes, None)
+    speed, memory = (record.estimate.tokens_per_s, record.estimate.peak_memory_bytes) if record.estimate else (None, None)
+    yield "speed", _beside(record.tokens_per_s, speed, "tokens")
+    yield "peak memory", _beside(record.peak_memory_bytes, memory, None)
     yield "run directory", str(record.run_directory)
     yield "record", record.id
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cost._ends import embedding, log_probabilities, loss, remember
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
@@ -12,8 +13,7 @@ from txlplan.cost._update import update
 from txlplan.hardware import DeviceProfile, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
-from txlplan.plan_file._plan import Checkpointing, Precision
-from txlplan.workload import Optimization, Task, Workload
+from txlplan.workload import Optimization, Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

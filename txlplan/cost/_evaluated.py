@@ -38,6 +38,8 @@ class Evaluated:
     communication_s: FloatArray
     """All-reduce, hidden or not."""
     exposed_s: FloatArray
+    unattributed_s: FloatArray
+    """What whole steps take beyond their operations and dispatch."""
     step_s: FloatArray
     statics: Statics
     peak: Peak
@@ -79,6 +81,8 @@ def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
     exposed = exposed_s(communication, time.region_s["backward"][column], stack.communication_overlap)
     regions = {name: values[column] for name, values in time.region_s.items()}
     peak = _peak(stream, column, accumulation, data_parallel)
+    computing_s = accumulation * (regions["forward"] + regions["backward"]) + regions["update"]
+    unattributed_s = stack.unattributed * computing_s
     live = peak.total_bytes + kept.live_bytes
     waste = _waste_share(cluster, stack) * peak.total_bytes
     return Evaluated(
@@ -91,7 +95,8 @@ def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
         threads=threads,
         communication_s=communication,
         exposed_s=exposed,
-        step_s=accumulation * (regions["forward"] + regions["backward"]) + regions["update"] + exposed,
+        unattributed_s=unattributed_s,
+        step_s=computing_s + unattributed_s + exposed,
         statics=kept,
         peak=peak,
         peak_memory_bytes=live + waste + kept.context_bytes,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.cost._op_stream import FloatArray, OpStream
+from txlplan.cost._op_stream import FloatArray, OpStream, summed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,14 +54,14 @@ def walk(stream: OpStream, *, gradients_exist: bool) -> Peak:
         repeat = stream.repeat[first]
         for done in (np.zeros(candidates), repeat - 1):
             during = Peak(
-                saved_bytes=saved + done * kept.sum(axis=0) + np.cumsum(kept, axis=0) - np.minimum(kept, 0.0),
-                gradient_bytes=gradients + done * left.sum(axis=0) + np.cumsum(left, axis=0),
+                saved_bytes=saved + done * summed(kept) + np.cumsum(kept, axis=0) - np.minimum(kept, 0.0),
+                gradient_bytes=gradients + done * summed(left) + np.cumsum(left, axis=0),
                 transient_bytes=around,
                 row=np.broadcast_to(np.arange(first, last)[:, None], kept.shape),
             )
             best = _higher(best, during)
-        saved = saved + repeat * kept.sum(axis=0)
-        gradients = gradients + repeat * left.sum(axis=0)
+        saved = saved + repeat * summed(kept)
+        gradients = gradients + repeat * summed(left)
     return best
 
 

@@ -119,5 +119,13 @@ class OpStream:
     def total(self, figure: FloatArray, *phases: Phase) -> FloatArray:
         """Sum of `figure` × repeat over the operations of some phases, [candidates]."""
         chosen = self.rows(*phases)
-        total: FloatArray = (figure[chosen] * self.repeat[chosen]).sum(axis=0)
-        return total
+        return summed(figure[chosen] * self.repeat[chosen])
+
+
+def summed(figure: FloatArray) -> FloatArray:
+    """Sum over operations, [ops, candidates] → [candidates], in their order: NumPy's own sum adds a single candidate's
+    in another order than those of many, and a plan's estimate must not depend on what else is costed with it."""
+    total = np.zeros(figure.shape[1])
+    for row in figure:
+        total += row
+    return total

@@ -20,7 +20,7 @@ def terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfil
         *_host_and_link_terms(part, place, device, stack),
         *_memory_terms(part, place),
     ]
-    return tuple(term for term in found if term.value > 0)
+    return tuple(term for term in found if term.value != 0)
 
 
 def _device_terms(part: Evaluated, place: int, device: DeviceProfile) -> Iterator[Term]:
@@ -91,6 +91,14 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         value=host_s,
         formula=formula if device.kind == "cpu" else f"{formula}, what the device does not hide, per region",
         provenance=stack.provenance if stack.host_op_s is not None else "derived",
+        bound="host",
+    )
+    yield Term(
+        name="unattributed",
+        quantity="time",
+        value=float(part.unattributed_s[place]),
+        formula=f"{stack.unattributed:+.0%} of operations and dispatch, as a whole step showed",
+        provenance=stack.provenance,
         bound="host",
     )
     payload = float(part.statics.all_reduce_bytes[place])

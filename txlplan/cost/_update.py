@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import prod
 
+from txlplan.choices import OptimizerName, Precision
 from txlplan.cost._op_stream import Op
 from txlplan.model import ModelConfig, parameter_count, parameter_shapes
-from txlplan.plan_file._plan import Precision
-from txlplan.workload import Optimization, OptimizerName
+from txlplan.workload import Optimization
 
 OPTIMIZER = "optimizer"
 _PASSES_BYTES: dict[OptimizerName, float] = {"adam": 28.0, "adamw": 28.0, "adafactor": 60.0, "lamb": 100.0}

@@ -14,13 +14,15 @@ _NO_WASTE = 1e-9
 
 
 def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers) -> StackProfile:
-    """The stack with what workers showed: memory of a process, heap waste, and how far step times were off."""
+    """The stack with what workers showed: memory of a process, heap waste, and what a step takes beyond its operations."""
     if workers.single is None or workers.many is None:
         return stack
     cluster = Cluster(system=system, device=device)
     context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
     complete = replace(stack, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
-    return replace(complete, spread=_wider(complete.spread, _log_residual(cluster, complete, workers.many)))
+    residual = _log_residual(cluster, complete, workers.many)
+    unattributed = float(f"{math.expm1(residual):.4g}")
+    return replace(complete, unattributed=unattributed, spread=_wider(complete.spread, residual))
 
 
 def _memory(cluster: Cluster, stack: StackProfile, single: WorkerRun, many: WorkerRun) -> tuple[int, float]:
@@ -51,8 +53,9 @@ def _log_residual(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> floa
 
 
 def _wider(spread: Spread | None, residual: float) -> Spread | None:
+    """The correction comes from one small model: for others it is taken to be as uncertain as it is large."""
     if spread is None:
         return None
     sd = float(f"{math.hypot(spread.time_log_sd, residual):.3g}")
-    told = f"{spread.source}; a whole step of a small model took {math.exp(residual):.2f} times the prediction"
+    told = f"{spread.source}; a whole step of a small model took {math.exp(residual):.2f} times its operations and dispatch"
     return replace(spread, time_log_sd=sd, source=told)

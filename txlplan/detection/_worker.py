@@ -15,15 +15,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from txlplan.choices import Precision
 from txlplan.data import prepare
 from txlplan.engine import events
 from txlplan.errors import TxlplanError
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, write_plan_file
-from txlplan.plan_file._plan import Precision
 from txlplan.workload import Workload
 
-_STEPS = 10
+_STEPS = 16
 """The heap stops growing after about six."""
 _WARM_UP = 3
 _MANY = 32

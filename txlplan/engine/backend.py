@@ -13,10 +13,10 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from txlplan.choices import Precision
 from txlplan.engine.world import World
 from txlplan.errors import InputError
 from txlplan.plan_file import PlanFile
-from txlplan.plan_file._plan import Precision
 
 _AUTOCAST_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

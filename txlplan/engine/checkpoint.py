@@ -49,6 +49,7 @@ def save(run_directory: Path, trainer: Trainer, *, final: bool) -> Path:
         checkpoint_state.put_in_place(partial, target)
         _retain(run_directory, _KEPT + 1 if final else _KEPT)
     trainer.backend.barrier()
+    trainer.last_checkpoint = target
     return target
 
 
@@ -70,7 +71,7 @@ def locate(path: Path) -> Path:
 
 
 def load_training(path: Path, trainer: Trainer) -> None:
-    """Continue where the checkpoint was written: bit-exactly with the same processes and batches.
+    """Continue the run that wrote the checkpoint: bit-exactly with the same processes and batches.
 
     With other processes but the same global batch, only the random states (dropout) start anew; with another global batch
     or segment length the recurrent memory and the position in the data do too.
@@ -90,7 +91,7 @@ def load_training(path: Path, trainer: Trainer) -> None:
     _read(path, specified, _weights(trainer.model) | prefixed | memory | random)
     optimizers.set_state(trainer.optimizer, trainer.model, optimizer)
     _set_random_states(random)
-    trainer.step = state.step
+    trainer.step, trainer.last_checkpoint = state.step, path
     if state.scaler and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(dict(state.scaler))
     if same_streams:

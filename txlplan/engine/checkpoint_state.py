@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from txlplan import files
+from txlplan.choices import OptimizerName
 from txlplan.config import from_plain, to_plain
 from txlplan.config._schema import STRICT
 from txlplan.errors import CheckpointError, ConfigError
 from txlplan.model import ModelConfig
-from txlplan.workload import OptimizerName
 
 FILE_NAME = "state.json"
 SCHEMA_VERSION = 1

@@ -95,6 +95,6 @@ def evaluated(dataset: Dataset, split: str, loss: float, step: int) -> Evaluated
 
 
 def step_event(scored: Scored) -> Step:
-    """What the supervisor is told of a segment."""
-    loss = scored.nats / scored.tokens if scored.tokens else None
+    """What the supervisor is told of a segment; no loss where it is not finite, which the score as a whole then says."""
+    loss = scored.nats / scored.tokens if scored.tokens and math.isfinite(scored.nats) else None
     return Step(step=scored.step, step_s=scored.step_s, tokens=scored.tokens, loss=loss)

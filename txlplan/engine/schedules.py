@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from txlplan.workload import Optimization, Schedule
+from txlplan.choices import Schedule
+from txlplan.workload import Optimization
 
 
 def factor(settings: Optimization, step: int, total_steps: int) -> float:

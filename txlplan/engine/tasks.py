@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
+from txlplan.choices import Task
 from txlplan.data import Dataset
 from txlplan.engine import checkpoint, evaluation, footprint
 from txlplan.engine.backend import Backend
@@ -20,7 +21,6 @@ from txlplan.engine.training import StepResult, Trainer, create_model
 from txlplan.errors import InputError
 from txlplan.nn import TransformerXL
 from txlplan.plan_file import PlanFile
-from txlplan.workload import Task
 
 Ending = Literal["ok", "stopped"]
 _DEFAULT_NEW_TOKENS = 256
@@ -121,7 +121,10 @@ TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "g
 
 
 def _restore(job: Job, trainer: Trainer) -> None:
-    """Go on from this run's newest checkpoint, or from run.checkpoint, or begin."""
+    """Go on from this run's newest checkpoint, or begin: with the weights of run.checkpoint where one is given.
+
+    Of another run only the weights are taken: its step, optimizer, streams and schedule belong to what it trained for.
+    """
     own = checkpoint.newest(job.run_directory)
     if own is not None and not job.resume:
         raise InputError(
@@ -130,9 +133,10 @@ def _restore(job: Job, trainer: Trainer) -> None:
     if job.backend.world.is_first:
         checkpoint.remove_partial(job.run_directory)
     given = job.plan_file.run.checkpoint
-    source = own or (checkpoint.locate(Path(given)) if given is not None else None)
-    if source is not None:
-        checkpoint.load_training(source, trainer)
+    if own is not None:
+        checkpoint.load_training(own, trainer)
+    elif given is not None:
+        checkpoint.load_weights(checkpoint.locate(Path(given)), trainer.model)
 
 
 def _trained_model(job: Job) -> tuple[TransformerXL, int]:

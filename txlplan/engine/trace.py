@@ -14,10 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from txlplan.choices import Checkpointing, Task
 from txlplan.model import ModelConfig
 from txlplan.nn import TransformerXL
-from txlplan.plan_file._plan import Checkpointing
-from txlplan.workload import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -75,6 +76,9 @@ class Trainer:
             world_size=backend.world.size,
         )
         self.step = 0
+        self.last_checkpoint: Path | None = None
+        """Of this run; what saves and loads them says so."""
+        self._directory = Path(plan_file.run.directory)
         self.tokens_per_step = self.global_batch * self.tgt_len
         tokens = workload.tokens or self.loader.steps_per_epoch * self.tokens_per_step
         self.total_steps = -(-tokens // self.tokens_per_step)
@@ -132,10 +136,7 @@ class Trainer:
         """The mean over processes, which therefore all stop at the same step."""
         value = self.backend.sums([float(loss)])[0] / self.backend.world.size
         if not math.isfinite(value):
-            raise RunFailedError(
-                f"the loss became {value} in step {self.step + 1}",
-                hint="the last checkpoint is good; lower the learning rate, warm up longer or clip gradients, then --resume",
-            )
+            raise self._diverged(f"the loss became {value} in step {self.step + 1}")
         return value
 
     def _update(self, learning_rate: float) -> None:
@@ -151,10 +152,20 @@ class Trainer:
         """Raise RunFailedError when a weight is not finite, so that such weights never become a checkpoint."""
         norms = [torch.linalg.vector_norm(parameter.detach()) for parameter in self.model.parameters()]
         if not bool(torch.isfinite(torch.stack(norms)).all()):
-            raise RunFailedError(
-                f"a weight is no longer finite after step {self.step}",
-                hint="the last checkpoint is good; lower the learning rate or clip gradients, then --resume",
-            )
+            raise self._diverged(f"a weight is no longer finite after step {self.step}")
+
+    def _diverged(self, what: str) -> RunFailedError:
+        """Says which checkpoint is good, and where the learning rate stands that a resumed run reads."""
+        saved, directory = self.last_checkpoint, self._directory
+        if saved is None:
+            kept, onward = "no checkpoint had been saved", "begins again; or start with --learning-rate in a new --directory"
+        else:
+            kept, onward = f"the last checkpoint is good: {saved}", "goes on from it"
+        return RunFailedError(
+            f"{what}; {kept}",
+            hint=f"lower learning_rate (now {self.settings.learning_rate:g}) under [workload.optimization] in "
+            f"{directory / 'plan.toml'}: `txlplan run {directory} --resume` then {onward}",
+        )
 
 
 def create_model(plan_file: PlanFile, backend: Backend) -> TransformerXL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from txlplan.errors import InputError
 from txlplan.hardware._device import DeviceProfile
 from txlplan.hardware._system import SystemProfile
 
@@ -19,9 +20,9 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.n_nodes < 1:
-            raise ValueError(f"a cluster has at least one node, not {self.n_nodes}")
+            raise InputError(f"a cluster has at least one node, not {self.n_nodes}")
         if self.devices_per_node is not None and not 1 <= self.devices_per_node <= self.system.n_devices:
-            raise ValueError(f"{self.system.id} has {self.system.n_devices} devices per node, not {self.devices_per_node}")
+            raise InputError(f"{self.system.id} has {self.system.n_devices} devices per node, not {self.devices_per_node}")
 
     @property
     def per_node(self) -> int:

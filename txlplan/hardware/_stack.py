@@ -76,6 +76,9 @@ class StackProfile:
     """Memory of a process before it allocates anything: CUDA context, or a CPU process with torch loaded."""
     allocator_waste: float = 0.0
     """Memory held beyond what is live, as a share of what comes and goes in a step: activations, gradients, transients."""
+    unattributed: float = 0.0
+    """Time of a whole step beyond its operations and their dispatch, as a share of these: caches left cold, page faults.
+    Negative where whole steps take less. Only whole steps show it."""
     communication_overlap: float = 0.0
     """Share of gradient all-reduce time that backward hides, at most."""
     spread: Spread | None = None

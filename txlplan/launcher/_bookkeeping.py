@@ -6,13 +6,14 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from txlplan.choices import RecordKind
 from txlplan.engine.events import Event, Started
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher._outcome import Ending
 from txlplan.launcher._progress import Progress
 from txlplan.plan_file import PlanFile
-from txlplan.records import LossPoint, Record, RecordKind, environment, now
+from txlplan.records import LossPoint, Record, environment, now
 
 
 def opened(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from txlplan import files
+from txlplan.choices import RecordKind
 from txlplan.engine import events
 from txlplan.errors import InputError
 from txlplan.estimates import Estimate
@@ -22,7 +24,7 @@ from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, holds
 from txlplan.launcher._runner import Launch, get_runner, launch
 from txlplan.launcher._worker import Worker, started
 from txlplan.plan_file import PlanFile, write_plan_file
-from txlplan.records import LossPoint, Record, RecordKind, Store, new_id, open_store
+from txlplan.records import LossPoint, Record, Store, new_id, open_store
 
 POLL_S = 0.1
 UPDATE_EVERY_S = 3.0
@@ -137,7 +139,7 @@ class _Supervision:
         """Start the worker and stay until it has ended; the record is closed whatever happens."""
         directory = Path(self.plan_file.run.directory)
         self.progress = Progress(warmup_steps=self.plan_file.run.warmup_steps)
-        self.offset = _size(directory / events.FILE_NAME)
+        self.offset = files.whole_lines_bytes(directory / events.FILE_NAME)
         log_start, kills = _size(directory / LOG_NAME), oom_kills()
         try:
             with started(command, log=directory / LOG_NAME, keep_open=lock) as worker, self._forwarding(worker):

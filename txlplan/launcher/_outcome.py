@@ -6,9 +6,9 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from txlplan.choices import Outcome
 from txlplan.launcher._progress import Progress
 from txlplan.launcher._run_directory import LOG_NAME
-from txlplan.records import Outcome
 
 _VMSTAT = Path("/proc/vmstat")
 

@@ -29,6 +29,7 @@ class Progress:
     memory_bytes: int | None = None
     saved: Saved | None = None
     text: str | None = None
+    """All that was generated, a blank line between one row's text and the next's."""
     finished: Finished | None = None
 
     def add(self, event: Event, *, split: str = "train") -> None:
@@ -43,7 +44,7 @@ class Progress:
         elif isinstance(event, Saved):
             self.saved = event
         elif isinstance(event, Generated):
-            self.text = event.text
+            self.text = event.text if self.text is None else f"{self.text}\n\n{event.text}"
         else:
             self.finished = event
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from txlplan import resources
+from txlplan.choices import Precision, Task
 from txlplan.cost import tokens_per_step
 from txlplan.data import Dataset, open_dataset
 from txlplan.errors import CheckpointError, InputError
@@ -17,11 +18,10 @@ from txlplan.launcher._run_directory import PLAN_NAME
 from txlplan.launcher._trials import Candidate
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, read_plan_file
-from txlplan.plan_file._plan import Precision
 from txlplan.planner import Choice, Space
 from txlplan.planner import plan as choose_plan
 from txlplan.records import new_id
-from txlplan.workload import Optimization, Task, Workload
+from txlplan.workload import Optimization, Workload
 
 CLIP_NORM = 0.25
 """Gradient clipping of the original training scripts (https://github.com/kimiyoung/transformer-xl, `--clip 0.25`)."""
@@ -53,6 +53,7 @@ class RunRequest:
     runner: str | None = None
     directory: Path | None = None
     checkpoint: Path | None = None
+    """Whose weights are scored, generate, or are where training begins; None: random ones (train only)."""
     seed: int = 1
     optimization: Mapping[str, Any] = field(default_factory=dict)
     """Fields of Optimization that are not to be the defaults."""
@@ -115,10 +116,7 @@ def _optimization(request: RunRequest, model: ModelConfig, steps: int | None) ->
         "clip_norm": CLIP_NORM,
         "warmup_steps": round(WARMUP_SHARE * (steps or 0)),
     }
-    try:
-        return Optimization(**{**defaults, **request.optimization})
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return Optimization(**{**defaults, **request.optimization})
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -168,17 +166,14 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
         tokens = DEFAULT_GENERATED_TOKENS
     prompt = len(dataset.vocabulary.encode(request.sampling.prompt)) if request.task == "generate" else 0
     one_text = request.task == "generate" and request.global_batch is None
-    try:
-        return Workload(
-            model=model,
-            task=request.task,
-            tokens=tokens,
-            global_batch=1 if one_text else request.global_batch,
-            optimization=_optimization(request, model, None) if request.task == "train" else Optimization(),
-            prompt_len=prompt,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return Workload(
+        model=model,
+        task=request.task,
+        tokens=tokens,
+        global_batch=1 if one_text else request.global_batch,
+        optimization=_optimization(request, model, None) if request.task == "train" else Optimization(),
+        prompt_len=prompt,
+    )
 
 
 def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int) -> Space:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,21 @@ def locked(directory: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def clear(directory: Path) -> None:
+    """Remove what an earlier run left there, once its worker is gone.
+
+    All but the lock file: whoever locks another file of that name locks nobody out. Raises what `locked` raises.
+    """
+    with locked(directory):
+        for entry in directory.iterdir():
+            if entry.name == LOCK_NAME:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
 
 def _acquire(descriptor: int, directory: Path) -> None:

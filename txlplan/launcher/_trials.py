@@ -14,6 +14,7 @@ from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher._execute import OnEvent, execute
+from txlplan.launcher._run_directory import absolute, clear
 from txlplan.plan_file import Plan, PlanFile
 from txlplan.records import Record
 from txlplan.units import format_rate, format_s
@@ -123,8 +124,8 @@ def _try(
     device: DeviceProfile | None,
     on_event: OnEvent | None,
 ) -> Record:
-    directory = Path(plan_file.run.directory) / "trials" / str(number)
-    shutil.rmtree(directory, ignore_errors=True)
+    directory = Path(absolute(plan_file).run.directory) / "trials" / str(number)
+    clear(directory)
     trial = dataclasses.replace(
         plan_file,
         plan=candidate.plan,

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from txlplan.config._schema import STRICT
+from txlplan.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,30 +62,30 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("n_layer", "d_model", "n_head", "d_head", "d_inner", "vocab_size", "tgt_len", "div_val"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.d_embed is not None and self.d_embed < 1:
-            raise ValueError(f"d_embed = {self.d_embed} must be at least 1")
+            raise InputError(f"d_embed = {self.d_embed} must be at least 1")
         if self.mem_len < 0:
-            raise ValueError(f"mem_len = {self.mem_len} must be zero or more")
+            raise InputError(f"mem_len = {self.mem_len} must be zero or more")
         if self.clamp_len is not None and self.clamp_len < 1:
-            raise ValueError(f"clamp_len = {self.clamp_len} must be at least 1 (leave it out for no clamp)")
+            raise InputError(f"clamp_len = {self.clamp_len} must be at least 1 (leave it out for no clamp)")
         for name in ("dropout", "dropatt"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be in [0, 1)")
+                raise InputError(f"{name} = {getattr(self, name)} must be in [0, 1)")
         if self.d_model % 2:
-            raise ValueError(f"d_model = {self.d_model} must be even: half of it embeds sines, half cosines")
+            raise InputError(f"d_model = {self.d_model} must be even: half of it embeds sines, half cosines")
         if self.same_length and self.mem_len == 0:
-            raise ValueError("same_length needs mem_len of at least 1: every query attends to mem_len keys")
+            raise InputError("same_length needs mem_len of at least 1: every query attends to mem_len keys")
         self._check_clusters()
 
     def _check_clusters(self) -> None:
         bounds = (0, *self.cutoffs, self.vocab_size)
         if any(low >= high for low, high in pairwise(bounds)):
-            raise ValueError(f"cutoffs = {list(self.cutoffs)} must ascend between 0 and vocab_size = {self.vocab_size}")
+            raise InputError(f"cutoffs = {list(self.cutoffs)} must ascend between 0 and vocab_size = {self.vocab_size}")
         if self.tie_projections and len(self.tie_projections) != self.n_clusters:
-            raise ValueError(f"tie_projections has {len(self.tie_projections)} entries for {self.n_clusters} clusters")
+            raise InputError(f"tie_projections has {len(self.tie_projections)} entries for {self.n_clusters} clusters")
         if self.embed_width // self.div_val ** (self.n_clusters - 1) < 1:
-            raise ValueError(f"d_embed = {self.embed_width} divided by div_val^{self.n_clusters - 1} leaves no width")
+            raise InputError(f"d_embed = {self.embed_width} divided by div_val^{self.n_clusters - 1} leaves no width")
 
     @property
     def embed_width(self) -> int:

@@ -1,5 +1,5 @@
 """The Transformer-XL module (Dai et al. 2019, arXiv:1901.02860)."""
 
-from txlplan.nn._transformer_xl import Checkpointing, TransformerXL
+from txlplan.nn._transformer_xl import TransformerXL
 
-__all__ = ["Checkpointing", "TransformerXL"]
+__all__ = ["TransformerXL"]

@@ -6,19 +6,16 @@ V vocabulary.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from txlplan.choices import Checkpointing
 from txlplan.model import ModelConfig
 from txlplan.nn._attention import FeedForward, RelativeAttention
 from txlplan.nn._embedding import AdaptiveEmbedding
 from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._softmax import AdaptiveSoftmax
-
-Checkpointing = Literal["none", "full"]
 
 
 class Layer(nn.Module):

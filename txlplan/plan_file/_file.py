@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from txlplan import files
 from txlplan.config import parse_toml, read_toml, to_toml
 from txlplan.config._schema import STRICT
-from txlplan.errors import ConfigError
+from txlplan.errors import ConfigError, InputError
 from txlplan.plan_file._plan import Plan
 from txlplan.workload import Workload
 
 SCHEMA_VERSION = 1
+MOST_SEEDS = 2**32
+"""A seed is less: every random generator takes so many, and those of all processes stay apart from it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +55,9 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.checkpoint_every_steps < 1 or self.log_every_steps < 1 or self.warmup_steps < 0:
-            raise ValueError("checkpoint_every_steps and log_every_steps must be at least 1, warmup_steps zero or more")
+            raise InputError("checkpoint_every_steps and log_every_steps must be at least 1, warmup_steps zero or more")
+        if not 0 <= self.seed < MOST_SEEDS:
+            raise InputError(f"seed = {self.seed} must be zero or more and less than 2^32")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +71,8 @@ class Sampling:
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or (self.top_k is not None and self.top_k < 1):
-            raise ValueError("temperature must be zero or more (0: greedy), top_k at least 1")
+        if not 0 <= self.temperature < math.inf or (self.top_k is not None and self.top_k < 1):
+            raise InputError("temperature must be zero or more (0: greedy) and finite, top_k at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

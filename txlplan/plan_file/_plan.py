@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from txlplan.choices import Checkpointing, Precision
 from txlplan.config._schema import STRICT
-
-Precision = Literal["fp32", "tf32", "fp16", "bf16"]
-Checkpointing = Literal["none", "full"]
+from txlplan.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +37,11 @@ class Plan:
         axes = ("micro_batch", "accumulation", "data_parallel", "tensor_parallel", "pipeline_parallel", "context_parallel")
         for name in axes:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads = {self.threads} must be at least 1")
+            raise InputError(f"threads = {self.threads} must be at least 1")
         if not 0 <= self.zero_stage <= 3:
-            raise ValueError(f"zero_stage = {self.zero_stage} must be 0, 1, 2 or 3")
+            raise InputError(f"zero_stage = {self.zero_stage} must be 0, 1, 2 or 3")
 
     @property
     def n_devices(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from txlplan.choices import Objective
 from txlplan.errors import InputError, TxlplanError
 from txlplan.estimates import Range
 from txlplan.hardware import Economics
@@ -18,7 +19,7 @@ from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, accounts, chosen
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._space import Space
-from txlplan.workload import Objective, Workload
+from txlplan.workload import Workload
 
 RankBy = Literal["time", "cost", "energy"]
 _OBJECTIVES: dict[RankBy, Objective] = {"time": "fastest", "cost": "cheapest", "energy": "least-energy"}

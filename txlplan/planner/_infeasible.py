@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -48,33 +49,53 @@ def describe(plan: Plan) -> str:
 
 def smallest_change(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan) -> str | None:
     """The first change, least first, whose estimate fits: in words, or None."""
-    for words, changed_workload, changed in _plan_changes(workload, cluster, plan):
-        found = _estimate_or_none(changed_workload, cluster, stack, changed)
+    for words, changed in _plan_changes(workload, cluster, plan):
+        found = _estimate_or_none(workload, cluster, stack, changed)
         if found is not None and found.fits:
-            return f"{words}: {format_bytes(found.peak_memory_bytes.value)} of {format_bytes(found.capacity_bytes)}"
-    return _other_device(workload, cluster, stack, plan)
+            return f"{words}: {_of_capacity(found)}"
+    return _smaller_batch(workload, cluster, stack, plan) or _other_device(workload, cluster, stack, plan)
 
 
-def _plan_changes(workload: Workload, cluster: Cluster, plan: Plan) -> Iterator[tuple[str, Workload, Plan]]:
-    """One setting changed at a time, then two together, then a smaller global batch."""
+def _of_capacity(found: Estimate) -> str:
+    return f"{format_bytes(found.peak_memory_bytes.value)} of {format_bytes(found.capacity_bytes)}"
+
+
+def _smaller_batch(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan) -> str | None:
+    """The largest global batch that fits, in micro-batches of one sequence: memory grows with their number."""
+
+    def at(accumulation: int) -> Estimate | None:
+        changed = replace(plan, micro_batch=1, accumulation=accumulation)
+        smaller = replace(workload, global_batch=changed.global_batch)
+        found = _estimate_or_none(smaller, cluster, stack, changed)
+        return found if found is not None and found.fits else None
+
+    share = plan.micro_batch * plan.accumulation if workload.task == "train" else 1
+    fitting = bisect.bisect_left(range(1, share + 1), True, key=lambda count: at(count) is None)
+    if (found := at(fitting) if fitting else None) is None:
+        return None
+    return (
+        f"global_batch {fitting * plan.data_parallel} with micro_batch 1 and accumulation {fitting} fits: {_of_capacity(found)}"
+    )
+
+
+def _plan_changes(workload: Workload, cluster: Cluster, plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """One setting changed at a time, then two together."""
     smaller = _smaller_micro_batches(workload, plan)
     checkpointed = replace(plan, activation_checkpointing="full")
     trains = workload.task == "train" and plan.activation_checkpointing == "none"
     narrow = [name for name in ("bf16", "fp16") if cluster.device.peak(name) is not None and plan.precision in ("fp32", "tf32")]
     for changed in smaller:
-        yield f"micro_batch {changed.micro_batch} with accumulation {changed.accumulation} fits", workload, changed
+        yield f"micro_batch {changed.micro_batch} with accumulation {changed.accumulation} fits", changed
     if trains:
-        yield "activation_checkpointing full fits", workload, checkpointed
+        yield "activation_checkpointing full fits", checkpointed
     for name in narrow:
-        yield f"precision {name} fits", workload, replace(plan, precision=name)  # type: ignore[arg-type]
-    yield from _more_devices(workload, cluster, plan)
+        yield f"precision {name} fits", replace(plan, precision=name)  # type: ignore[arg-type]
+    yield from _more_devices(cluster, plan)
     for changed in smaller if trains else []:
         words = (
             f"micro_batch {changed.micro_batch} with accumulation {changed.accumulation} and activation_checkpointing full fit"
         )
-        yield words, workload, replace(changed, activation_checkpointing="full")
-    least = replace(plan, micro_batch=1, accumulation=1)
-    yield "a global batch of one sequence a device fits", replace(workload, global_batch=least.global_batch), least
+        yield words, replace(changed, activation_checkpointing="full")
 
 
 def _smaller_micro_batches(workload: Workload, plan: Plan) -> list[Plan]:
@@ -86,14 +107,14 @@ def _smaller_micro_batches(workload: Workload, plan: Plan) -> list[Plan]:
     return [replace(plan, micro_batch=size, accumulation=share // size) for size in sizes]
 
 
-def _more_devices(workload: Workload, cluster: Cluster, plan: Plan) -> Iterator[tuple[str, Workload, Plan]]:
+def _more_devices(cluster: Cluster, plan: Plan) -> Iterator[tuple[str, Plan]]:
     """The same global batch over more of the cluster's devices."""
     for devices_used in range(plan.data_parallel + 1, cluster.n_devices + 1):
         if plan.global_batch % devices_used == 0:
             share = plan.global_batch // devices_used
             size = max(number for number in range(1, plan.micro_batch + 1) if share % number == 0)
             changed = replace(plan, data_parallel=devices_used, micro_batch=size, accumulation=share // size)
-            yield f"{devices_used} data-parallel devices fit", workload, changed
+            yield f"{devices_used} data-parallel devices fit", changed
 
 
 def _estimate_or_none(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan) -> Estimate | None:

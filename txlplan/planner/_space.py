@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
+from txlplan.choices import Checkpointing, Precision
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster
 from txlplan.plan_file import Plan
-from txlplan.plan_file._plan import Checkpointing, Precision
 from txlplan.workload import Workload
 
 DEFAULT_TRAIN_BATCH = 32

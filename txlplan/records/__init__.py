@@ -10,7 +10,7 @@ from txlplan.records._environment import environment
 from txlplan.records._identity import new_id, now
 from txlplan.records._jsonl import export_jsonl, import_jsonl
 from txlplan.records._open import STORE_VARIABLE, open_store
-from txlplan.records._record import SCHEMA_VERSION, Environment, LossPoint, Outcome, Record, RecordKind
+from txlplan.records._record import SCHEMA_VERSION, Environment, LossPoint, Record
 
 if TYPE_CHECKING:
     from txlplan.records._store import Store
@@ -20,9 +20,7 @@ __all__ = [
     "STORE_VARIABLE",
     "Environment",
     "LossPoint",
-    "Outcome",
     "Record",
-    "RecordKind",
     "Store",
     "csv_text",
     "environment",

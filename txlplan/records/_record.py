@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from txlplan.choices import Outcome, RecordKind
 from txlplan.config._schema import STRICT
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
@@ -12,8 +12,6 @@ from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
 SCHEMA_VERSION = 1
-Outcome = Literal["running", "ok", "oom", "failed", "stopped"]
-RecordKind = Literal["run", "trial", "bench"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

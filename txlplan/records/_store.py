@@ -11,13 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from txlplan.choices import Outcome, RecordKind, Task
 from txlplan.errors import RecordError
 from txlplan.records._document import from_document
 from txlplan.records._engine import open_engine, translated
 from txlplan.records._identity import now
-from txlplan.records._record import Outcome, Record, RecordKind
+from txlplan.records._record import Record
 from txlplan.records._table import RECORDS, row_of
-from txlplan.workload import Task
 
 Records = list[Record]
 _SHOWN = 5

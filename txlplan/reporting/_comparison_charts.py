@@ -88,9 +88,10 @@ def _scaling(comparison: Comparison) -> Chart | None:
     rows = [row for row in comparison.rows if sum(size.planned is not None for size in row.sizes) > 1]
     if not rows:
         return None
-    traces = []
+    traces, counts = [], set()
     for number, row in enumerate(rows):
         points = [(size.planned.n_devices, size.tokens_per_s) for size in row.sizes if size.planned and size.tokens_per_s]
+        counts |= {devices for devices, _ in points}
         colour = _SERIES[number % len(_SERIES)]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": _name(row.offer.label),
@@ -100,7 +101,7 @@ def _scaling(comparison: Comparison) -> Chart | None:
             "hovertemplate": "%{x} devices: %{y:,.4~r} tokens/s<extra></extra>",
         })  # fmt: skip
     figure = base_layout("devices", "tokens/s", height=380)
-    ticks = sorted({devices for trace in traces for devices in trace["x"]})
+    ticks = sorted(counts)
     figure["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [str(devices) for devices in ticks]}
     figure["yaxis"] |= {"rangemode": "tozero"}
     return Chart(

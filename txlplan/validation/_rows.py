@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from txlplan.choices import Outcome
 from txlplan.estimates import Range
-from txlplan.records import Outcome, Record
+from txlplan.records import Record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,21 @@
+"""The closed sets of names that files, records, the command line and the code share. Imports nothing, so that a command
+line can offer them without loading what they describe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Task = Literal["train", "score", "generate"]
+"""What is done with a model."""
+Objective = Literal["fastest", "cheapest", "least-energy"]
+OptimizerName = Literal["adam", "adamw", "adafactor", "lamb"]
+Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "cyclic"]
+"""How the learning rate moves after warm-up."""
+Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+"""What matrix products compute in."""
+Checkpointing = Literal["none", "full"]
+"""Activation checkpointing."""
+Outcome = Literal["running", "ok", "oom", "failed", "stopped"]
+"""How a run ended."""
+RecordKind = Literal["run", "trial", "bench"]
+"""What a run was for."""
