@@ -131,7 +131,7 @@ def test_conditions_end_with_exit_5(txlplan: Any, small: list[str]) -> None:
     [
         (("--on", "dgx-7"), 2, "unknown system 'dgx-7'"),
         (("--on", ","), 2, "nothing to compare"),
-        (("--on", "dgx-1", "--tokens", "0"), 2, "'0'"),
+        (("--on", "dgx-1", "--tokens", "0"), 2, "tokens = 0"),
         (("--on", "dgx-1", "--tokens", "1.8e9x"), 2, "1.8e9x"),
         (("--on", "dgx-1", "--global-batch", "0"), 2, "global_batch = 0"),
         (("--on", "4..1xdgx-1"), 2, "a range of nodes goes up"),
