@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from txlplan.errors import ConfigError, InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, DeviceProfile, Economics, Price, StackProfile, SystemProfile, devices, economics, systems
@@ -132,6 +134,21 @@ def test_deadline_and_budget_leave_out_and_exclude_each_other() -> None:
         compare(replace(WORKLOAD, deadline_s=between_s, budget_usd=between_usd), [fast, cheap], terms=terms())
     with pytest.raises(NoPlanFitsError, match="no price is known"):
         compare(replace(WORKLOAD, budget_usd=1e6), [made("a", rent=None)], terms=terms())
+
+
+@given(least=st.floats(10.0, 110.0), factor=st.floats(1.0, 5.0))
+@settings(max_examples=5, deadline=None)
+def test_a_larger_budget_never_makes_it_worse(least: float, factor: float) -> None:
+    candidates = [made("fast", speed=2, rent=40), made("plain", rent=12), made("cheap", speed=0.5, rent=3)]
+
+    def best_s(budget: float) -> float:
+        try:
+            found = compare(replace(WORKLOAD, budget_usd=budget), candidates, terms=terms())
+        except NoPlanFitsError:
+            return float("inf")
+        return found.rows[0].account.time_s.value
+
+    assert best_s(least * factor) <= best_s(least)
 
 
 def test_where_the_cheapest_plan_is_late_the_fastest_is_tried() -> None:

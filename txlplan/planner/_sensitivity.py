@@ -30,17 +30,19 @@ class Sensitivity:
 
 
 def sensitivities(workload: Workload, rows: Sequence[Row], terms: Terms) -> tuple[Sensitivity, ...]:
-    """Price of the recommended ± 20 %, twice the tokens, half the utilisation."""
+    """Price of the recommended ± 20 %, twice the tokens, and, where something would be bought, half the utilisation."""
     assert workload.tokens is not None
     best = rows[0].label
     half = replace(terms.economics, utilisation=terms.economics.utilisation / 2)
     twice = replace(workload, tokens=2 * workload.tokens)
-    return (
+    found = [
         _changed(f"{best} is 20 % dearer", workload, rows, terms, terms.economics, 1 + PRICE_STEP),
         _changed(f"{best} is 20 % cheaper", workload, rows, terms, terms.economics, 1 - PRICE_STEP),
         _changed("the run is twice as long", twice, rows, terms, terms.economics, 1.0),
-        _changed("what is bought is used half as much", workload, rows, terms, half, 1.0),
-    )
+    ]
+    if any(row.best and row.account.way == "buy" for row in rows):
+        found.append(_changed("what is bought is used half as much", workload, rows, terms, half, 1.0))
+    return tuple(found)
 
 
 def _changed(

@@ -84,19 +84,19 @@ def _details(best: Row, terms: Terms, likely: float | None) -> tuple[str, ...]:
     if account.way == "buy" and account.cost_usd:
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
-            f"{_percent(economics.utilisation)} use, and electricity with cooling."
+            f"{economics.utilisation * 100:.0f} % use, and electricity with cooling."
         )
     if likely is not None:
         details.append(
             "The probability follows from the 80 % ranges. Candidates with the same stack are taken to share "
-            f"{_percent(economics.shared_error)} of the variance of their errors; prices are taken as exact."
+            f"{economics.shared_error * 100:.0f} % of the variance of their errors; prices are taken as exact."
         )
     return tuple(details)
 
 
 def _percent(share: float) -> str:
-    """`0.81` → `81 %`; nothing is certain that is not exactly 1."""
-    return "over 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
+    """`0.81` → `81 %`; a probability from draws is never certain."""
+    return "over 99 %" if share >= 0.995 else f"{share * 100:.0f} %"
 
 
 def _large(count: int) -> str:
