@@ -89,6 +89,15 @@ def test_a_what_if_is_a_twin_of_every_candidate_that_holds_the_part() -> None:
     assert devices.get("v100-sxm2-16gb").memory_bytes == 16 * 2**30
 
 
+def test_what_does_not_exist_is_recommended_with_that_caveat() -> None:
+    faster = {"like": "v100-sxm2-16gb", "set": {"memory_bandwidth": "9 TB/s", "peak.fp16": "900 TFLOP/s"}}
+    found = txlplan.compare(
+        model="nvidia-wt103-base", tokens=1e9, on=["p3.16xlarge"], what_if=[faster], rank_by="cost", today=TODAY
+    )
+    assert found.verdict.startswith("If it existed, rent p3.16xlarge with memory_bandwidth = 9 TB/s, peak.fp16 = 900 TFLOP/s: ")
+    assert found.comparison.verdict.details[0] == "Of what exists, the first is p3.16xlarge."
+
+
 def test_the_users_own_assumptions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "profiles" / "economics" / "default.toml"
     own.parent.mkdir(parents=True)

@@ -46,7 +46,7 @@ def verdict(workload: Workload, rows: Sequence[Row], terms: Terms) -> Verdict:
         independent = probability_least(values, stacks, 0, shared_error=0.0)
     return Verdict(
         sentence=f"{_action(workload, best, terms)} {_certainty(rows, terms, likely, independent, len(values))}",
-        details=_details(best, terms, likely),
+        details=_details(rows, terms, likely),
         best=best.label,
         probability=likely,
         probability_independent=independent,
@@ -61,7 +61,8 @@ def _action(workload: Workload, best: Row, terms: Terms) -> str:
     done = _DOING[workload.task].format(model=workload.model.id, tokens=_large(workload.tokens))
     money = f"for {_ranged(account.cost_usd, format_usd)}" if account.cost_usd else "at unknown cost"
     energy = f", {_ranged(account.energy_j, format_j)}" if terms.rank_by == "energy" and account.energy_j else ""
-    return f"{_TAKING[account.way]} {best.label}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy},"
+    taking = f"If it existed, {_TAKING[account.way].lower()}" if best.offer.hypothetical else _TAKING[account.way]
+    return f"{taking} {best.label}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy},"
 
 
 def _certainty(rows: Sequence[Row], terms: Terms, likely: float | None, independent: float | None, compared: int) -> str:
@@ -78,9 +79,12 @@ def _certainty(rows: Sequence[Row], terms: Terms, likely: float | None, independ
     )
 
 
-def _details(best: Row, terms: Terms, likely: float | None) -> tuple[str, ...]:
-    account, economics = best.account, terms.economics
+def _details(rows: Sequence[Row], terms: Terms, likely: float | None) -> tuple[str, ...]:
+    account, economics = rows[0].account, terms.economics
     details = []
+    if rows[0].offer.hypothetical:
+        real = next((row.label for row in rows if row.best and not row.offer.hypothetical), "none")
+        details.append(f"Of what exists, the first is {real}.")
     if account.way == "buy" and account.cost_usd:
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
