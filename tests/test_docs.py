@@ -84,6 +84,8 @@ COMMANDS = [
     "model list",
     "model show",
     "plan",
+    "prices import",
+    "prices show",
     "records export",
     "records import",
     "records list",

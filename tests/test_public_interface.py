@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 import txlplan
-from txlplan import cost, planner
+from txlplan import advice, cost, planner
 
 
 def test_the_verbs_are_those_of_their_packages() -> None:
     assert txlplan.estimate is cost.estimate
     assert txlplan.plan is planner.plan
-    assert txlplan.compare is planner.compare
+    assert txlplan.compare is advice.compare
 
 
 def test_everything_promised_is_there() -> None:

@@ -4,7 +4,7 @@ The public interface is three verbs, loaded when they are first used:
 
     estimate(workload, cluster, stack, plans)   what plans will take (txlplan.cost)
     plan(workload, cluster, stack)              the best plan for a cluster (txlplan.planner)
-    compare(workload, candidates)               systems ranked by time or cost (txlplan.planner)
+    compare(model=..., tokens=..., on=[...])    which hardware: time, cost, energy and a recommendation (txlplan.advice)
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from txlplan.advice import compare
     from txlplan.cost import estimate
-    from txlplan.planner import compare, plan
+    from txlplan.planner import plan
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "estimate", "plan"]
 
-_HOMES = {"estimate": "txlplan.cost", "plan": "txlplan.planner", "compare": "txlplan.planner"}
+_HOMES = {"estimate": "txlplan.cost", "plan": "txlplan.planner", "compare": "txlplan.advice"}
 
 
 def __getattr__(name: str) -> Any:

@@ -98,6 +98,10 @@ WATTS = Quantity("a power", "W", {"W": 1.0, "kW": 1e3, "MW": 1e6}, "300 W")
 HERTZ = Quantity("a clock", "Hz", _prefixed("Hz", _DECIMAL), "1530 MHz", zero_allowed=False)
 USD = Quantity("a price", "USD", {"USD": 1.0}, "149000 USD", zero_allowed=False)
 USD_PER_H = Quantity("a price per hour", "USD/h", {"USD/h": 1.0, "/h": 1.0}, "24.48 USD/h", zero_allowed=False)
+JOULES = Quantity("an energy", "J", {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "Wh": 3.6e3, "kWh": 3.6e6, "MWh": 3.6e9}, "10 kWh")
+USD_PER_J = Quantity(
+    "a price of energy", "USD/J", {"USD/J": 1.0, "USD/kWh": 1 / 3.6e6, "/kWh": 1 / 3.6e6}, "0.12 USD/kWh", zero_allowed=False
+)
 COUNT = Quantity(
     "a count", "", {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}, "1.8e9", integer=True, bare_allowed=True
 )

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from record_factory import make_record
 
 from txlplan import resources
+from txlplan.benchmarks import cases, create, matrix_of
 from txlplan.records import open_store
+from txlplan.workload import Workload
 
 MODEL = "n_layer = 1\nd_model = 16\nn_head = 2\nd_head = 8\nd_inner = 32\nvocab_size = 40\ntgt_len = 8\nmem_len = 8\n"
 
@@ -95,3 +99,43 @@ def test_bad_input_is_named(txlplan: Any, arguments: tuple[str, ...], said: str)
     assert result.exit_code == 2, result.stderr
     assert said in result.stderr
     assert "bug" not in result.stderr
+
+
+def test_against_an_earlier_benchmark(txlplan: Any, tmp_path: Path) -> None:
+    """A benchmark whose one repeat is on record already, against itself, and against a run a hundred times as fast."""
+    (tmp_path / "tiny.toml").write_text(MODEL)
+    matrix = matrix_of({"model": [str(tmp_path / "tiny.toml")], "threads": [1], "micro_batch": [2], "repeats": 1}, "test")
+    create("again", matrix)
+    (case,) = cases(matrix, cores=1)
+    record = make_record(1, steps=20, kind="bench", parent="again", plan=case.plan, workload=Workload(model=case.model))
+    store = open_store()
+    store.put(record)
+    same = txlplan("bench", "--resume", "again", "--against", record.id, "--fail-on", "5%", "--json")
+    assert same.exit_code == 0, same.stderr
+    (change,) = same.json["against"]
+    assert change["low"] <= change["change"] == 0.0 <= change["high"]
+    assert change["notes"] == ["1 repeats before and 1 now: the interval holds little of how runs differ"]
+    store.put(replace(record, id=f"{record.id}0", parent="quick", step_s=tuple(step_s / 100 for step_s in record.step_s)))
+    slower = txlplan("bench", "--resume", "again", "--against", "quick", "--fail-on", "5%")
+    assert slower.exit_code == 5
+    assert "since then, tiny, " in slower.stdout
+    assert "95 % interval -" in slower.stdout
+    assert "failed: 1 of 1 cases are slower than before by more than 5.0%" in slower.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fail-on", "5%"), "--fail-on without --against"),
+        (("--against", "x", "--fail-on", "much"), "no share"),
+        (("--against", "x", "--fail-on", "-5%"), "no share"),
+        (("--against", "no-such-record"), "no-such-record"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused_at_once(
+    txlplan: Any, options: list[str], arguments: Any, said: str
+) -> None:
+    result = txlplan(*options, *arguments)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert not open_store().list()

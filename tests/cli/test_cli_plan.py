@@ -1,4 +1,4 @@
-"""The commands estimate, plan and compare."""
+"""The commands estimate and plan."""
 
 from __future__ import annotations
 
@@ -77,40 +77,6 @@ def test_plan_for_this_machine(txlplan: Any) -> None:
     assert document["plan_file"]["run"]["device"] in ("cpu", "cuda")
 
 
-@pytest.mark.parametrize(("option", "value"), [("--tokens", "0"), ("--tokens", "1.8e9x"), ("--global-batch", "0")])
-def test_compare_of_nothing_is_refused(txlplan: Any, option: str, value: str) -> None:
-    options = {"--tokens": "1e6", option: value}
-    result = txlplan("compare", "--model", "demo-bytes", "--on", "dgx-1", *(text for pair in options.items() for text in pair))
-    assert result.exit_code == 2
-    assert value in result.stderr
-
-
-def test_compare_takes_a_candidate_once(txlplan: Any) -> None:
-    document = txlplan("compare", "--model", "demo-bytes", "--tokens", "1e6", "--on", "dgx-1,,dgx-2,dgx-1", "--json").json
-    assert [row["system"] for row in document["candidates"]] == ["dgx-2", "dgx-1"]
-
-
-def test_compare_ranks(txlplan: Any) -> None:
-    result = txlplan("compare", "--model", "nvidia-wt103-base", "--tokens", "1.8e9", "--on", "dgx-1,p3.16xlarge,2xp4d.24xlarge")
-    assert result.exit_code == 0, result.stderr
-    assert "2x p4d.24xlarge" in result.stdout
-    assert "is fastest" in result.stdout
-    document = txlplan(
-        "compare",
-        "--model",
-        "nvidia-wt103-base",
-        "--tokens",
-        "1.8e9",
-        "--on",
-        "dgx-1,p3.16xlarge",
-        "--rank-by",
-        "cost",
-        "--json",
-    ).json
-    assert [row["system"] for row in document["candidates"]] == ["p3.16xlarge", "dgx-1"]
-    assert document["candidates"][1]["totals"]["cost_usd"] is None
-
-
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
@@ -126,8 +92,6 @@ def test_compare_ranks(txlplan: Any) -> None:
         (("plan", *ON, "--global-batch", "0"), 2, "global_batch"),
         (("plan", *ON, "--objective", "fastes"), 2, "did you mean 'fastest'"),
         (("plan", *ON, "--objective", "cheapest"), 2, "price"),
-        (("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "dgx-7"), 2, "unknown system"),
-        (("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", ","), 2, "nothing to compare"),
     ],
 )
 def test_bad_input(txlplan: Any, arguments: tuple[str, ...], exit_code: int, message: str) -> None:

@@ -1,13 +1,19 @@
-"""Ranking of candidates."""
+"""Ranking of candidates, their front, and what is out and why."""
 
 from __future__ import annotations
 
+import datetime
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from txlplan.errors import ConfigError, InputError, NoPlanFitsError
-from txlplan.hardware import StackProfile
+from txlplan.hardware import Cluster, DeviceProfile, Economics, Price, StackProfile, SystemProfile, devices, economics, systems
 from txlplan.model import ModelConfig
-from txlplan.planner import Candidate, compare
+from txlplan.planner import Candidate, Offer, Terms, compare
 from txlplan.workload import Workload
 
 STACK = StackProfile(id="plain", family="txlplan", version="0")
@@ -17,31 +23,145 @@ WORKLOAD = Workload(
     ),
     tokens=10**9,
 )
+LARGE_BATCH = replace(WORKLOAD, global_batch=2048)
+TODAY = datetime.date(2026, 11, 24)
 
 
-def _candidate(system: str, **options: int) -> Candidate:
-    from txlplan.hardware import devices, systems
+def terms(**changes: Any) -> Terms:
+    return Terms(**{"economics": economics.get("default"), "today": TODAY, **changes})
 
+
+def candidate(system: str, **options: int) -> Candidate:
     profile = systems.get(system)
-    return Candidate.from_profiles(profile, devices.get(profile.device), stack=STACK, **options)  # type: ignore[arg-type]
+    return Candidate.from_profiles(profile, devices.get(profile.device), stack=STACK, **options)
+
+
+def made(
+    name: str, *, speed: float = 1.0, rent: float | None = 10.0, purchase: float | None = None, power: float | None = 300
+) -> Candidate:
+    """One device, `speed` times as fast as a plain one, with prices of today."""
+    device = DeviceProfile(
+        id=f"{name}-device", name=name, kind="gpu", vendor="x", architecture="volta", memory_bytes=32 * 2**30,
+        memory_bandwidth_bytes_per_s=900e9 * speed, peak_flops_per_s={"fp32": 15e12 * speed}, cores=80, power_w=power,
+    )  # fmt: skip
+    known = {"on-demand": {"rent_usd_per_h": rent}, "purchase": {"purchase_usd": purchase}}
+    prices = tuple(
+        Price(kind=kind, date="2026-11-01", source="test", **amount)  # type: ignore[arg-type]
+        for kind, amount in known.items()
+        if next(iter(amount.values())) is not None
+    )
+    system = SystemProfile(id=name, name=name, kind="cloud", device=device.id, n_devices=1, prices=prices)
+    return Candidate(cluster=Cluster(system=system, device=device), stack=STACK)
 
 
 def test_rank_by_time_and_by_cost() -> None:
-    candidates = [_candidate("p3.16xlarge"), _candidate("dgx-a100-40gb"), _candidate("p3.2xlarge")]
-    by_time = compare(WORKLOAD, candidates)
-    times = [row.choice.totals.time_s.value for row in by_time.rows if row.choice and row.choice.totals.time_s]
-    assert len(times) == 3
+    candidates = [candidate("p3.16xlarge"), candidate("dgx-h100"), candidate("p3.2xlarge")]
+    by_time = compare(WORKLOAD, candidates, terms=terms())
+    times = [row.account.time_s.value for row in by_time.rows]
     assert times == sorted(times)
-    assert by_time.verdict.startswith("dgx-a100-40gb is fastest")
-    by_cost = compare(WORKLOAD, candidates, rank_by="cost")
-    costs = [row.choice.totals.cost_usd for row in by_cost.rows if row.choice]
-    assert costs[-1] is None, "an unknown price comes after known ones"
-    assert costs[0] is not None
-    assert costs[1] is not None
+    assert by_time.verdict.best == "dgx-h100"
+    assert by_time.verdict.sentence.startswith("Take dgx-h100: it trains m on 1 billion tokens in ")
+    by_cost = compare(WORKLOAD, candidates, terms=terms(rank_by="cost"))
+    assert by_cost.rows[-1].label == "dgx-h100", "an unknown price comes after known ones"
+    costs = [row.account.cost_usd for row in by_cost.rows[:2]]
     assert costs[0].value <= costs[1].value
+    assert by_cost.verdict.n_compared == 2
 
 
-def test_what_does_not_fit_comes_last_with_its_reason() -> None:
+def test_the_order_of_candidates_changes_nothing() -> None:
+    candidates = [made("a"), made("b"), made("c", speed=1.3, rent=12), made("d", speed=0.5, rent=None)]
+    found = [
+        compare(WORKLOAD, order, terms=terms(rank_by="cost"))
+        for order in (candidates, candidates[::-1], candidates[2:] + candidates[:2])
+    ]
+    assert {tuple(row.label for row in each.rows) for each in found} == {tuple(row.label for row in found[0].rows)}
+    assert len({each.verdict for each in found}) == 1
+    assert len({each.sensitivities for each in found}) == 1
+
+
+def test_the_front_holds_what_no_other_beats() -> None:
+    found = compare(
+        WORKLOAD,
+        [made("fast", speed=2, rent=40, power=900), made("cheap", speed=1, rent=5), made("worse", speed=0.9, rent=9)],
+        terms=terms(),
+    )
+    front = {row.label for row in found.rows if row.on_front}
+    assert front == {"fast", "cheap"}
+
+
+def test_a_faster_device_is_never_slower_and_a_dearer_one_never_cheaper() -> None:
+    slow, fast = (compare(WORKLOAD, [made("a", speed=speed)], terms=terms()).rows[0].account for speed in (1.0, 1.5))
+    assert fast.time_s.value < slow.time_s.value
+    assert slow.cost_usd is not None
+    assert fast.cost_usd is not None
+    assert fast.cost_usd.value < slow.cost_usd.value
+
+
+def test_sizes_of_a_system_scale_and_one_stands_for_it() -> None:
+    offer = Offer(sizes=tuple(candidate("p4d.24xlarge", n_nodes=nodes) for nodes in (1, 2, 4)))
+    assert offer.label == "1 to 4 x p4d.24xlarge"
+    by_time = compare(LARGE_BATCH, [offer], terms=terms()).rows[0]
+    assert [size.planned.n_devices for size in by_time.sizes if size.planned] == [8, 16, 32]
+    efficiencies = [size.efficiency for size in by_time.sizes]
+    assert efficiencies[0] == 1.0
+    assert efficiencies[0] > efficiencies[1] > efficiencies[2] > 0
+    assert by_time.label == "4x p4d.24xlarge"
+    by_cost = compare(LARGE_BATCH, [offer], terms=terms(rank_by="cost"))
+    assert by_cost.rows[0].label == "p4d.24xlarge"
+    assert by_cost.verdict.probability is None
+    assert by_cost.verdict.sentence.endswith(", the only candidate.")
+
+
+def test_a_size_that_the_batch_cannot_fill_is_out_with_its_reason() -> None:
+    offer = Offer(sizes=tuple(candidate("p4d.24xlarge", n_nodes=nodes) for nodes in (1, 8)))
+    row = compare(replace(WORKLOAD, global_batch=32), [offer], terms=terms()).rows[0]
+    assert row.label == "p4d.24xlarge"
+    assert "no plan divides a global batch of 32" in row.sizes[1].reason
+
+
+def test_deadline_and_budget_leave_out_and_exclude_each_other() -> None:
+    fast, cheap = made("fast", speed=2, rent=40), made("cheap", speed=1, rent=5)
+    plain = compare(WORKLOAD, [fast, cheap], terms=terms())
+    time_s = {row.label: row.account.time_s.value for row in plain.rows}
+    cost = {row.label: row.account.cost_usd.value for row in plain.rows if row.account.cost_usd}
+    between_s, between_usd = (time_s["fast"] + time_s["cheap"]) / 2, (cost["fast"] + cost["cheap"]) / 2
+    in_time = compare(replace(WORKLOAD, deadline_s=between_s), [fast, cheap], terms=terms(rank_by="cost"))
+    assert [row.label for row in in_time.ranked] == ["fast"]
+    assert "the deadline is" in in_time.rows[1].reason
+    affordable = compare(replace(WORKLOAD, budget_usd=between_usd), [fast, cheap], terms=terms())
+    assert [row.label for row in affordable.ranked] == ["cheap"]
+    with pytest.raises(NoPlanFitsError, match=r"deadline of .* and the budget of .* exclude each other"):
+        compare(replace(WORKLOAD, deadline_s=between_s, budget_usd=between_usd), [fast, cheap], terms=terms())
+    with pytest.raises(NoPlanFitsError, match="no price is known"):
+        compare(replace(WORKLOAD, budget_usd=1e6), [made("a", rent=None)], terms=terms())
+
+
+@given(least=st.floats(10.0, 110.0), factor=st.floats(1.0, 5.0))
+@settings(max_examples=5, deadline=None)
+def test_a_larger_budget_never_makes_it_worse(least: float, factor: float) -> None:
+    candidates = [made("fast", speed=2, rent=40), made("plain", rent=12), made("cheap", speed=0.5, rent=3)]
+
+    def best_s(budget: float) -> float:
+        try:
+            found = compare(replace(WORKLOAD, budget_usd=budget), candidates, terms=terms())
+        except NoPlanFitsError:
+            return float("inf")
+        return found.rows[0].account.time_s.value
+
+    assert best_s(least * factor) <= best_s(least)
+
+
+def test_where_the_cheapest_plan_is_late_the_fastest_is_tried() -> None:
+    two = candidate("p4d.24xlarge", n_nodes=2)
+    cheapest = compare(LARGE_BATCH, [two], terms=terms(rank_by="cost")).rows[0]
+    fastest = compare(LARGE_BATCH, [two], terms=terms()).rows[0]
+    assert fastest.account.time_s.value < cheapest.account.time_s.value
+    between_s = (fastest.account.time_s.value + cheapest.account.time_s.value) / 2
+    found = compare(replace(LARGE_BATCH, deadline_s=between_s), [two], terms=terms(rank_by="cost"))
+    assert found.rows[0].account.time_s.value == fastest.account.time_s.value
+
+
+def test_what_does_not_fit_is_named() -> None:
     huge = Workload(
         model=ModelConfig(
             id="huge", n_layer=48, d_model=4096, n_head=32, d_head=128, d_inner=16384, vocab_size=1000, tgt_len=64, mem_len=64
@@ -50,18 +170,46 @@ def test_what_does_not_fit_comes_last_with_its_reason() -> None:
         global_batch=8,
     )
     with pytest.raises(NoPlanFitsError, match="fits none of 1 candidates"):
-        compare(huge, [_candidate("p3.2xlarge")])
-    found = compare(WORKLOAD, [_candidate("p3.2xlarge"), _candidate("dgx-1", n_devices=2)])
-    assert all(row.choice for row in found.rows)
-    assert {row.candidate.label for row in found.rows} == {"p3.2xlarge", "dgx-1 (2 of 8 devices)"}
+        compare(huge, [candidate("p3.2xlarge")], terms=terms())
+    found = compare(WORKLOAD, [candidate("p3.2xlarge"), candidate("dgx-1", n_devices=2)], terms=terms())
+    assert {row.label for row in found.ranked} == {"p3.2xlarge", "dgx-1 (2 of 8 devices)"}
+
+
+def test_old_prices_are_warned_about() -> None:
+    fresh = compare(WORKLOAD, [made("a"), made("b")], terms=terms())
+    assert not any("days old" in text for text in fresh.warnings)
+    stale = compare(WORKLOAD, [made("a"), made("b")], terms=terms(today=TODAY + datetime.timedelta(days=90)))
+    assert (
+        "the price of a is 113 days old (2026-11-01): state today's with --price, or `txlplan prices import`" in stale.warnings
+    )
 
 
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="nothing to compare"):
-        compare(WORKLOAD, [])
+        compare(WORKLOAD, [], terms=terms())
     with pytest.raises(InputError, match="tokens"):
-        compare(Workload(model=WORKLOAD.model), [_candidate("dgx-1")])
+        compare(Workload(model=WORKLOAD.model), [candidate("dgx-1")], terms=terms())
     with pytest.raises(ConfigError, match="unknown system"):
         Candidate.of("dgx-one")
     with pytest.raises(InputError, match="evenly"):
-        _candidate("dgx-1", n_devices=9)
+        candidate("dgx-1", n_devices=9)
+    with pytest.raises(InputError, match="at least one size"):
+        Offer(sizes=())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pue": 0.9},
+        {"pue": float("nan")},
+        {"life_years": 0.0},
+        {"utilisation": 1.5},
+        {"shared_error": -1.0},
+        {"device_failure_s": 0.0},
+        {"evaluate_every_steps": -1},
+    ],
+)
+def test_assumptions_that_make_no_sense(changes: dict[str, Any]) -> None:
+    known: Economics = economics.get("default")
+    with pytest.raises(ValueError, match=next(iter(changes)).removesuffix("_s")):
+        replace(known, **changes)

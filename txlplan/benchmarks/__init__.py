@@ -1,5 +1,6 @@
 """Repeat runs over a matrix of models and plans, and sum them up beside their predictions."""
 
+from txlplan.benchmarks._against import Change, baseline, changes
 from txlplan.benchmarks._bench import Bench, Repeat, create, directory_of, run_bench, stored_matrix
 from txlplan.benchmarks._matrix import Case, Matrix, cases, matrix_of, read_matrix
 from txlplan.benchmarks._summary import Row, Spread, spread, summarise
@@ -7,11 +8,14 @@ from txlplan.benchmarks._summary import Row, Spread, spread, summarise
 __all__ = [
     "Bench",
     "Case",
+    "Change",
     "Matrix",
     "Repeat",
     "Row",
     "Spread",
+    "baseline",
     "cases",
+    "changes",
     "create",
     "directory_of",
     "matrix_of",

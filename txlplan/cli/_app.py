@@ -22,6 +22,7 @@ _COMMANDS = (
     "estimate",
     "plan",
     "compare",
+    "prices",
     "run",
     "bench",
     "records",

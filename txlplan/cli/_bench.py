@@ -10,13 +10,14 @@ import typer
 
 from txlplan.choices import Task
 from txlplan.cli._output import JsonOption, Output
-from txlplan.errors import InputError, RunFailedError
+from txlplan.errors import BarMissedError, InputError, RunFailedError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from txlplan.benchmarks import Bench, Matrix, Row
+    from txlplan.benchmarks import Bench, Change, Matrix, Row
     from txlplan.benchmarks import Spread as Spread_
+    from txlplan.records import Record
 
 T = TypeVar("T")
 _STOPPED_EXIT_CODE = 130
@@ -42,22 +43,29 @@ def bench(
     repeats: Annotated[int | None, typer.Option(help="Runs of each case; by default 3.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared data; by default synthetic.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a benchmark that was cut short.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="ID", help="Compare with this earlier benchmark or record, case by case.")
+    ] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="With --against: exit 5 if a case is slower by more, e.g. 5%.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a matrix of models and plans: interleaved repeats, each a process and a record of its own.
 
     The table sets the median of the repeats, with its spread, beside the prediction, and says when the machine was
-    not steady. --resume skips what is recorded already.
+    not steady. --resume skips what is recorded already. --against adds the change of each case since, with its 95 %
+    interval; with --fail-on a case counts as slower when it is so by more than that, and its interval lies below zero.
 
     Example: txlplan bench --model demo-bytes --micro-batch 4,8 --repeats 3
     """
-    bench_id, wanted = _prepared(dict(locals()))
+    bench_id, wanted, earlier, share = _checked(dict(locals()))
     output = Output(as_json)
     output.say(f"benchmark {bench_id}")
     from txlplan.benchmarks import run_bench
 
     found = run_bench(bench_id, wanted, on_repeat=_announce(output))
-    _finish(output, found)
+    _finish(output, found, earlier, share)
 
 
 _LISTS: dict[str, Callable[[str], Any]] = {
@@ -70,6 +78,31 @@ _LISTS: dict[str, Callable[[str], Any]] = {
     "devices": int,
 }
 _SINGLE = ("task", "steps", "warmup_steps", "repeats")
+
+
+def _checked(options: dict[str, Any]) -> tuple[str, Matrix, list[Record], float | None]:
+    """What to run and what to compare it with, all found and read before anything starts."""
+    from txlplan.benchmarks import baseline
+    from txlplan.records import open_store
+
+    share = _share(options["fail_on"])
+    if share is not None and options["against"] is None:
+        raise InputError("--fail-on without --against", hint="name the benchmark or record to compare with")
+    earlier = [] if options["against"] is None else baseline(open_store(), options["against"])
+    return *_prepared(options), earlier, share
+
+
+def _share(text: str | None) -> float | None:
+    """`5%` or `0.05`. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise InputError(f"--fail-on {text!r} is no share of the speed", hint="write it like 5%")
+    return share
 
 
 def _prepared(options: dict[str, Any]) -> tuple[str, Matrix]:
@@ -120,22 +153,38 @@ def _announce(output: Output) -> Any:
     return on_repeat
 
 
-def _finish(output: Output, found: Bench) -> None:
+def _finish(output: Output, found: Bench, earlier: list[Record], share: float | None) -> None:
     from txlplan.config import to_plain
 
-    if not found.stopped and not any(row.repeats for row in found.rows):
+    if not found.stopped and not any(row.repeats for row in found.rows) and not earlier:
         first = found.rows[0]
         raise RunFailedError(f"every case failed; the first: {first.message}", hint=f"txlplan records list --parent {found.id}")
+    compared = _compared(found, earlier)
+    slower = [change for change in compared if share is not None and change.slower_by(share)]
     rows = [{**to_plain(row), "tokens_error": row.tokens_error, "memory_error": row.memory_error} for row in found.rows]
     document = {"id": found.id, "matrix": to_plain(found.matrix), "rows": rows, "notes": list(found.notes)}
-    output.document(document | {"stopped": found.stopped}, lambda console: _print(console, found))
+    document |= {"against": to_plain(compared), "slower": len(slower), "stopped": found.stopped}
+    output.document(document, lambda console: _print(console, found, compared))
     if found.stopped:
         output.next_step(f"txlplan bench --resume {found.id}")
         raise typer.Exit(_STOPPED_EXIT_CODE)
+    if slower:
+        output.say(f"failed: {len(slower)} of {len(compared)} cases are slower than before by more than {share:.1%}")
+        raise typer.Exit(BarMissedError.exit_code)
     output.next_step(f"txlplan bench --resume {found.id} runs what failed again; txlplan validate store")
 
 
-def _print(console: Console, found: Bench) -> None:
+def _compared(found: Bench, earlier: list[Record]) -> tuple[Change, ...]:
+    """The change of each case since `earlier`; nothing where there is nothing to compare with."""
+    from txlplan.benchmarks import changes
+    from txlplan.records import open_store
+
+    if not earlier or found.stopped:
+        return ()
+    return changes([row.case for row in found.rows], open_store().list(kind="bench", parent=found.id), earlier)
+
+
+def _print(console: Console, found: Bench, compared: tuple[Change, ...]) -> None:
     from rich.table import Table
 
     from txlplan.launcher import describe
@@ -147,8 +196,19 @@ def _print(console: Console, found: Bench) -> None:
         repeats = f"{row.repeats}" + (f" ({row.failed} {row.outcome})" if row.failed else "")
         table.add_row(row.model, describe(row.case.plan), repeats, *_speed(row), *_memory(row))
     console.print(table)
-    for note in found.notes:
+    for change in compared:
+        text = f"since then, {change.case.model.id}, {describe(change.case.plan)}: {_changed(change)}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    for note in dict.fromkeys([*found.notes, *(note for change in compared for note in change.notes)]):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _changed(change: Change) -> str:
+    """`throughput −7.1 % (95 % interval −8.0 % to −6.2 %; 3 repeats then, 3 now)`."""
+    if change.change is None or change.low is None or change.high is None:
+        return f"failed (it ran {change.repeats_before} times before)"
+    interval = f"95 % interval {_percent(change.low)} to {_percent(change.high)}"
+    return f"throughput {_percent(change.change)} ({interval}; {change.repeats_before} repeats then, {change.repeats_now} now)"
 
 
 def _speed(row: Row) -> tuple[str, str, str, str]:

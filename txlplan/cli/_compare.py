@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from txlplan.cli._output import JsonOption, Output
-from txlplan.cli._targets import ModelOption, StackOption, candidate, one_of, ranged, tokens_of
+from txlplan.cli._targets import StackOption, ranged
+from txlplan.errors import BarMissedError, InputError
 from txlplan.units import format_j, format_rate, format_s, format_usd
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from txlplan.planner import Candidate, Comparison, Row
+    from txlplan.advice import Advice
+    from txlplan.planner import Comparison
+    from txlplan.reporting import Format
 
-_COUNTED = re.compile(r"^(\d+)x(.+)$")
+_FORMATS: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".json": "json"}
 
 
 def register(app: typer.Typer) -> None:
@@ -25,90 +28,191 @@ def register(app: typer.Typer) -> None:
 
 
 def _compare(
-    model: ModelOption,
-    tokens: Annotated[str, typer.Option("--tokens", help="Tokens to train on or to score, e.g. 1.8e9.")],
+    scenario: Annotated[Path | None, typer.Argument(metavar="SCENARIO_TOML", help="The whole question as a file.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Id of a model (`txlplan model list`) or a .toml file.")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="Tokens to train on or to score, e.g. 1.8e9.")] = None,
     on: Annotated[
-        str,
-        typer.Option("--on", metavar="A,B,…", help="Systems, comma-separated; `2xdgx-1` is two nodes, `local` this machine."),
-    ],
-    task: Annotated[str, typer.Option("--task", help="train, score or generate.")] = "train",
+        str | None,
+        typer.Option("--on", metavar="A,B,…", help="Candidates: dgx-1, 2xdgx-1 (two nodes), 1..64xdgx-1 (any number), local."),
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="train, score or generate; by default train.")] = None,
     global_batch: Annotated[int | None, typer.Option("--global-batch", help="Sequences per step, all devices.")] = None,
-    rank_by: Annotated[str, typer.Option("--rank-by", help="time or cost.")] = "time",
+    rank_by: Annotated[str | None, typer.Option("--rank-by", help="time, cost or energy; by default time.")] = None,
+    pay: Annotated[
+        str | None, typer.Option("--pay", help="rent, spot or buy; by default auto: rent where a rent is known, else buy.")
+    ] = None,
+    deadline: Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Most money, e.g. '500 USD'.")] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option("--price", metavar="SYSTEM=PRICE", help="18.50/h, 'spot 7.10/h' or '150000 USD'. Repeatable."),
+    ] = None,
+    device_like: Annotated[
+        str | None, typer.Option("--device-like", metavar="DEVICE", help="Compare a hypothetical variant of this device too.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What the variant has otherwise. Repeatable.")
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option("--assume", metavar="KEY=VALUE", help="Of profiles/economics, e.g. utilisation=0.7. Repeatable."),
+    ] = None,
     stack: StackOption = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a self-contained offline report here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the answer here too: .html, .md, .csv or .json.")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-on", metavar="CONDITION", help="Exit 5 if it holds: 'cost > 500', 'probability < 80%'. Repeatable."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank systems for a workload by time or cost, each with its best plan.
+    """Say which hardware to take for a workload: best plan, time, cost and energy of every candidate, with ranges.
 
-    Example: txlplan compare --model nvidia-wt103-base --tokens 1.8e9 --on dgx-1,p3.16xlarge,dgx-a100-40gb
+    Evaluation, checkpoints and failures are counted. Options override the scenario file.
+
+    Example: txlplan compare --model nvidia-wt103-base --tokens 1.8e9 --on dgx-1,p3.16xlarge,1..4xp4d.24xlarge
     """
-    from txlplan import planner
-    from txlplan.model import models
-    from txlplan.workload import Workload
+    from txlplan import advice
 
-    workload = Workload(
-        model=models.get(model),
-        task=one_of(task, ("train", "score", "generate"), "--task"),
-        tokens=tokens_of(tokens),
-        global_batch=global_batch,
-        objective="cheapest" if rank_by == "cost" else "fastest",
-    )
-    named = dict.fromkeys(name.strip() for name in on.split(",") if name.strip())
-    candidates = [_candidate(name, stack) for name in named]
-    comparison = planner.compare(workload, candidates, rank_by=one_of(rank_by, ("time", "cost"), "--rank-by"))
+    options: dict[str, Any] = {
+        "model": model,
+        "tokens": tokens,
+        "on": None if on is None else [name.strip() for name in on.split(",") if name.strip()],
+        "task": task,
+        "global_batch": global_batch,
+        "rank_by": rank_by,
+        "pay": pay,
+        "deadline": deadline,
+        "budget": budget,
+        "prices": _pairs(price, "--price"),
+        "assume": _values(assume, "--assume"),
+        "what_if": _what_if(device_like, set_),
+        "stack": stack,
+    }
+    _require(scenario, options)
+    written = [(path, _format(path)) for path in (html, out) if path is not None]
+    bars = [advice.bar(condition) for condition in fail_on or ()]
+    found = advice.compare(scenario, **options)
+    failed = [text for each in bars if (text := each(found.comparison))]
+    for path, format_ in written:
+        found.write(path, format=format_)
     output = Output(as_json)
-    output.document(_document(comparison), lambda console: _print(console, comparison))
-    best = comparison.rows[0].candidate.cluster.system.id
-    output.next_step(f"txlplan plan --model {model} --system {best} --tokens {tokens} -o plan.toml")
+    output.document(found.to_dict() | {"failed": failed}, lambda console: _print(console, found, written))
+    if failed:
+        for text in failed:
+            output.say(f"failed: {text}")
+        raise typer.Exit(BarMissedError.exit_code)
+    best = found.comparison.rows[0].offer.sizes[0].cluster.system.id
+    output.next_step(
+        f"txlplan plan --model {found.scenario.model} --system {best} --tokens {found.scenario.tokens} -o plan.toml"
+    )
 
 
-def _candidate(name: str, stack: str | None) -> Candidate:
-    counted = _COUNTED.match(name)
-    return candidate(counted[2] if counted else name, n_nodes=int(counted[1]) if counted else 1, stack=stack)
+def _require(scenario: Path | None, options: dict[str, Any]) -> None:
+    """What a comparison without a file cannot do without."""
+    if scenario is not None:
+        return
+    hints = {"model": "nvidia-wt103-base", "tokens": "1.8e9", "on": "dgx-1,dgx-a100-40gb"}
+    for name, example in hints.items():
+        if options[name] is None:
+            raise InputError(f"--{name} is missing", hint=f"for example --{name} {example}; or give a scenario.toml")
 
 
-def _document(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "rank_by": comparison.rank_by,
-        "verdict": comparison.verdict,
-        "candidates": [_plain(row) for row in comparison.rows],
-    }
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str] | None:
+    """`KEY=VALUE` texts, as they are. Raises InputError."""
+    if not texts:
+        return None
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise InputError(f"{option} {text!r}: write it as KEY=VALUE")
+    return {text.partition("=")[0].strip(): text.partition("=")[2].strip() for text in texts}
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    from txlplan.config import to_plain
+def _values(texts: list[str] | None, option: str) -> dict[str, Any] | None:
+    """The same with values as TOML reads them: numbers and booleans are such, all else is text."""
+    import tomllib
 
-    choice = row.choice
-    return {
-        "system": row.candidate.cluster.system.id,
-        "n_nodes": row.candidate.cluster.n_nodes,
-        "stack": row.candidate.stack.id,
-        "plan": to_plain(choice.plan) if choice else None,
-        "estimate": to_plain(choice.estimate) if choice else None,
-        "totals": to_plain(choice.totals) if choice else None,
-        "reason": row.reason or None,
-    }
+    def value(text: str) -> Any:
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+
+    pairs = _pairs(texts, option)
+    return None if pairs is None else {key: value(text) for key, text in pairs.items()}
 
 
-def _print(console: Console, comparison: Comparison) -> None:
+def _what_if(device_like: str | None, set_: list[str] | None) -> list[dict[str, Any]] | None:
+    if device_like is None:
+        if set_:
+            raise InputError("--set without --device-like", hint="name the device that is varied")
+        return None
+    return [{"like": device_like, "set": _values(set_, "--set") or {}}]
+
+
+def _format(path: Path) -> Format:
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"{path}: {path.suffix or 'no suffix'!r} tells no format", hint="use .html, .md, .csv or .json")
+    return _FORMATS[path.suffix.lower()]
+
+
+def _print(console: Console, found: Advice, written: list[tuple[Path, Format]]) -> None:
+    comparison = found.comparison
+    _print_candidates(console, comparison)
+    _print_what_if(console, comparison)
+    for text in comparison.warnings:
+        console.print(f"note: {text}", markup=False, highlight=False)
+    for path, _ in written:
+        console.print(f"wrote {path}", markup=False, highlight=False)
+    console.print(found.verdict, markup=False, highlight=False)
+
+
+def _print_candidates(console: Console, comparison: Comparison) -> None:
     from rich.table import Table
 
     from txlplan.planner import describe
 
     table = Table(box=None, pad_edge=False)
-    for header in ("system", "time", "cost", "energy", "throughput", "plan"):
+    for header in ("candidate", "time", "cost", "energy", "throughput", "paid by", "front", "plan"):
         table.add_column(header, overflow="fold")
     for row in comparison.rows:
-        if row.choice is None:
-            table.add_row(row.candidate.label, "no plan", "", "", "", row.reason)
+        if row.best is None or row.best.planned is None:
+            table.add_row(row.label, "out", "", "", "", "", "", row.reason)
             continue
-        totals, speed = row.choice.totals, row.choice.estimate.tokens_per_s.value
+        account, choice = row.account, row.best.planned.choice
         table.add_row(
-            row.candidate.label,
-            ranged(totals.time_s, format_s),
-            ranged(totals.cost_usd, format_usd),
-            ranged(totals.energy_j, format_j),
-            format_rate(speed, "tokens"),
-            describe(row.choice.plan),
+            row.label,
+            ranged(account.time_s, format_s),
+            ranged(account.cost_usd, format_usd),
+            ranged(account.energy_j, format_j),
+            format_rate(choice.estimate.tokens_per_s.value, "tokens"),
+            account.way or "unknown",
+            "yes" if row.on_front else "",
+            describe(choice.plan),
         )
     console.print(table)
-    console.print(comparison.verdict, markup=False, highlight=False)
+
+
+def _print_what_if(console: Console, comparison: Comparison) -> None:
+    """Scaling, break-even and sensitivity, a line each."""
+    for row in comparison.rows:
+        if len(row.sizes) > 1:
+            steps = [
+                f"{size.planned.n_devices}: {size.efficiency:.0%}"
+                for size in row.sizes
+                if size.planned and size.efficiency is not None
+            ]
+            console.print(f"efficiency of {row.offer.label} by devices: {', '.join(steps)}", markup=False, highlight=False)
+    for one in comparison.break_evens:
+        when = "never pays: electricity costs more than that rent"
+        if one.runs is not None and one.use_s is not None and one.utilisation is not None:
+            when = f"pays after {one.runs:,.0f} runs ({format_s(one.use_s)} at work, {one.utilisation:.0%} of its life)"
+        console.print(f"buying {one.bought} instead of renting {one.rented} {when}", markup=False, highlight=False)
+    for case in comparison.sensitivities:
+        stands = f"take {case.best} instead" if case.changes else "the recommendation stands"
+        console.print(f"if {case.change}: {stands}", markup=False, highlight=False)

@@ -32,20 +32,10 @@ StackOption = Annotated[
 
 
 def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None) -> Candidate:
-    """The cluster and stack that are named; `local` is this machine as probed, or else as detected.
+    """The cluster and stack that are named; `local` is this machine."""
+    from txlplan import advice
 
-    A plan made before probing names this machine `local-cpu` or `local-gpu`, which no file describes yet.
-    """
-    from txlplan.hardware import systems
-    from txlplan.planner import Candidate
-
-    unprobed = system.startswith(f"{LOCAL}-") and system not in systems.paths()
-    if system != LOCAL and not unprobed:
-        return Candidate.of(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
-    from txlplan.detection import this_machine
-
-    profile, device, own_stack = this_machine()
-    return Candidate.from_profiles(profile, device, n_nodes=n_nodes, n_devices=n_devices, stack=stack or own_stack)
+    return advice.candidate(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
 
 
 def one_of(value: str, known: tuple[str, ...], option: str) -> Any:

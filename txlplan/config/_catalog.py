@@ -41,6 +41,20 @@ class Catalog(Generic[T]):
         path = self.path(name)
         return parse_toml(self.cls, {"id": path.stem, **self._raw(path, ())}, str(path))
 
+    def variant(self, name: str, changes: Mapping[str, Any], *, id: str) -> T:  # noqa: A002
+        """The profile `name` with `changes` (TOML keys, dotted for inner tables) over its file, under another id.
+
+        Raises ConfigError as `get` does, for an unknown key with the nearest valid one.
+        """
+        nested: dict[str, Any] = {}
+        for dotted, value in changes.items():
+            *tables, key = dotted.split(".")
+            inner = nested
+            for table in tables:
+                inner = inner.setdefault(table, {})
+            inner[key] = value
+        return parse_toml(self.cls, {**_merged(self._raw(self.path(name), ()), nested), "id": id}, id)
+
     def all(self) -> list[T]:
         """Every profile, by id."""
         return [self.get(name) for name in self.paths()]

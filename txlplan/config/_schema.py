@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_UNIT_SUFFIXES = ("_bytes_per_s", "_flops_per_s", "_usd_per_h", "_bytes", "_usd", "_hz", "_w", "_s")
+_UNIT_SUFFIXES = ("_bytes_per_s", "_flops_per_s", "_usd_per_h", "_usd_per_j", "_bytes", "_usd", "_hz", "_w", "_s")
 
 
 def toml_key(field_name: str) -> str:

@@ -1,23 +1,35 @@
 """What exists: devices, links, systems, clusters and software stacks, as typed data read from profiles/."""
 
-from txlplan.hardware._catalogs import devices, stacks, systems
+from txlplan.hardware._catalogs import devices, economics, stacks, systems
 from txlplan.hardware._cluster import Cluster
 from txlplan.hardware._device import DeviceProfile
+from txlplan.hardware._economics import Economics
+from txlplan.hardware._prices import STALE_DAYS, BookEntry, PriceBook, age_days, is_stale, price_books, priced, with_prices
 from txlplan.hardware._stack import EfficiencyPoint, OpKind, Spread, StackProfile
 from txlplan.hardware._system import Host, Link, Price, SystemProfile
 
 __all__ = [
+    "STALE_DAYS",
+    "BookEntry",
     "Cluster",
     "DeviceProfile",
+    "Economics",
     "EfficiencyPoint",
     "Host",
     "Link",
     "OpKind",
     "Price",
+    "PriceBook",
     "Spread",
     "StackProfile",
     "SystemProfile",
+    "age_days",
     "devices",
+    "economics",
+    "is_stale",
+    "price_books",
+    "priced",
     "stacks",
     "systems",
+    "with_prices",
 ]

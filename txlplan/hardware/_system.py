@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from txlplan.config._schema import STRICT
 from txlplan.hardware._device import Provenance
-from txlplan.units import BYTES, BYTES_PER_S, SECONDS, USD, USD_PER_H
+from txlplan.units import BYTES, BYTES_PER_S, SECONDS, USD, USD_PER_H, WATTS
 
 PriceKind = Literal["on-demand", "spot", "purchase"]
 
@@ -76,6 +76,8 @@ class SystemProfile:
     inter_node: Link | None = None
     """None where nodes cannot be joined, or nothing is known of it."""
     host: Host | None = None
+    power_w: Annotated[float, WATTS] | None = None
+    """Rated power of the whole node, devices included."""
     prices: tuple[Price, ...] = ()
     stack: str | None = None
     """The stack profile used where none is named (a probed machine names its own)."""

@@ -1,22 +1,39 @@
-"""Which plan, and which hardware: search within a space, money, and ranking of systems."""
+"""Which plan, and which hardware: search within a space, money, and ranking of candidates."""
 
+from txlplan.planner._break_even import BreakEven
 from txlplan.planner._choose import Choice, RunnerUp, plan
-from txlplan.planner._compare import Comparison, RankBy, Row, compare
+from txlplan.planner._compare import RankBy, Row, Size, Terms
+from txlplan.planner._comparison import Comparison, compare
+from txlplan.planner._duration import Duration
 from txlplan.planner._infeasible import describe, smallest_change
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._recipe import recipe
+from txlplan.planner._offer import Offer
+from txlplan.planner._payment import Account, Pay, Way
 from txlplan.planner._resolve import Candidate, stack_for
+from txlplan.planner._sensitivity import Sensitivity
 from txlplan.planner._space import Space, global_batch
+from txlplan.planner._verdict import Verdict
 
 __all__ = [
+    "Account",
+    "BreakEven",
     "Candidate",
     "Choice",
     "Comparison",
+    "Duration",
+    "Offer",
+    "Pay",
     "RankBy",
     "Row",
     "RunnerUp",
+    "Sensitivity",
+    "Size",
     "Space",
+    "Terms",
     "Totals",
+    "Verdict",
+    "Way",
     "compare",
     "describe",
     "global_batch",

@@ -1,101 +1,199 @@
-"""Which hardware for a workload: the best plan on each candidate, ranked by time or by cost."""
+"""Which hardware for a workload: the best plan on each candidate, ranked by time, cost or energy."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from txlplan.errors import InputError, NoPlanFitsError, TxlplanError
-from txlplan.planner._choose import Choice, plan
+from txlplan.choices import Objective
+from txlplan.errors import InputError, TxlplanError
+from txlplan.estimates import Range
+from txlplan.hardware import Economics
+from txlplan.hardware import economics as economics_catalog
+from txlplan.planner._choose import plan
+from txlplan.planner._duration import Planned, planned
+from txlplan.planner._limits import beyond_limits, refusal
+from txlplan.planner._offer import Offer
+from txlplan.planner._payment import Account, Pay, accounts, chosen
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._space import Space
-from txlplan.units import format_s, format_usd
 from txlplan.workload import Workload
 
-RankBy = Literal["time", "cost"]
+RankBy = Literal["time", "cost", "energy"]
+_OBJECTIVES: dict[RankBy, Objective] = {"time": "fastest", "cost": "cheapest", "energy": "least-energy"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """How candidates are compared."""
+
+    rank_by: RankBy = "time"
+    pay: Pay = "auto"
+    economics: Economics
+    today: datetime.date
+    """Against which the age of prices is counted."""
+
+    @classmethod
+    def default(cls, *, rank_by: RankBy = "time", pay: Pay = "auto") -> Terms:
+        """The shipped (or the user's own) assumptions, today."""
+        return cls(rank_by=rank_by, pay=pay, economics=economics_catalog.get("default"), today=datetime.date.today())
+
+    def metric(self, account: Account) -> Range | None:
+        """What candidates are ranked by; None where it is unknown."""
+        return {"time": account.time_s, "cost": account.cost_usd, "energy": account.energy_j}[self.rank_by]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """One cluster of an offer, with its best plan: or why it has none."""
+
+    candidate: Candidate
+    label: str
+    planned: Planned | None = None
+    accounts: tuple[Account, ...] = ()
+    """By every way to pay whose price is known."""
+    account: Account | None = None
+    """In the way that is asked for."""
+    efficiency: float | None = None
+    """Tokens per second of each device that the plan occupies, over those of the offer's first size that has a plan."""
+    reason: str = ""
+    """Why it is out: no plan, or beyond deadline or budget."""
+
+    @property
+    def tokens_per_s(self) -> Range | None:
+        """Predicted throughput, None without a plan."""
+        return self.planned.choice.estimate.tokens_per_s if self.planned else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One candidate: its best plan, or why it has none."""
+    """One candidate of a comparison."""
 
-    candidate: Candidate
-    choice: Choice | None
-    reason: str = ""
-    """Why no plan was found."""
+    offer: Offer
+    sizes: tuple[Size, ...]
+    best: Size | None
+    """The size that stands for it; None where every one is out."""
+    on_front: bool = False
+    """No other candidate is as good in time, cost and energy, and better in one."""
+
+    @property
+    def label(self) -> str:
+        """Of the size that stands for it, or of the whole offer."""
+        return self.best.label if self.best else self.offer.label
+
+    @property
+    def account(self) -> Account:
+        """Of the size that stands for it. Only for rows that have one."""
+        assert self.best is not None
+        assert self.best.account is not None
+        return self.best.account
+
+    @property
+    def reason(self) -> str:
+        """Why it is out; empty where it is in."""
+        return "" if self.best else "; ".join(dict.fromkeys(size.reason for size in self.sizes))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """Candidates, the best first; those with unknown cost follow those with a cost, those without a plan come last."""
+def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Space | None) -> list[Row]:
+    """Every offer planned and ranked, the best first; what is out comes last.
 
-    rows: tuple[Row, ...]
-    rank_by: RankBy
-    verdict: str
-    """One sentence."""
-
-
-def compare(
-    workload: Workload, candidates: Sequence[Candidate], *, rank_by: RankBy = "time", space: Space | None = None
-) -> Comparison:
-    """Plan the workload on every candidate and rank them.
-
-    Raises InputError without candidates or tokens, NoPlanFitsError when the workload fits none of them.
+    Raises InputError without offers or tokens, NoPlanFitsError when nothing is left.
     """
-    if not candidates:
+    if not offers:
         raise InputError("nothing to compare", hint="name systems, e.g. --on dgx-1,dgx-a100-40gb")
     if workload.tokens is None:
         raise InputError("a comparison needs the number of tokens", hint="state it with --tokens, e.g. --tokens 1.8e9")
-    rows = sorted((_row(workload, candidate, space) for candidate in candidates), key=lambda row: _rank(row, rank_by))
-    if rows[0].choice is None:
-        reasons = "; ".join(f"{row.candidate.label}: {row.reason}" for row in rows)
-        raise NoPlanFitsError(f"the workload fits none of {len(rows)} candidates: {reasons}")
-    return Comparison(rows=tuple(rows), rank_by=rank_by, verdict=_verdict(rows, rank_by))
+    rows = sorted((_row(workload, offer, terms, space) for offer in offers), key=lambda row: _rank(row, terms))
+    if rows[0].best is None:
+        raise refusal(workload, [size for row in rows for size in row.sizes])
+    return _with_front(rows)
 
 
-def _row(workload: Workload, candidate: Candidate, space: Space | None) -> Row:
-    """The best plan on one candidate; where no price is known, the fastest stands for the cheapest."""
-    if workload.objective == "cheapest" and candidate.cluster.system.price("on-demand") is None:
-        workload = replace(workload, objective="fastest")
-    try:
-        return Row(candidate=candidate, choice=plan(workload, candidate.cluster, candidate.stack, space=space))
-    except TxlplanError as error:
-        return Row(candidate=candidate, choice=None, reason=error.message)
+def _rank(row: Row, terms: Terms) -> tuple[int, float, float, int, str]:
+    return rank_size(row.best, row.account, terms) if row.best else (2, 0.0, 0.0, 0, row.label)
 
 
-def _rank(row: Row, rank_by: RankBy) -> tuple[int, float, float]:
-    if row.choice is None:
-        return 2, 0.0, 0.0
-    time_s, cost_usd = row.choice.totals.time_s, row.choice.totals.cost_usd
-    assert time_s is not None
-    if rank_by == "time":
-        return 0, time_s.value, cost_usd.value if cost_usd else float("inf")
-    return (0, cost_usd.value, time_s.value) if cost_usd else (1, time_s.value, 0.0)
+def rank_size(size: Size, account: Account, terms: Terms) -> tuple[int, float, float, int, str]:
+    """Order of sizes: known before unknown, least first, then the faster, the smaller, and by name."""
+    metric, time_s = terms.metric(account), account.time_s.value
+    known, first = (0, metric.value) if metric else (1, time_s)
+    return known, first, time_s, size.candidate.cluster.n_nodes, size.label
 
 
-def _verdict(rows: Sequence[Row], rank_by: RankBy) -> str:
-    best = rows[0]
-    assert best.choice is not None
-    time_s, cost = best.choice.totals.time_s, best.choice.totals.cost_usd
-    assert time_s is not None
-    spent = f"for {format_usd(cost.value)}" if cost else "at unknown cost"
-    quality = "fastest" if rank_by == "time" else "cheapest" if cost else "fastest (no price is known)"
-    sentence = f"{best.candidate.label} is {quality}: {format_s(time_s.value)} {spent}"
-    others = [row for row in rows[1:] if row.choice is not None]
-    if not others:
-        return f"{sentence}; no other candidate runs it."
-    return f"{sentence}; {_lead(best, others[0], rank_by)}."
+def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) -> Row:
+    sizes = [_size(workload, offer, candidate, terms, space) for candidate in offer.sizes]
+    sizes = _with_efficiency(sizes)
+    left = [(rank_size(size, size.account, terms), size) for size in sizes if size.account and not size.reason]
+    best = min(left, key=lambda entry: entry[0])[1] if left else None
+    return Row(offer=offer, sizes=tuple(sizes), best=best)
 
 
-def _lead(best: Row, second: Row, rank_by: RankBy) -> str:
-    """How far the second is behind, and whether their ranges overlap."""
-    assert best.choice is not None
-    assert second.choice is not None
-    pairs = (best.choice.totals, second.choice.totals)
-    first, other = (totals.cost_usd if rank_by == "cost" else totals.time_s for totals in pairs)
-    if first is None or other is None:
-        return f"next is {second.candidate.label}, whose price is unknown" if first else f"next is {second.candidate.label}"
-    certainty = "the ranges overlap, so the order is not certain" if other.low < first.high else "their ranges do not overlap"
-    measure = "costs" if rank_by == "cost" else "takes"
-    return f"{second.candidate.label} {measure} {other.value / first.value:.2f} times as much ({certainty})"
+def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, space: Space | None) -> Size:
+    """The best plan of one cluster. Where the cheapest is too slow, the fastest is tried; limits count the whole time."""
+    bare = Size(candidate=candidate, label=offer.label_of(candidate))
+    wanted = _objective(candidate, terms)
+    if len(offer.sizes) > 1:
+        space = _whole(candidate, space)
+    found = bare
+    for objective in dict.fromkeys((wanted, "fastest")):
+        unlimited = replace(workload, objective=objective, deadline_s=None, budget_usd=None)
+        try:
+            choice = plan(unlimited, candidate.cluster, candidate.stack, space=space)
+        except TxlplanError as error:
+            return replace(bare, reason=error.message)
+        done = planned(workload, candidate, choice)
+        known = accounts(workload, done, terms.economics)
+        account = chosen(known, terms.pay)
+        found = replace(bare, planned=done, accounts=known, account=account, reason=beyond_limits(workload, account))
+        if not found.reason:
+            break
+    return found
+
+
+def _whole(candidate: Candidate, space: Space | None) -> Space | None:
+    """Plans that use every device of several nodes: of a range of sizes, each is to be seen as the size that it is."""
+    cluster = candidate.cluster
+    if cluster.n_nodes == 1 or cluster.device.kind == "cpu":
+        return space
+    return replace(space or Space(), data_parallel=(cluster.n_devices,))
+
+
+def _objective(candidate: Candidate, terms: Terms) -> Objective:
+    """Of the plan on one candidate; where a figure that it needs is unknown, the fastest stands in."""
+    cluster = candidate.cluster
+    unknown = (terms.rank_by == "cost" and cluster.system.price("on-demand") is None) or (
+        terms.rank_by == "energy" and cluster.device.power_w is None
+    )
+    return "fastest" if unknown else _OBJECTIVES[terms.rank_by]
+
+
+def _with_efficiency(sizes: Sequence[Size]) -> list[Size]:
+    """Speed per device beside the first size's."""
+    speeds = [
+        size.planned.choice.estimate.tokens_per_s.value / size.planned.n_devices if size.planned else None for size in sizes
+    ]
+    first = next((speed for speed in speeds if speed is not None), None)
+    return [
+        replace(size, efficiency=speed / first if speed is not None and first is not None else None)
+        for size, speed in zip(sizes, speeds, strict=True)
+    ]
+
+
+def _with_front(rows: Sequence[Row]) -> list[Row]:
+    """Rows with those marked that no other dominates in time, cost and energy (an unknown figure is the worst)."""
+    points = [_point(row) if row.best else None for row in rows]
+    return [
+        replace(row, on_front=point is not None and not any(other and _dominates(other, point) for other in points))
+        for row, point in zip(rows, points, strict=True)
+    ]
+
+
+def _point(row: Row) -> tuple[float, ...]:
+    figures = (row.account.time_s, row.account.cost_usd, row.account.energy_j)
+    return tuple(figure.value if figure else float("inf") for figure in figures)
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(own <= its for own, its in zip(one, other, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from txlplan.errors import InputError
-from txlplan.hardware import Cluster, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
+from txlplan.hardware import Cluster, DeviceProfile, StackProfile, SystemProfile, devices, priced, stacks, systems
 
 DEFAULT_STACKS = {"gpu": "txlplan-cuda", "cpu": "txlplan-cpu", "tpu": "txlplan-xla"}
 """Stack by kind of device, where a system names none."""
@@ -38,9 +38,9 @@ class Candidate:
         n_devices: int | None = None,
         stack: str | StackProfile | None = None,
     ) -> Candidate:
-        """The same from profiles that are already at hand."""
+        """The same from profiles that are already at hand; prices of the user's books are added to the system's own."""
         chosen = stack if isinstance(stack, StackProfile) else stack_for(system, device, stack)
-        return cls(cluster=_cluster(system, device, n_nodes, n_devices), stack=chosen)
+        return cls(cluster=_cluster(priced(system), device, n_nodes, n_devices), stack=chosen)
 
     @property
     def label(self) -> str:

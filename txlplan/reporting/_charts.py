@@ -77,7 +77,7 @@ def speed_chart(record: Record) -> Chart | None:
         "y": [speed for *_, speed in points], "line": {"color": "var(--measured)", "width": 1.5},
         "hovertemplate": "step %{x:.0f}: %{y:,.0f} tokens/s<extra></extra>",
     }  # fmt: skip
-    layout = _layout("step", "tokens/s", shapes=_backdrop(record))
+    layout = base_layout("step", "tokens/s", shapes=_backdrop(record))
     layout["yaxis"] |= {"tickformat": ",~r"}
     layout["xaxis"] |= {"range": [0.5, len(speeds) + 0.5]}
     rows = tuple(
@@ -121,7 +121,7 @@ def loss_chart(record: Record) -> Chart | None:
         id="loss",
         title="Loss",
         description="Mean loss in nats per token over optimizer steps, by split.",
-        figure={"data": traces, "layout": _layout("step", "nats per token")},
+        figure={"data": traces, "layout": base_layout("step", "nats per token")},
         table=Table(caption="Loss in nats per token", columns=("step", "split", "loss"), rows=rows, text_columns=2),
         folded=True,
     )
@@ -142,7 +142,7 @@ def terms_chart(record: Record, quantity: Literal["time", "memory"]) -> Chart | 
         "marker": {"color": [_BOUND_COLOURS.get(term.bound or "", "var(--predicted)") for term in terms]},
     }  # fmt: skip
     legend = [_legend_entry(bound) for bound in _BOUND_COLOURS if any(term.bound == bound for term in terms)]
-    layout = _layout(f"{unit} per step" if time else unit, "", height=_ROW_PX * len(terms) + 110)
+    layout = base_layout(f"{unit} per step" if time else unit, "", height=_ROW_PX * len(terms) + 110)
     layout["yaxis"] |= {"autorange": "reversed"}
     return Chart(
         id=f"{quantity}-terms",
@@ -176,13 +176,13 @@ def _intervals(records: Sequence[Record], quantity: Quantity, scale: float, unit
         "marker": {"color": "var(--measured)", "size": 13, "symbol": "diamond"},
         "hovertemplate": f"%{{y}}: measured %{{x:,.4~r}} {unit}<extra></extra>",
     }  # fmt: skip
-    layout = _layout(unit, "", height=_ROW_PX * len(records) + 130)
+    layout = base_layout(unit, "", height=_ROW_PX * len(records) + 130)
     layout["xaxis"] |= {"rangemode": "tozero"}
     layout["yaxis"] |= {"autorange": "reversed", "categoryorder": "array", "categoryarray": names}
     return {"data": [predicted_trace, measured_trace], "layout": layout}
 
 
-def _layout(x: str, y: str, *, height: int = 320, **more: Any) -> Figure:
+def base_layout(x: str, y: str, *, height: int = 320, **more: Any) -> Figure:
     """What all charts share; the page adds fonts and colours."""
     return {
         "height": height, "margin": {"l": 16, "r": 16, "t": 16, "b": 56},

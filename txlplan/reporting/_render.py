@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
@@ -17,17 +18,23 @@ _AFTER_NUMBER = re.compile(r"(?<=\d) (?=[^\W\d]|%)")
 
 def html(report: Report) -> str:
     """One HTML document that needs nothing else: styles, script and charts are inside."""
+    return filled("report.html.j2", {"report": report, "plotly": plotly()})
+
+
+def plotly() -> Markup:
+    """The script that draws charts, for a page that loads nothing."""
     from plotly.offline import get_plotlyjs
 
-    return _filled("report.html.j2", report, plotly=Markup(get_plotlyjs()))
+    return Markup(get_plotlyjs())
 
 
 def markdown(report: Report) -> str:
     """The same in Markdown: verdict and tables."""
-    return _filled("report.md.j2", report)
+    return filled("report.md.j2", {"report": report})
 
 
-def _filled(name: str, report: Report, **more: Any) -> str:
+def filled(name: str, values: Mapping[str, Any]) -> str:
+    """A template of reports/, filled. Raises ConfigError that names the template and the line."""
     roots = resources.search_path("reports")
     environment = Environment(
         loader=FileSystemLoader(roots),
@@ -41,7 +48,7 @@ def _filled(name: str, report: Report, **more: Any) -> str:
     environment.filters["cell"] = _markdown_cell
     try:
         return environment.get_template(name).render(
-            report=report, version=__version__, asset=lambda file: _asset(environment, file), **more
+            version=__version__, asset=lambda file: _asset(environment, file), **values
         )
     except TemplateSyntaxError as error:
         raise ConfigError(f"{error.filename or name}:{error.lineno}: {error.message}") from None

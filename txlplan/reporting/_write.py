@@ -27,7 +27,11 @@ def write_report(records: Sequence[Record], path: Path, *, format: Format = "htm
     if format not in get_args(Format):
         raise InputError(f"unknown report format {format!r}", hint=f"one of {', '.join(get_args(Format))}")
     writers: dict[str, Callable[[Report], str]] = {"html": _render.html, "md": _render.markdown, "csv": _csv, "json": _json}
-    text = writers[format](build(records, title))
+    return write_text(path, writers[format](build(records, title)))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `path` atomically and give it back. Raises InputError where it cannot be written."""
     try:
         files.write_text(path, text)
     except OSError as error:

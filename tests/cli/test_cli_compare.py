@@ -1,0 +1,179 @@
+"""The command compare, from options and from a scenario file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODEL = (
+    "n_layer = 2\nd_model = 1024\nn_head = 16\nd_head = 64\nd_inner = 4096\nvocab_size = 5000\ntgt_len = 64\nmem_len = 64\n"
+    "published_batch = 1024\n"
+)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """Options of a comparison that is bound by its devices."""
+    (tmp_path / "small.toml").write_text(MODEL)
+    return ["compare", "--model", str(tmp_path / "small.toml"), "--tokens", "1e9"]
+
+
+def test_it_ranks_and_says_what_to_take(txlplan: Any, small: list[str]) -> None:
+    result = txlplan(*small, "--on", "dgx-1,p3.16xlarge,1..2xp4d.24xlarge")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:2] == ["candidate", "time"]
+    assert lines[-1].startswith(("Rent ", "Buy "))
+    assert "is the fastest of 3 with a probability of " in lines[-1]
+    assert any(line.startswith("efficiency of 1 to 2 x p4d.24xlarge by devices: 8: 100%, 16: ") for line in lines)
+    assert any(line.startswith("buying dgx-1 instead of renting ") for line in lines)
+    assert any(line.startswith("if the run is twice as long: ") for line in lines)
+    assert any("days old (2017-05-10)" in line for line in lines)
+    assert "next: txlplan plan --model" in result.stderr
+
+
+def test_json_has_everything(txlplan: Any, small: list[str]) -> None:
+    document = txlplan(*small, "--on", "dgx-1,p3.16xlarge", "--rank-by", "cost", "--json").json
+    first, second = document["candidates"]
+    assert {first["system"], second["system"]} == {"dgx-1", "p3.16xlarge"}
+    assert first["account"]["cost_usd"]["value"] <= second["account"]["cost_usd"]["value"]
+    assert first["plan"]["micro_batch"] >= 1
+    assert document["verdict"]["best"] == first["candidate"]
+    assert document["assumptions"]["sources"]["pue"]
+    assert [one["bought"] for one in document["break_evens"]] == ["dgx-1"]
+    assert document["failed"] == []
+
+
+def test_a_candidate_is_taken_once(txlplan: Any, small: list[str]) -> None:
+    document = txlplan(*small, "--on", "dgx-1,,dgx-2,dgx-1", "--json").json
+    assert sorted(row["system"] for row in document["candidates"]) == ["dgx-1", "dgx-2"]
+
+
+def test_a_stated_price_is_used_and_is_fresh(txlplan: Any, small: list[str]) -> None:
+    document = txlplan(
+        *small, "--on", "p3.16xlarge,dgx-1", "--price", "p3.16xlarge=18.50/h", "--price", "dgx-1=50000 USD", "--json"
+    ).json
+    found = {row["system"]: row["account"] for row in document["candidates"]}
+    assert found["p3.16xlarge"]["price"]["rent_usd_per_h"] == 18.5
+    assert found["p3.16xlarge"]["cost_usd"]["value"] == pytest.approx(found["p3.16xlarge"]["time_s"]["value"] / 3600 * 18.5)
+    assert found["dgx-1"]["price"]["purchase_usd"] == 50_000
+    assert not any("days old" in text for text in document["warnings"])
+
+
+def test_a_hypothetical_part_is_compared_like_a_real_one(txlplan: Any, small: list[str]) -> None:
+    variant = ("--device-like", "a100-sxm4-40gb", "--set", "memory_bandwidth=3 TB/s", "--set", "peak.bf16=600 TFLOP/s")
+    document = txlplan(*small, "--on", "p4d.24xlarge,dgx-1", *variant, "--json").json
+    speed = {row["candidate"]: row["estimate"]["tokens_per_s"]["value"] for row in document["candidates"]}
+    name = "p4d.24xlarge with memory_bandwidth = 3 TB/s, peak.bf16 = 600 TFLOP/s"
+    assert set(speed) == {"p4d.24xlarge", "dgx-1", name}
+    assert speed[name] > speed["p4d.24xlarge"]
+    assert f"{name} does not exist: it is given the price of p4d.24xlarge" in document["warnings"]
+
+
+def test_assumptions_change_what_is_bought(txlplan: Any, small: list[str]) -> None:
+    def cost(*more: str) -> float:
+        document = txlplan(*small, "--on", "dgx-1", *more, "--json").json
+        value: float = document["candidates"][0]["account"]["cost_usd"]["value"]
+        return value
+
+    assert cost("--assume", "utilisation=1.0") < cost() < cost("--assume", "electricity=2 USD/kWh")
+
+
+def test_a_scenario_file_and_options_over_it(txlplan: Any, small: list[str], tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(
+        f'model = "{small[2]}"\ntokens = 1e9\non = ["p3.16xlarge", "dgx-1"]\nrank_by = "cost"\ndeadline = "30 d"\n'
+        '[prices]\n"p3.16xlarge" = "2 USD/h"\n[assume]\npue = 1.2\n'
+        '[[what_if]]\nlike = "v100-sxm2-16gb"\nset = { memory_bandwidth = "2 TB/s" }\n'
+    )
+    document = txlplan("compare", scenario, "--json").json
+    assert document["rank_by"] == "cost"
+    assert document["assumptions"]["pue"] == 1.2
+    assert document["assumptions"]["sources"]["pue"] == "stated for this comparison"
+    assert document["workload"]["deadline_s"] == 30 * 86400
+    assert len(document["candidates"]) == 4
+    assert txlplan("compare", scenario, "--rank-by", "time", "--json").json["rank_by"] == "time"
+
+
+def test_files_of_every_kind_say_the_same(txlplan: Any, small: list[str], tmp_path: Path) -> None:
+    verdicts = []
+    for suffix in ("html", "md", "csv", "json"):
+        path = tmp_path / f"answer.{suffix}"
+        result = txlplan(*small, "--on", "p3.16xlarge,1..2xp4d.24xlarge", "-o", path)
+        assert result.exit_code == 0, result.stderr
+        assert f"wrote {path}" in result.stdout
+        verdicts.append(result.stdout.splitlines()[-1])
+    assert len(set(verdicts)) == 1
+    assert verdicts[0].split(":")[0] in (tmp_path / "answer.html").read_text().replace("\u00a0", " ")
+    assert "**Rent 2x p4d.24xlarge: it trains" in (tmp_path / "answer.md").read_text()
+    assert json.loads((tmp_path / "answer.json").read_text())["verdict"]["sentence"] == verdicts[0]
+    with (tmp_path / "answer.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["candidate"] for row in rows] == ["p4d.24xlarge", "2x p4d.24xlarge", "p3.16xlarge"]
+    assert float(rows[0]["time_s_low"]) < float(rows[0]["time_s"]) < float(rows[0]["time_s_high"])
+
+
+def test_conditions_end_with_exit_5(txlplan: Any, small: list[str]) -> None:
+    on = ("--on", "p3.16xlarge,dgx-1", "--price", "p3.16xlarge=0.01/h", "--rank-by", "cost")
+    result = txlplan(*small, *on, "--fail-on", "cost > 0.0001", "--fail-on", "cost < 0.0001")
+    assert result.exit_code == 5
+    assert result.stderr.startswith("failed: cost is $")
+    assert result.stderr.count("failed") == 1
+    assert txlplan(*small, *on, "--fail-on", "best != p3.16xlarge").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "message"),
+    [
+        (("--on", "dgx-7"), 2, "unknown system 'dgx-7'"),
+        (("--on", ","), 2, "nothing to compare"),
+        (("--on", "dgx-1", "--tokens", "0"), 2, "tokens = 0"),
+        (("--on", "dgx-1", "--tokens", "1.8e9x"), 2, "1.8e9x"),
+        (("--on", "dgx-1", "--global-batch", "0"), 2, "global_batch = 0"),
+        (("--on", "4..1xdgx-1"), 2, "a range of nodes goes up"),
+        (("--on", "0xdgx-1"), 2, "a range of nodes goes up"),
+        (("--on", "dgx-1", "--price", "dgx-1=0/h"), 2, "price of dgx-1"),
+        (("--on", "dgx-1", "--price", "dgx-1=-4/h"), 2, "price of dgx-1"),
+        (("--on", "dgx-1", "--price", "dgx-1=nan/h"), 2, "price of dgx-1"),
+        (("--on", "dgx-1", "--price", "dgx-1"), 2, "KEY=VALUE"),
+        (("--on", "dgx-1", "--price", "dgx-2=4/h"), 2, "'dgx-2', which is no candidate"),
+        (("--on", "dgx-1", "--rank-by", "colour"), 2, "rank_by"),
+        (("--on", "dgx-1", "--deadline", "soon"), 2, "deadline"),
+        (("--on", "dgx-1", "--budget", "nan USD"), 2, "budget"),
+        (("--on", "dgx-1", "--assume", "pu=2"), 2, "did you mean 'pue'"),
+        (("--on", "dgx-1", "--assume", "pue=nan"), 2, "pue"),
+        (("--on", "dgx-1", "--set", "cores=9"), 2, "--set without --device-like"),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb"), 2, "nothing is changed"),
+        (
+            ("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "memory_bandwith=3 TB/s"),
+            2,
+            "did you mean 'memory_bandwidth'",
+        ),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "memory_bandwidth=0 TB/s"), 2, "memory_bandwidth"),
+        (("--on", "dgx-1", "--device-like", "t4", "--set", "cores=50"), 2, "no candidate holds t4"),
+        (("--on", "dgx-1", "--fail-on", "cost"), 2, "no condition"),
+        (("--on", "dgx-1", "--fail-on", "cost > much"), 2, "--fail-on cost"),
+        (("--on", "dgx-1", "--fail-on", "probability < 120%"), 2, "not between"),
+        (("--on", "dgx-1", "--html", "answer.pdf"), 2, "tells no format"),
+        (("--on", "dgx-1", "--deadline", "1 s"), 3, "the deadline is"),
+    ],
+)
+def test_bad_input(txlplan: Any, small: list[str], tmp_path: Path, more: tuple[str, ...], exit_code: int, message: str) -> None:
+    target = tmp_path / "answer.html"
+    result = txlplan(*small, *more, "-o", target)
+    assert result.exit_code == exit_code, result.stderr
+    assert message in result.stderr
+    assert "bug" not in result.stderr
+    assert not target.exists(), "nothing is written"
+
+
+def test_what_is_missing_is_asked_for(txlplan: Any) -> None:
+    for arguments, missing in (((), "--model"), (("--model", "demo-bytes"), "--tokens")):
+        result = txlplan("compare", *arguments)
+        assert result.exit_code == 2
+        assert f"{missing} is missing" in result.stderr
+    assert txlplan("compare", "nowhere.toml").exit_code == 2

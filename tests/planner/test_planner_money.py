@@ -1,0 +1,195 @@
+"""Time to the result, what it costs in each way of paying, when buying pays, and what would change the answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from test_planner_compare import WORKLOAD, made, terms
+
+from txlplan.estimates import Range
+from txlplan.hardware import Economics, Price, economics, with_prices
+from txlplan.model import parameter_count
+from txlplan.planner import Account, Candidate, Comparison, Duration, compare
+from txlplan.planner._probability import probability_least
+
+HOUR_S = 3600.0
+KNOWN: Economics = economics.get("default")
+
+
+def account(candidate: Candidate, way: str, **changes: Any) -> Account:
+    row = compare(WORKLOAD, [candidate], terms=terms(economics=replace(KNOWN, **changes), pay=way)).rows[0]
+    return next(one for one in row.best.accounts if one.way == way)  # type: ignore[union-attr]
+
+
+def duration(**changes: Any) -> Duration:
+    return account(made("a"), "rent", **changes).duration
+
+
+def with_spot(candidate: Candidate) -> Candidate:
+    spot = Price(kind="spot", rent_usd_per_h=3.0, date="2026-11-01", source="test")
+    cluster = candidate.cluster
+    return replace(candidate, cluster=replace(cluster, system=with_prices(cluster.system, [spot])))
+
+
+def test_the_parts_of_the_time_add_up_and_follow_their_assumptions() -> None:
+    found = duration()
+    parts = (found.start_s, found.steps_s, found.evaluation_s, found.checkpoints_s, found.failures_s)
+    assert sum(parts) == pytest.approx(found.total_s.value)
+    assert found.total_s.low < found.total_s.value < found.total_s.high
+    assert duration(start_s=500.0).total_s.value == pytest.approx(found.total_s.value + 380.0)
+    assert duration(evaluate_every_steps=0).evaluation_s == 0.0
+    twice = duration(evaluation_tokens=2 * KNOWN.evaluation_tokens)
+    assert twice.evaluation_s == pytest.approx(2 * found.evaluation_s)
+    assert found.evaluation_s > 0
+
+
+def test_checkpoints_and_failures_follow_youngs_formula() -> None:
+    failure_s, bandwidth = 50 * HOUR_S, 1e6
+    found = duration(device_failure_s=failure_s, storage_bandwidth_bytes_per_s=bandwidth)
+    checkpoint_s = parameter_count(WORKLOAD.model) * 12 / bandwidth
+    interval_s = math.sqrt(2 * checkpoint_s * failure_s)
+    useful_s = found.steps_s + found.evaluation_s
+    assert interval_s < useful_s
+    assert found.checkpoints_s == pytest.approx(useful_s * checkpoint_s / interval_s, rel=1e-3)
+    assert found.failures_s == pytest.approx(useful_s / failure_s * (interval_s / 2 + KNOWN.restart_s), rel=1e-3)
+
+
+def test_scoring_writes_no_checkpoints_and_begins_again() -> None:
+    row = compare(replace(WORKLOAD, task="score"), [made("a")], terms=terms()).rows[0]
+    found = row.account.duration
+    assert found.checkpoints_s == found.evaluation_s == 0.0
+    assert found.failures_s == pytest.approx(found.steps_s / KNOWN.device_failure_s * (found.steps_s / 2 + KNOWN.restart_s))
+
+
+def test_rent_is_time_times_price() -> None:
+    found = account(made("a", rent=7.0), "rent")
+    assert found.cost_usd == Range(
+        value=pytest.approx(found.time_s.value / HOUR_S * 7.0),
+        low=pytest.approx(found.time_s.low / HOUR_S * 7.0),
+        high=pytest.approx(found.time_s.high / HOUR_S * 7.0),
+    )
+
+
+def test_spot_nodes_are_interrupted() -> None:
+    candidate = with_spot(made("a"))
+    spot, rent = (account(candidate, way, spot_interruption_s=20 * HOUR_S) for way in ("spot", "rent"))
+    assert spot.duration.failures_s > 10 * rent.duration.failures_s
+    assert spot.time_s.value > rent.time_s.value
+    assert spot.cost_usd is not None
+    assert spot.cost_usd.value == pytest.approx(spot.time_s.value / HOUR_S * 3.0)
+
+
+def test_buying_costs_its_share_of_the_life_and_its_electricity() -> None:
+    candidate = made("a", rent=None, purchase=100_000.0)
+    found = account(candidate, "buy")
+    assert found.cost_usd is not None
+    assert found.electricity_usd is not None
+    assert found.energy_j is not None
+    life_s = KNOWN.life_years * 365.25 * 86400 * KNOWN.utilisation
+    capital = found.cost_usd.value - found.electricity_usd.value
+    assert capital == pytest.approx(100_000 * found.time_s.value / life_s)
+    assert found.electricity_usd.value == pytest.approx(found.energy_j.value * KNOWN.pue * KNOWN.electricity_usd_per_j)
+    half = account(candidate, "buy", utilisation=KNOWN.utilisation / 2)
+    assert half.cost_usd is not None
+    assert half.cost_usd.value == pytest.approx(found.electricity_usd.value + 2 * capital)
+
+
+def test_the_rest_of_a_node_draws_power_too() -> None:
+    candidate = made("a", rent=None, purchase=100_000.0)
+    system = replace(candidate.cluster.system, power_w=1300.0)
+    plain, whole = (
+        account(candidate, "buy"),
+        account(replace(candidate, cluster=replace(candidate.cluster, system=system)), "buy"),
+    )
+    assert plain.electricity_usd is not None
+    assert whole.electricity_usd is not None
+    more = 1000.0 * plain.time_s.value * KNOWN.pue * KNOWN.electricity_usd_per_j
+    assert whole.electricity_usd.value == pytest.approx(plain.electricity_usd.value + more)
+    assert account(made("b", purchase=1.0, power=None), "buy").cost_usd is None
+
+
+def test_auto_rents_where_it_can() -> None:
+    both, bought = made("both", purchase=1e6), made("bought", rent=None, purchase=1e6)
+    rows = compare(WORKLOAD, [both, bought, made("free", rent=None)], terms=terms()).rows
+    assert {row.label: row.account.way for row in rows} == {"both": "rent", "bought": "buy", "free": None}
+    asked = compare(WORKLOAD, [both, made("r")], terms=terms(pay="buy")).rows
+    assert {row.label: row.account.cost_usd is None for row in asked} == {"both": False, "r": True}
+
+
+def test_break_even_is_where_both_have_cost_the_same() -> None:
+    found = compare(
+        WORKLOAD, [made("own", rent=None, purchase=50_000.0), made("a", rent=20.0), made("b", rent=30.0)], terms=terms()
+    )
+    (one,) = found.break_evens
+    assert (one.bought, one.rented) == ("own", "a")
+    assert one.runs is not None
+    assert one.runs_low is not None
+    assert one.capital_usd + one.runs * one.electricity_usd_per_run == pytest.approx(one.runs * one.rent_usd_per_run)
+    assert one.runs_low < one.runs
+    assert one.runs_high is None or one.runs_high > one.runs
+    assert one.use_s == pytest.approx(one.runs * found.rows[0].account.time_s.value)
+
+
+def test_buying_never_pays_against_rent_below_electricity() -> None:
+    found = compare(WORKLOAD, [made("own", rent=None, purchase=50_000.0), made("a", rent=0.01)], terms=terms())
+    assert found.break_evens[0].runs is None
+    assert found.break_evens[0].utilisation is None
+    assert compare(WORKLOAD, [made("a")], terms=terms()).break_evens == ()
+
+
+def _cases(found: Comparison) -> dict[str, tuple[str, bool]]:
+    return {one.change: (one.best, one.changes) for one in found.sensitivities}
+
+
+def test_sensitivity_says_when_the_answer_changes() -> None:
+    close = compare(WORKLOAD, [made("a", rent=10.0), made("b", rent=11.0)], terms=terms(rank_by="cost"))
+    cases = _cases(close)
+    assert cases["a is 20 % dearer"] == ("b", True)
+    assert cases["a is 20 % cheaper"] == ("a", False)
+    assert "what is bought is used half as much" not in cases, "nothing would be bought"
+    twice = next(one for one in close.sensitivities if one.change == "the run is twice as long")
+    assert twice.time_s is not None
+    assert twice.time_s.value == pytest.approx(2 * close.rows[0].account.time_s.value, rel=0.02)
+    life = compare(WORKLOAD, [made("own", rent=None, purchase=100_000.0), made("a", rent=6.0)], terms=terms(rank_by="cost"))
+    assert life.verdict.best == "own"
+    assert _cases(life)["what is bought is used half as much"] == ("a", True)
+
+
+def test_twice_the_run_may_miss_the_deadline() -> None:
+    plain = compare(WORKLOAD, [made("a")], terms=terms())
+    late = replace(WORKLOAD, deadline_s=1.5 * plain.rows[0].account.time_s.value)
+    found = compare(late, [made("a")], terms=terms())
+    assert _cases(found)["the run is twice as long"] == ("", True)
+
+
+def test_probability_follows_from_the_ranges() -> None:
+    def spread(value: float, factor: float) -> Range:
+        return Range(value=value, low=value / factor, high=value * factor)
+
+    def least(*values: Range, stacks: tuple[str, ...] = ("s", "s"), shared: float = 0.0) -> float:
+        return probability_least(values, stacks, 0, shared_error=shared)
+
+    # Two log-normal values with sd 0.3 each: P = Phi(ln(1.2) / (0.3 sqrt 2)) = 0.6663.
+    factor = math.exp(1.2816 * 0.3)
+    assert least(spread(1.0, factor), spread(1.2, factor)) == pytest.approx(0.6663, abs=0.01)
+    # With half of the variance in common: Phi(ln(1.2) / (0.3 sqrt(2) sqrt(0.5))) = 0.7283; with all of it: 1.
+    assert least(spread(1.0, factor), spread(1.2, factor), shared=0.5) == pytest.approx(0.7283, abs=0.01)
+    assert least(spread(1.0, factor), spread(1.2, factor), shared=1.0) == 1.0
+    assert least(spread(1.0, factor), spread(1.2, factor), stacks=("s", "t"), shared=1.0) == pytest.approx(0.6663, abs=0.01)
+    assert least(spread(1.0, factor), spread(1.0, factor), shared=1.0) == 0.5, "equal candidates share the lead"
+
+
+def test_the_verdict_says_how_sure_it_is() -> None:
+    found = compare(WORKLOAD, [made("a"), made("b", speed=0.7)], terms=terms()).verdict
+    assert found.probability is not None
+    assert found.probability_independent is not None
+    assert 0.5 < found.probability_independent < found.probability < 0.99
+    assert f"with a probability of {found.probability * 100:.0f} % " in found.sentence
+    assert f"({found.probability_independent * 100:.0f} % if candidates shared no errors)" in found.sentence
+    assert "share 50 % of the variance" in found.details[0]
+    certain = compare(WORKLOAD, [made("a"), made("b", speed=0.01)], terms=terms()).verdict
+    assert certain.probability == 1.0
+    assert "with a probability of over 99 % (over 99 % if" in certain.sentence

@@ -1,0 +1,137 @@
+"""The HTML of a comparison in a real browser: drawn, sorted, filtered, themed, narrow, printed. Skipped without Chromium."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from test_reporting_browser import ARGUMENTS, ARTIFACTS, CHROMIUM, background, wait_until_drawn
+
+from txlplan import advice
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not opened in a browser")
+ROWS = "[...document.querySelectorAll('#sortable tbody tr:not([hidden])')].map(row => row.cells[{column}].{what})"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory):
+    found = advice.compare(
+        model="nvidia-wt103-base",
+        tokens=1.8e9,
+        on=["dgx-1", "p3.16xlarge", "1..4xp4d.24xlarge", "dgx-h100"],
+        what_if=[{"like": "a100-sxm4-40gb", "set": {"memory_bandwidth": "3 TB/s"}}],
+        rank_by="cost",
+        today=datetime.date(2026, 11, 24),
+    )
+    return found.to_html(tmp_path_factory.mktemp("answer") / "answer.html")
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, answer):
+    """Open the page once for each way of looking; at the end, nothing may have been said or asked of any network."""
+    said, asked, pages = [], [], {}
+
+    def open_(width=1280, scheme="light"):
+        if (width, scheme) not in pages:
+            page = pages[width, scheme] = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(answer.as_uri())
+            wait_until_drawn(page)
+        return pages[width, scheme]
+
+    yield open_
+    for page in pages.values():
+        page.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def column(page, index, what="textContent"):
+    return page.evaluate(ROWS.format(column=index, what=what))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_chart_is_drawn_and_has_its_table(open_page, scheme):
+    page = open_page(scheme=scheme)
+    ids = page.evaluate("[...document.querySelectorAll('.chart')].map(chart => chart.id)")
+    assert ids == ["pareto", "scaling", "break-even", "time", "memory-use"]
+    assert page.locator(".chart:not([aria-label])").count() == 0
+    assert page.locator(".chart-card table > caption").count() == len(ids)
+    assert page.locator("#pareto .errorbars path").count() > 0, "the ranges are drawn"
+    assert page.locator("h1").inner_text().startswith("Buy dgx-1: it trains nvidia-wt103-base")
+    assert page.locator("table").count() == page.locator("table > caption").count()
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"comparison-{scheme}.png", full_page=True)
+
+
+def test_headings_sort_by_keyboard_and_unknown_stays_last(open_page):
+    page = open_page()
+    heading = page.get_by_role("button", name="cost", exact=True)
+    heading.focus()
+    page.keyboard.press("Enter")
+    cost = page.locator("#sortable thead th").nth(4)
+    assert cost.get_attribute("aria-sort") == "ascending"
+    values = column(page, 4, "dataset.sort")
+    assert values[-1] == ""
+    known = [float(value) for value in values[:-1]]
+    assert known == sorted(known)
+    page.keyboard.press("Enter")
+    assert cost.get_attribute("aria-sort") == "descending"
+    values = column(page, 4, "dataset.sort")
+    assert values[-1] == ""
+    assert [float(value) for value in values[:-1]] == known[::-1]
+    page.get_by_role("button", name="candidate", exact=True).press("Space")
+    names = column(page, 0)
+    assert names == sorted(names)
+    assert page.locator("[aria-sort]").count() == 1
+
+
+def test_filters_narrow_the_table_and_say_so(open_page):
+    page = open_page()
+    assert page.locator("#shown").inner_text() == "5 of 5"
+    page.get_by_role("searchbox").fill("dgx bought")
+    assert column(page, 0) == ["dgx-1"]
+    assert page.locator("#shown").inner_text() == "1 of 5"
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("checkbox").check()
+    front = column(page, 8)
+    assert front == ["yes"] * len(front)
+    assert 0 < len(front) < 5
+    page.get_by_role("checkbox").uncheck()
+
+
+def test_the_theme_button_changes_page_and_charts(open_page):
+    page = open_page()
+    light = background(page)
+    button = page.get_by_role("button", name="Colour theme")
+    button.click()
+    button.click()
+    assert button.inner_text() == "Theme: dark"
+    assert background(page) != light
+    ink = page.evaluate("getComputedStyle(document.querySelector('#pareto .xtick text')).fill")
+    assert ink == page.evaluate("getComputedStyle(document.body).color")
+    button.click()
+
+
+def test_a_phone_needs_no_sideways_scrolling(open_page):
+    page = open_page(width=375)
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.screenshot(path=ARTIFACTS / "comparison-phone.png", full_page=True)
+
+
+def test_it_prints_on_a4(open_page):
+    page = open_page(scheme="dark")
+    path = ARTIFACTS / "comparison.pdf"
+    page.pdf(path=path, prefer_css_page_size=True)
+    assert path.read_bytes().startswith(b"%PDF")

@@ -1,0 +1,70 @@
+"""`txlplan.compare`: from a scenario, a file or plain arguments to the answer."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from txlplan import planner
+from txlplan.advice._advice import Advice
+from txlplan.advice._offers import offers_of
+from txlplan.advice._scenario import Scenario, read_scenario, scenario_of
+from txlplan.errors import InputError
+from txlplan.hardware import Economics, economics
+from txlplan.model import models
+from txlplan.planner import Terms
+from txlplan.workload import Workload
+
+
+def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.date | None = None, **options: Any) -> Advice:
+    """Compare candidates for a workload: time, cost and energy with ranges, and which one to take.
+
+    `scenario` is a file, or a Scenario; `options` are its fields by their TOML keys, over the file's:
+    `compare(model="nvidia-wt103-base", tokens=1.8e9, on=["dgx-1", "1..8xp4d.24xlarge"], rank_by="cost")`.
+    `today` is the day against which the age of prices is counted.
+    Raises InputError (ConfigError) for wrong input, NoPlanFitsError when no candidate is left.
+    """
+    if isinstance(scenario, Scenario):
+        if options:
+            raise InputError("give a Scenario or its fields, not both", hint="dataclasses.replace changes a Scenario")
+        found = scenario
+    else:
+        changes = {key: _plain(value) for key, value in options.items() if value is not None}
+        found = scenario_of(changes) if scenario is None else read_scenario(Path(scenario), changes)
+    day = today or datetime.date.today()
+    terms = Terms(rank_by=found.rank_by, pay=found.pay, economics=_economics(found), today=day)
+    return Advice(scenario=found, comparison=planner.compare(_workload(found), offers_of(found, day), terms=terms))
+
+
+def _plain(value: Any) -> Any:
+    """As TOML has it: lists, and 1.8e9 as the count that it is."""
+    if isinstance(value, str | Mapping):
+        return value
+    return list(value) if isinstance(value, Sequence) else value
+
+
+def _economics(scenario: Scenario) -> Economics:
+    return economics.variant(scenario.economics, _sourced(scenario.assume), id=scenario.economics)
+
+
+def _sourced(assume: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes, each with its source: this scenario."""
+    return {**assume, **{f"sources.{key}": "stated for this comparison" for key in assume}}
+
+
+def _workload(scenario: Scenario) -> Workload:
+    try:
+        return Workload(
+            model=models.get(scenario.model),
+            task=scenario.task,
+            tokens=scenario.tokens,
+            global_batch=scenario.global_batch,
+            deadline_s=scenario.deadline_s,
+            budget_usd=scenario.budget_usd,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from None

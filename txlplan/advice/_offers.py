@@ -1,0 +1,118 @@
+"""From the names of a scenario to what is compared: clusters with their prices, real ones and hypothetical ones."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from txlplan.advice._scenario import Scenario, WhatIf
+from txlplan.errors import InputError
+from txlplan.hardware import Price, devices, systems, with_prices
+from txlplan.planner import Candidate, Offer
+from txlplan.units import USD, USD_PER_H
+
+LOCAL = "local"
+"""The system name that stands for this machine."""
+_COUNTED = re.compile(r"^(\d+)(?:\.\.(\d+))?x(.+)$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Named:
+    system: str
+    sizes: tuple[int, ...]
+
+
+def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None) -> Candidate:
+    """The cluster and stack that are named; `local` is this machine as probed, or else as detected.
+
+    A plan made before probing names this machine `local-cpu` or `local-gpu`, which no file describes yet.
+    """
+    unprobed = system.startswith(f"{LOCAL}-") and system not in systems.paths()
+    if system != LOCAL and not unprobed:
+        return Candidate.of(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
+    from txlplan.detection import this_machine
+
+    profile, device, own_stack = this_machine()
+    return Candidate.from_profiles(profile, device, n_nodes=n_nodes, n_devices=n_devices, stack=stack or own_stack)
+
+
+def offers_of(scenario: Scenario, today: datetime.date) -> list[Offer]:
+    """Every candidate of a scenario, and the hypothetical twins of those that hold the device in question.
+
+    Raises InputError (ConfigError for unknown names) for a price or a what-if that concerns no candidate.
+    """
+    named = list(dict.fromkeys(_named(text.strip()) for text in scenario.on if text.strip()))
+    known = {entry.system for entry in named}
+    for system in scenario.prices:
+        if system not in known:
+            raise InputError(f"a price is stated for {system!r}, which is no candidate", hint=f"candidates: {', '.join(known)}")
+    offers = [
+        Offer(
+            sizes=tuple(
+                _priced(candidate(entry.system, n_nodes=count, stack=scenario.stack), scenario, today) for count in entry.sizes
+            )
+        )
+        for entry in named
+    ]
+    return [*offers, *(twin for what_if in scenario.what_if for twin in _twins(what_if, offers))]
+
+
+def _named(text: str) -> _Named:
+    match = _COUNTED.match(text)
+    if match is None:
+        return _Named(system=text, sizes=(1,))
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 1 <= first <= last:
+        raise InputError(f"{text!r}: a range of nodes goes up, from 1 or more", hint="write it like 1..64xdgx-a100-40gb")
+    powers = {2**power for power in range(last.bit_length()) if first <= 2**power}
+    return _Named(system=match[3], sizes=tuple(sorted({first, *powers, last})))
+
+
+def _priced(found: Candidate, scenario: Scenario, today: datetime.date) -> Candidate:
+    """With the price that the scenario states; it is today's."""
+    text = scenario.prices.get(found.cluster.system.id)
+    if text is None:
+        return found
+    price = price_of(found.cluster.system.id, text, today)
+    return replace(found, cluster=replace(found.cluster, system=with_prices(found.cluster.system, [price])))
+
+
+def price_of(system: str, text: str, today: datetime.date) -> Price:
+    """`18.50/h` (on demand), `spot 7.10/h` or `150000 USD` (to buy). Raises InputError that names the system."""
+    spot, _, rest = text.strip().partition(" ") if text.strip().startswith("spot") else ("", "", text)
+    try:
+        if spot or "/" in rest:
+            rent = USD_PER_H.parse(rest)
+            return Price(
+                kind="spot" if spot else "on-demand",
+                rent_usd_per_h=rent,
+                date=today.isoformat(),
+                source="stated for this comparison",
+            )
+        return Price(kind="purchase", purchase_usd=USD.parse(rest), date=today.isoformat(), source="stated for this comparison")
+    except ValueError as error:
+        raise InputError(
+            f"price of {system}: {error}", hint="write 18.50/h to rent, 'spot 7.10/h' for spot, '150000 USD' to buy"
+        ) from None
+
+
+def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
+    """Each offer that holds the device, with the hypothetical one in its place."""
+    changed = ", ".join(f"{key} = {value}" for key, value in what_if.set.items())
+    if not changed:
+        raise InputError(
+            f"nothing is changed of {what_if.like}", hint="name keys with --set, e.g. --set memory_bandwidth='3 TB/s'"
+        )
+    device = devices.variant(what_if.like, what_if.set, id=f"{what_if.like} with {changed}")
+    holding = [offer for offer in offers if offer.sizes[0].cluster.device.id == what_if.like]
+    if not holding:
+        having = sorted(system.id for system in systems.all() if system.device == what_if.like)
+        raise InputError(
+            f"no candidate holds {what_if.like}, of which a variant is asked for",
+            hint=f"add one of {', '.join(having)} to the candidates" if having else "no known system holds it",
+        )
+    for offer in holding:
+        sizes = tuple(replace(size, cluster=replace(size.cluster, device=device)) for size in offer.sizes)
+        yield Offer(sizes=sizes, hypothetical=changed)

@@ -1,0 +1,155 @@
+"""Import of prices from a CSV in the shape of a SkyPilot catalog, into a price book of the user's configuration."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from txlplan import files, resources
+from txlplan.config import to_toml
+from txlplan.errors import InputError
+from txlplan.hardware import BookEntry, PriceBook, SystemProfile, systems
+
+COLUMNS = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "SpotPrice", "Region")
+_KINDS: dict[str, Literal["on-demand", "spot"]] = {"Price": "on-demand", "SpotPrice": "spot"}
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """What an import took and left."""
+
+    path: Path
+    """The price book that was written."""
+    entries: tuple[BookEntry, ...]
+    """The cheapest region of each system and kind."""
+    n_rows: int
+    n_unmatched: int
+    """Rows of instance types that no system profile describes."""
+    bad: tuple[str, ...]
+    """Rows that were left out, by line."""
+
+
+def import_prices(path: Path, *, date: datetime.date, region: str | None = None, skip_bad: bool = False) -> Imported:
+    """Read a catalog, match its rows to systems and write them as `profiles/prices/<name of the file>.toml`.
+
+    Of several regions the cheapest is taken, or `region` alone. An instance type matches the system of its name, without
+    regard to case, `_` and `-`, and to what a cloud puts in front (`Standard_`). Nothing is written when a row is bad
+    (unless `skip_bad`), when nothing matches, or when a price is zero, negative or no number. Raises InputError.
+    """
+    known = {_key(system.id): system for system in systems.all()}
+    bad: list[str] = []
+    found: dict[tuple[str, str], BookEntry] = {}
+    n_rows = n_unmatched = 0
+    for line, row in _rows(path):
+        n_rows += 1
+        system = _match(row, known)
+        if system is None:
+            n_unmatched += 1
+        try:
+            entries = _entries(row, system, date, path)
+        except ValueError as error:
+            bad.append(f"{path}:{line}: {error}")
+            continue
+        for entry in entries:
+            if region is None or entry.region == region:
+                key = (entry.system, entry.kind)
+                found[key] = min(found.get(key, entry), entry, key=lambda one: one.rent_usd_per_h or math.inf)
+    _refuse(path, bad, found, n_rows, region, skip_bad=skip_bad)
+    book = PriceBook(id=path.stem, prices=tuple(found[key] for key in sorted(found)))
+    target = resources.user("profiles") / "prices" / f"{path.stem}.toml"
+    files.write_text(target, to_toml(book))
+    return Imported(path=target, entries=book.prices, n_rows=n_rows, n_unmatched=n_unmatched, bad=tuple(bad))
+
+
+def _refuse(
+    path: Path, bad: list[str], found: Mapping[tuple[str, str], BookEntry], n_rows: int, region: str | None, *, skip_bad: bool
+) -> None:
+    if bad and not skip_bad:
+        more = f"\n… and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise InputError("\n".join(bad[:_SHOWN]) + more, hint="mend these lines, or import the others with --skip-bad")
+    if not n_rows:
+        raise InputError(f"{path}: no rows below the header", hint=f"expected columns {', '.join(COLUMNS)}")
+    if not found:
+        where = f" in region {region}" if region else ""
+        raise InputError(
+            f"{path}: none of {n_rows} rows{where} has the price of a known system", hint="txlplan hardware list --systems"
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of every row. Raises InputError for a file that is no catalog."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, restval="")
+            lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if lacking:
+                raise InputError(f"{path}: no column {lacking[0]!r}", hint=f"expected columns {', '.join(COLUMNS)}")
+            for row in reader:
+                yield reader.line_num, row
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from None
+
+
+def _match(row: Mapping[str, str], known: Mapping[str, SystemProfile]) -> SystemProfile | None:
+    """The system of an instance type; TPUs go by the accelerator's name, Lambda's types lack their cloud's."""
+    accelerator = row["AcceleratorName"].strip().lower()
+    names = [row["InstanceType"], f"lambda-{row['InstanceType']}"]
+    if accelerator.startswith("tpu-"):
+        names.append(accelerator.removeprefix("tpu-"))
+    return next((known[_key(name)] for name in names if _key(name) in known), None)
+
+
+def _key(name: str) -> str:
+    """`Standard_ND96asr_v4` → `nd96asrv4`."""
+    lowered = name.strip().lower().removeprefix("standard_")
+    return lowered.replace("_", "").replace("-", "")
+
+
+def _entries(row: Mapping[str, str], system: SystemProfile | None, date: datetime.date, path: Path) -> list[BookEntry]:
+    """The prices of a row, on demand and spot, where they are stated. Raises ValueError for one that is none."""
+    prices = {kind: _price(row[column], column) for column, kind in _KINDS.items() if row[column].strip()}
+    if system is None:
+        return []
+    _check_count(row, system)
+    return [
+        BookEntry(
+            system=system.id,
+            kind=kind,
+            rent_usd_per_h=price,
+            date=date.isoformat(),
+            source=f"{path.name}, imported on {datetime.date.today().isoformat()}",
+            region=row["Region"].strip() or None,
+        )
+        for kind, price in prices.items()
+    ]
+
+
+def _price(text: str, column: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        raise ValueError(f"{column} {text!r} is no number") from None
+    if not (math.isfinite(price) and price > 0):
+        raise ValueError(f"{column} {text!r} is not more than zero")
+    return price
+
+
+def _check_count(row: Mapping[str, str], system: SystemProfile) -> None:
+    """The number of accelerators, where the catalog counts them as the system profile does (TPU slices count as one)."""
+    text = row["AcceleratorCount"].strip()
+    if not text or row["AcceleratorName"].strip().lower().startswith("tpu-"):
+        return
+    try:
+        count = float(text)
+    except ValueError:
+        raise ValueError(f"AcceleratorCount {text!r} is no number") from None
+    if count != system.n_devices:
+        raise ValueError(f"AcceleratorCount {text} of {row['InstanceType']}, but {system.id} has {system.n_devices} devices")

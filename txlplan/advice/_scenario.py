@@ -1,0 +1,67 @@
+"""A scenario: what is to be compared, by name. One TOML file, or the options of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from txlplan.choices import Task
+from txlplan.config import parse_toml, read_toml
+from txlplan.config._schema import STRICT
+from txlplan.planner import Pay, RankBy
+from txlplan.units import COUNT, SECONDS, USD
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WhatIf:
+    """A part that does not exist: like a real one, except for some keys of its profile."""
+
+    __pydantic_config__ = STRICT
+
+    like: str
+    """Id of a device."""
+    set: Mapping[str, Any]
+    """TOML keys and values, `{"memory_bandwidth" = "3 TB/s", "peak.bf16" = "400 TFLOP/s"}`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scenario:
+    """Everything a comparison depends on, beside the profiles."""
+
+    __pydantic_config__ = STRICT
+
+    model: str
+    """Id of a model profile, or a .toml file."""
+    task: Task = "train"
+    tokens: Annotated[int, COUNT]
+    """To train on, score or generate."""
+    on: tuple[str, ...]
+    """`dgx-1`, `4xdgx-1`, `1..64xdgx-1` (powers of two in that range, and its end), `local`."""
+    global_batch: int | None = None
+    """Sequences per step; None: the model's published one."""
+    rank_by: RankBy = "time"
+    pay: Pay = "auto"
+    deadline_s: Annotated[float, SECONDS] | None = None
+    budget_usd: Annotated[float, USD] | None = None
+    stack: str | None = None
+    """Id of a stack profile for all; None: each system's own."""
+    prices: Mapping[str, str] = field(default_factory=dict)
+    """By system: `18.50 USD/h`, `spot 7 USD/h` or, to buy, `150000 USD`."""
+    economics: str = "default"
+    """Id of a profile of assumptions."""
+    assume: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of that profile, otherwise."""
+    what_if: tuple[WhatIf, ...] = ()
+    """Each is put in the place of its like in every candidate, beside it."""
+
+
+def read_scenario(path: Path, changes: Mapping[str, Any] | None = None) -> Scenario:
+    """Read scenario.toml, `changes` (TOML keys) over it. Raises ConfigError that names the file and the key."""
+    return parse_toml(Scenario, {**read_toml(path), **(changes or {})}, str(path))
+
+
+def scenario_of(fields: Mapping[str, Any]) -> Scenario:
+    """A scenario from options, as TOML would write them. Raises ConfigError."""
+    return parse_toml(Scenario, fields, "comparison")

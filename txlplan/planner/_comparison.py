@@ -1,0 +1,77 @@
+"""The whole of a comparison: rows, verdict, front, break-even, sensitivity, and what to be warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from txlplan.hardware import age_days, is_stale
+from txlplan.planner._break_even import BreakEven, break_evens
+from txlplan.planner._compare import Row, Terms, rows_of
+from txlplan.planner._offer import Offer
+from txlplan.planner._resolve import Candidate
+from txlplan.planner._sensitivity import Sensitivity, sensitivities
+from txlplan.planner._space import Space
+from txlplan.planner._verdict import Verdict, verdict
+from txlplan.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Candidates, the best first; those whose figure is unknown follow, those that are out come last."""
+
+    workload: Workload
+    terms: Terms
+    rows: tuple[Row, ...]
+    verdict: Verdict
+    break_evens: tuple[BreakEven, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    warnings: tuple[str, ...]
+    """Prices that are old, and what else weakens the answer."""
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """The rows that are in."""
+        return tuple(row for row in self.rows if row.best)
+
+
+def compare(
+    workload: Workload, offers: Sequence[Offer | Candidate], *, terms: Terms | None = None, space: Space | None = None
+) -> Comparison:
+    """Plan the workload on every candidate, account for time, money and energy, and rank.
+
+    Raises InputError without candidates or tokens, NoPlanFitsError when none fits memory, deadline and budget.
+    """
+    terms = terms or Terms.default()
+    asked = [offer if isinstance(offer, Offer) else Offer(sizes=(offer,)) for offer in offers]
+    rows = rows_of(workload, asked, terms, space)
+    return Comparison(
+        workload=workload,
+        terms=terms,
+        rows=tuple(rows),
+        verdict=verdict(workload, rows, terms),
+        break_evens=break_evens(rows, terms.economics),
+        sensitivities=sensitivities(workload, rows, terms),
+        warnings=_warnings(rows, terms),
+    )
+
+
+def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
+    """Old and borrowed prices, one line each, and the notes of the estimates."""
+    found: dict[str, None] = {}
+    for row in rows:
+        if row.best is None:
+            continue
+        system, price = row.best.candidate.cluster.system, row.account.price
+        if price is not None and is_stale(price, terms.today):
+            age = age_days(price, terms.today)
+            found[
+                f"the price of {system.id} is {'of unknown age' if age is None else f'{age} days old'} ({price.date}): "
+                f"state today's with --price, or `txlplan prices import`"
+            ] = None
+        if row.offer.hypothetical and price is not None:
+            found[f"{row.label} does not exist: it is given the price of {system.id}"] = None
+    for row in rows:
+        if row.best is not None and row.best.planned is not None:
+            found |= dict.fromkeys(row.best.planned.choice.estimate.notes)
+    return tuple(found)

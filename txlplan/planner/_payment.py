@@ -1,0 +1,119 @@
+"""What a workload costs on one cluster, by every way to pay for it: rent, spot or purchase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from txlplan.estimates import Range
+from txlplan.hardware import Economics, Price
+from txlplan.planner._choose import Choice
+from txlplan.planner._duration import Duration, Planned, duration
+from txlplan.workload import Workload
+
+Way = Literal["rent", "spot", "buy"]
+Pay = Literal["auto", "rent", "spot", "buy"]
+"""How candidates are to be paid for. auto: rented where an on-demand price is known, else bought."""
+
+_KINDS: dict[Way, Literal["on-demand", "spot", "purchase"]] = {"rent": "on-demand", "spot": "spot", "buy": "purchase"}
+YEAR_S = 365.25 * 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """Time, money and energy of the whole workload in one way of paying."""
+
+    way: Way | None
+    """None: no price is known."""
+    duration: Duration
+    price: Price | None
+    cost_usd: Range | None
+    """Rent of whole nodes for the whole time; or the share of the purchase that the time uses up, and electricity."""
+    electricity_usd: Range | None
+    """What of the cost is electricity and cooling (bought systems; None for rented ones, whose rent contains it)."""
+    energy_j: Range | None
+    """Of the devices, at the plug of the machine (cooling is in the money, not here)."""
+
+    @property
+    def time_s(self) -> Range:
+        """From the command to the result."""
+        return self.duration.total_s
+
+
+def accounts(workload: Workload, found: Planned, economics: Economics) -> tuple[Account, ...]:
+    """One account for each way whose price is known; where none is, one without money."""
+    known = tuple(way for way, kind in _KINDS.items() if found.candidate.cluster.system.price(kind))
+    return tuple(account(workload, found, economics, way) for way in known or (None,))
+
+
+def account(workload: Workload, found: Planned, economics: Economics, way: Way | None) -> Account:
+    """The account of one way to pay, of a run that ends: tokens trained, scored or generated.
+
+    Ranking, front, verdict and reports read accounts only: a load that never ends needs another account and no more.
+    """
+    time = duration(workload, found, economics, spot=way == "spot")
+    price = found.candidate.cluster.system.price(_KINDS[way]) if way else None
+    energy = _energy_j(found.choice, time.total_s)
+    plain = Account(way=way, duration=time, price=price, cost_usd=None, electricity_usd=None, energy_j=energy)
+    if price is None:
+        return plain
+    if price.rent_usd_per_h is not None:
+        rent_usd_per_s = found.n_nodes * price.rent_usd_per_h / 3600
+        return replace(plain, cost_usd=_map(time.total_s, lambda time_s: time_s * rent_usd_per_s))
+    electricity = _electricity_usd(found, economics, time.total_s, energy)
+    if electricity is None:
+        return plain
+    capital_usd_per_s = capital_usd(found, price) / (economics.life_years * YEAR_S * economics.utilisation)
+    capital = _map(time.total_s, lambda time_s: time_s * capital_usd_per_s)
+    return replace(plain, cost_usd=_sum(capital, electricity), electricity_usd=electricity)
+
+
+def capital_usd(found: Planned, price: Price) -> float:
+    """What the nodes that a plan occupies cost to buy."""
+    assert price.purchase_usd is not None
+    return found.n_nodes * price.purchase_usd
+
+
+def chosen(known: tuple[Account, ...], pay: Pay) -> Account:
+    """The account that `pay` asks for; where its price is unknown, one whose cost is unknown."""
+    by_way = {one.way: one for one in known}
+    for way in ("rent", "buy") if pay == "auto" else (pay,):
+        if way in by_way:
+            return by_way[way]
+    unpriced = next((one for one in known if one.way != "spot"), known[0])
+    return replace(unpriced, way=None, price=None, cost_usd=None, electricity_usd=None)
+
+
+def _energy_j(choice: Choice, time_s: Range) -> Range | None:
+    """Mean power of the devices in a step, over the whole time."""
+    energy, step = choice.estimate.energy_j_per_step, choice.estimate.step_s
+    if energy is None:
+        return None
+    return Range(
+        value=energy.value / step.value * time_s.value,
+        low=energy.low / step.low * time_s.low,
+        high=energy.high / step.high * time_s.high,
+    )
+
+
+def _electricity_usd(found: Planned, economics: Economics, time_s: Range, energy_j: Range | None) -> Range | None:
+    """Electricity and cooling of bought nodes; None where the devices' power is unknown.
+
+    Where the rated power of the node is known, what it exceeds its devices' by (host, fans, network) is counted in full.
+    """
+    device, system = found.candidate.cluster.device, found.candidate.cluster.system
+    if energy_j is None or device.power_w is None:
+        return None
+    rest_w = max((system.power_w or 0.0) - system.n_devices * device.power_w, 0.0) * found.n_nodes
+    factor = economics.pue * economics.electricity_usd_per_j
+    return _sum(_map(energy_j, lambda joules: joules * factor), _map(time_s, lambda seconds: seconds * rest_w * factor))
+
+
+def _map(range_: Range, function: Callable[[float], float]) -> Range:
+    return Range(value=function(range_.value), low=function(range_.low), high=function(range_.high))
+
+
+def _sum(one: Range, other: Range) -> Range:
+    """Both ends together: time drives both parts, so that they are short or long together."""
+    return Range(value=one.value + other.value, low=one.low + other.low, high=one.high + other.high)

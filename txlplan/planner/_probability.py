@@ -1,0 +1,33 @@
+"""How likely it is, given the ranges, that the candidate that looks best is the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from txlplan.cost._ranges import Z_80
+from txlplan.estimates import Range
+
+_DRAWS = 40_000
+"""A probability of one half is then off by less than 0.5 points, 19 times in 20."""
+_SEED = 20_190_109
+
+
+def probability_least(values: Sequence[Range], stacks: Sequence[str], best: int, *, shared_error: float) -> float:
+    """The probability that `values[best]` is the least of all.
+
+    The true value of candidate i is `exp(mu_i + sd_i (√s g + √(1−s) e_i))` with `sd_i` from its 80 % range, `g` an error
+    that all candidates with the same stack have in common, `e_i` its own, and `s` the shared share of the variance.
+    Estimated from 40,000 seeded draws, so that equal input gives an equal answer. Equal values share the lead.
+    """
+    mu = np.array([math.log(value.value) for value in values])
+    sd = np.array([math.log(value.high / value.low) / (2 * Z_80) for value in values])
+    names = sorted(set(stacks))
+    source = np.random.default_rng(_SEED)
+    common = source.standard_normal((_DRAWS, len(names)))[:, [names.index(name) for name in stacks]]
+    own = source.standard_normal((_DRAWS, len(values)))
+    drawn = mu + sd * (math.sqrt(shared_error) * common + math.sqrt(1 - shared_error) * own)
+    least = drawn == drawn.min(axis=1, keepdims=True)
+    return float((least[:, best] / least.sum(axis=1)).mean())

@@ -1,0 +1,233 @@
+"""A comparison as HTML, Markdown, CSV, JSON, or a short piece of HTML for a notebook."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from txlplan.config import to_plain
+from txlplan.estimates import Range
+from txlplan.planner import Account, Comparison, Row, Size, Verdict, describe
+from txlplan.records import Record, csv_text
+from txlplan.reporting import _comparison_tables as tables
+from txlplan.reporting import _render
+from txlplan.reporting._charts import Chart
+from txlplan.reporting._comparison_charts import charts
+from txlplan.reporting._format import span
+from txlplan.reporting._tables import Table
+from txlplan.reporting._write import Format, write_text
+from txlplan.units import format_j, format_s, format_usd
+
+_COLUMNS = ("candidate", "paid for by", "plan", "time", "cost", "energy", "throughput", "devices", "on the front")
+_TEXT_COLUMNS = 3
+_DONE = {"train": "training", "score": "scoring", "generate": "generating"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """What a cell shows, and the key that it is sorted by: a number in base units, text, or nothing where it is unknown."""
+
+    text: str
+    key: str
+    note: str = ""
+    """The range, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A line of the table of candidates."""
+
+    cells: tuple[Cell, ...]
+    on_front: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What a template shows of a comparison."""
+
+    title: str
+    verdict: Verdict
+    basis: str
+    made_on: str
+    warnings: tuple[str, ...]
+    columns: tuple[str, ...]
+    text_columns: int
+    candidates: tuple[Line, ...]
+    charts: tuple[Chart, ...]
+    sections: tuple[tuple[str, Table], ...]
+    """What is left to show, under headings."""
+
+
+def write_comparison(comparison: Comparison, path: Path, *, format: Format = "html", records: Sequence[Record] = ()) -> Path:  # noqa: A002
+    """Write a comparison to `path`, atomically, and give the path back.
+
+    `html` is one self-contained offline file, `md` the same in tables, `csv` a row for each size of each candidate, `json`
+    everything. `records` are measurements that are set beside their predictions. Raises ConfigError for a template that is
+    wrong, InputError where `path` cannot be written.
+    """
+    writers: dict[str, Callable[[], str]] = {
+        "html": lambda: _render.filled("compare.html.j2", {"page": page(comparison, records), "plotly": _render.plotly()}),
+        "md": lambda: _render.filled("compare.md.j2", {"page": page(comparison, records)}),
+        "csv": lambda: csv_text(comparison_rows(comparison)),
+        "json": lambda: json.dumps(comparison_document(comparison), ensure_ascii=False, allow_nan=False, indent=2) + "\n",
+    }
+    return write_text(path, writers[format]())
+
+
+def page(comparison: Comparison, records: Sequence[Record] = ()) -> Page:
+    """Everything that a template needs, in words and figures."""
+    workload = comparison.workload
+    further = (
+        ("What if", tables.sensitivity_table(comparison)),
+        ("Plans", tables.plan_table(comparison)),
+        ("Prices", tables.price_table(comparison)),
+        ("Assumptions", tables.assumption_table(comparison)),
+        ("Left out", tables.out_table(comparison)),
+    )
+    drawn = charts(comparison, records)
+    return Page(
+        title=f"{workload.model.id}: {_DONE[workload.task]} {workload.tokens:,} tokens",
+        verdict=comparison.verdict,
+        basis=_basis(comparison),
+        made_on=comparison.terms.today.isoformat(),
+        warnings=comparison.warnings,
+        columns=_COLUMNS,
+        text_columns=_TEXT_COLUMNS,
+        candidates=tuple(_line(row) for row in comparison.ranked),
+        charts=drawn,
+        sections=tuple((heading, table) for heading, table in further if table.rows),
+    )
+
+
+def _basis(comparison: Comparison) -> str:
+    """How it was ranked, and what was counted."""
+    terms = comparison.terms
+    ways = {
+        "auto": "rented on demand where a price is known, else bought",
+        "rent": "rented on demand",
+        "spot": "rented as spot nodes, interruptions counted",
+        "buy": "bought",
+    }
+    counted = "start, evaluation, checkpoints and failures" if comparison.workload.task == "train" else "start and failures"
+    return (
+        f"{len(comparison.rows)} candidates ranked by {terms.rank_by}, {ways[terms.pay]}; {counted} are counted. "
+        "Ranges are 80 % intervals; of a candidate in several sizes, the best one stands for it."
+    )
+
+
+def _line(row: Row) -> Line:
+    assert row.best is not None
+    assert row.best.planned is not None
+    account, planned = row.account, row.best.planned
+    plan = describe(planned.choice.plan)
+    cells = (
+        Cell(text=row.label, key=row.label),
+        Cell(text=tables.PAID[account.way], key=tables.PAID[account.way]),
+        Cell(text=plan, key=plan),
+        _figure(account.time_s, format_s),
+        _figure(account.cost_usd, format_usd),
+        _figure(account.energy_j, format_j),
+        _figure(planned.choice.estimate.tokens_per_s, tables.rate),
+        Cell(text=str(planned.n_devices), key=str(planned.n_devices)),
+        Cell(text="yes" if row.on_front else "no", key="yes" if row.on_front else "no"),
+    )
+    return Line(cells=cells, on_front=row.on_front)
+
+
+def _figure(value: Range | None, write: Callable[[float | None], str]) -> Cell:
+    if value is None:
+        return Cell(text="unknown", key="")
+    return Cell(text=write(value.value), key=repr(value.value), note=span(value, write))
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """A flat row for every size of every candidate, the best candidate first; base units, named in the keys."""
+    return [_flat(row, size) for row in comparison.rows for size in row.sizes]
+
+
+def _flat(row: Row, size: Size) -> dict[str, Any]:
+    cluster, account = size.candidate.cluster, size.account
+    plan = size.planned.choice.plan if size.planned else None
+    found: dict[str, Any] = {
+        "candidate": size.label,
+        "system": cluster.system.id,
+        "device": cluster.device.id,
+        "hypothetical": row.offer.hypothetical or None,
+        "n_nodes": cluster.n_nodes,
+        "n_devices": size.planned.n_devices if size.planned else None,
+        "stands_for_candidate": size is row.best,
+        "on_front": size is row.best and row.on_front,
+        "plan": describe(plan) if plan else None,
+        "stack": size.candidate.stack.id,
+        "paid_by": account.way if account else None,
+        "efficiency": size.efficiency,
+    }
+    figures = {
+        "time_s": account.time_s if account else None,
+        "cost_usd": account.cost_usd if account else None,
+        "energy_j": account.energy_j if account else None,
+        "tokens_per_s": size.tokens_per_s,
+        "peak_memory_bytes": size.planned.choice.estimate.peak_memory_bytes if size.planned else None,
+    }
+    for name, figure in figures.items():
+        found |= {name: figure.value if figure else None}
+        found |= {f"{name}_low": figure.low if figure else None, f"{name}_high": figure.high if figure else None}
+    return found | {"reason": size.reason or None}
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """Plain JSON values of everything; `candidates` are ranked, the best first."""
+    terms = comparison.terms
+    return {
+        "workload": to_plain(comparison.workload),
+        "rank_by": terms.rank_by,
+        "pay": terms.pay,
+        "today": terms.today.isoformat(),
+        "verdict": to_plain(comparison.verdict),
+        "candidates": [_candidate(row) for row in comparison.rows],
+        "break_evens": to_plain(comparison.break_evens),
+        "sensitivities": to_plain(comparison.sensitivities),
+        "assumptions": to_plain(terms.economics),
+        "warnings": list(comparison.warnings),
+    }
+
+
+def _candidate(row: Row) -> dict[str, Any]:
+    size = row.best or row.sizes[0]
+    choice = row.best.planned.choice if row.best and row.best.planned else None
+    return {
+        "candidate": row.label,
+        "system": size.candidate.cluster.system.id,
+        "n_nodes": size.candidate.cluster.n_nodes,
+        "stack": size.candidate.stack.id,
+        "on_front": row.on_front,
+        "plan": to_plain(choice.plan) if choice else None,
+        "estimate": to_plain(choice.estimate) if choice else None,
+        "account": _account(row.account) if row.best else None,
+        "accounts": [_account(account) for account in size.accounts],
+        "sizes": [_flat(row, each) for each in row.sizes],
+        "reason": row.reason or None,
+    }
+
+
+def _account(account: Account) -> dict[str, Any]:
+    found: dict[str, Any] = to_plain(account)
+    return found | {"time_s": to_plain(account.time_s)}
+
+
+def comparison_summary_html(comparison: Comparison) -> str:
+    """Verdict and table, for a notebook: no script, no style of its own."""
+    shown = page(comparison)
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in shown.columns)
+    lines = "".join(f"<tr>{''.join(map(_html_cell, line.cells))}</tr>" for line in shown.candidates)
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    return f"<p><strong>{html.escape(shown.verdict.sentence)}</strong></p>{table}"
+
+
+def _html_cell(cell: Cell) -> str:
+    note = f" ({cell.note})" if cell.note else ""
+    return f"<td>{html.escape(cell.text + note)}</td>"

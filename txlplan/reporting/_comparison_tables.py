@@ -1,0 +1,214 @@
+"""The tables of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from txlplan.estimates import Range
+from txlplan.hardware import age_days, is_stale
+from txlplan.planner import Account, Comparison, Row, Size, describe
+from txlplan.reporting._format import percent, span
+from txlplan.reporting._tables import Table
+from txlplan.units import format_bytes, format_bytes_per_s, format_count, format_j, format_rate, format_s, format_usd
+
+PAID = {"rent": "rented", "spot": "rented (spot)", "buy": "bought", None: "unknown"}
+
+
+def ranged(value: Range | None, write: Callable[[float | None], str]) -> str:
+    """`$103.76 ($62.31 to $175.72)`; the interval is the 80 % one."""
+    return "unknown" if value is None else f"{write(value.value)} ({span(value, write)})"
+
+
+def rate(value: float | None) -> str:
+    """Tokens per second."""
+    return format_rate(value, "tokens")
+
+
+def each_size(comparison: Comparison) -> Iterator[tuple[Row, Size, Account]]:
+    """Every size that has a plan and an account."""
+    for row in comparison.rows:
+        for size in row.sizes:
+            if size.planned is not None and size.account is not None:
+                yield row, size, size.account
+
+
+def scaling_table(comparison: Comparison) -> Table:
+    """Every size of every candidate: speed and efficiency over devices."""
+    rows = tuple(
+        (
+            size.label,
+            str(size.planned.n_devices),
+            ranged(size.tokens_per_s, rate),
+            percent(size.efficiency),
+            format_s(account.time_s.value),
+            format_usd(account.cost_usd.value if account.cost_usd else None),
+        )
+        for _, size, account in each_size(comparison)
+        if size.planned
+    )
+    columns = ("candidate", "devices used", "throughput (80 % range)", "efficiency per device", "time", "cost")
+    return Table(caption="Speed over the number of devices", columns=columns, rows=rows)
+
+
+def pareto_table(comparison: Comparison) -> Table:
+    """Time, cost and energy of every candidate, and who is on the front."""
+    rows = tuple(
+        (
+            row.label,
+            ranged(row.account.time_s, format_s),
+            ranged(row.account.cost_usd, format_usd),
+            ranged(row.account.energy_j, format_j),
+            "yes" if row.on_front else "no",
+        )
+        for row in comparison.ranked
+    )
+    columns = ("candidate", "time (80 % range)", "cost (80 % range)", "energy (range)", "on the front")
+    return Table(caption="Time, cost and energy", columns=columns, rows=rows)
+
+
+def memory_table(comparison: Comparison) -> Table:
+    """Peak memory against what a plan may use."""
+    rows = []
+    for row in comparison.ranked:
+        if row.best and row.best.planned:
+            estimate = row.best.planned.choice.estimate
+            share = estimate.peak_memory_bytes.value / estimate.capacity_bytes
+            rows.append(
+                (
+                    row.label,
+                    ranged(estimate.peak_memory_bytes, format_bytes),
+                    format_bytes(estimate.capacity_bytes),
+                    percent(share),
+                )
+            )
+    columns = ("candidate", "peak of the fullest device (80 % range)", "may use", "used")
+    return Table(caption="Predicted peak memory", columns=columns, rows=tuple(rows))
+
+
+def time_table(comparison: Comparison) -> Table:
+    """Where the time of every candidate goes."""
+    rows = []
+    for row in comparison.ranked:
+        parts = row.account.duration
+        figures = (parts.start_s, parts.steps_s, parts.evaluation_s, parts.checkpoints_s, parts.failures_s, parts.total_s.value)
+        rows.append((row.label, *(format_s(figure) if figure else "0" for figure in figures)))
+    columns = ("candidate", "start", "steps", "evaluation", "checkpoints", "failures", "in all")
+    return Table(caption="From the command to the result", columns=columns, rows=tuple(rows))
+
+
+def break_even_table(comparison: Comparison) -> Table:
+    """After how many runs buying has paid."""
+    rows = tuple(
+        (
+            one.bought,
+            one.rented,
+            format_usd(one.capital_usd),
+            format_usd(one.electricity_usd_per_run),
+            format_usd(one.rent_usd_per_run),
+            _runs(one.runs, one.runs_low, one.runs_high),
+            "never" if one.use_s is None else format_s(one.use_s),
+            "never" if one.utilisation is None else percent(one.utilisation),
+        )
+        for one in comparison.break_evens
+    )
+    columns = ("bought", "against renting", "purchase", "electricity a run", "rent a run", "runs until it pays (range)",
+               "time at work until then", "share of its life")  # fmt: skip
+    return Table(caption="Buying against the cheapest rent", columns=columns, rows=rows, text_columns=2)
+
+
+def _runs(runs: float | None, low: float | None, high: float | None) -> str:
+    if runs is None:
+        return "never"
+    ends = [format_count(end) if end is not None else "never" for end in (low, high)]
+    return f"{format_count(runs)} ({ends[0]} to {ends[1]})"
+
+
+def sensitivity_table(comparison: Comparison) -> Table:
+    """What would be recommended if things were otherwise."""
+    rows = tuple(
+        (
+            one.change,
+            one.best or "none: all miss deadline or budget",
+            "another" if one.changes else "the same",
+            format_s(one.time_s.value if one.time_s else None),
+            format_usd(one.cost_usd.value if one.cost_usd else None),
+        )
+        for one in comparison.sensitivities
+    )
+    columns = ("if", "take", "recommendation", "time", "cost")
+    return Table(caption="What would be recommended if one thing were otherwise", columns=columns, rows=rows, text_columns=3)
+
+
+def price_table(comparison: Comparison) -> Table:
+    """Every price that is known of the candidates, with source and age."""
+    today, rows = comparison.terms.today, {}
+    for row in comparison.rows:
+        system = row.offer.sizes[0].cluster.system
+        for price in system.prices:
+            text = f"{format_usd(price.rent_usd_per_h)} an hour" if price.rent_usd_per_h else format_usd(price.purchase_usd)
+            where = price.source + (f", {price.region}" if price.region else "")
+            rows[system.id, price] = (
+                system.id,
+                price.kind,
+                text,
+                f"{price.date} ({_age(age_days(price, today), is_stale(price, today))})",
+                where,
+            )
+    columns = ("system", "kind", "price", "date", "source")
+    return Table(caption="Every known price of one node", columns=columns, rows=tuple(rows.values()), text_columns=5)
+
+
+def _age(days: int | None, stale: bool) -> str:
+    if days is None:
+        return "of unknown age"
+    return f"{days} days old{', stale' if stale else ''}"
+
+
+def assumption_table(comparison: Comparison) -> Table:
+    """What was assumed, and who says so."""
+    economics = comparison.terms.economics
+    values = {
+        "electricity": f"${economics.electricity_usd_per_j * 3.6e6:.4g} per kWh",
+        "pue": f"{economics.pue:g}",
+        "life_years": f"{economics.life_years:g} years",
+        "utilisation": percent(economics.utilisation),
+        "start": format_s(economics.start_s),
+        "restart": format_s(economics.restart_s),
+        "device_failure": f"one in {format_s(economics.device_failure_s)} of a device",
+        "spot_interruption": f"one in {format_s(economics.spot_interruption_s)} of a node",
+        "storage_bandwidth": format_bytes_per_s(economics.storage_bandwidth_bytes_per_s),
+        "evaluate_every_steps": format_count(economics.evaluate_every_steps),
+        "evaluation_tokens": format_count(economics.evaluation_tokens),
+        "shared_error": percent(economics.shared_error),
+    }
+    rows = tuple(
+        (key.replace("_", " "), value, economics.sources.get(key, economics.sources.get("default", "unknown")))
+        for key, value in values.items()
+    )
+    caption = f"Assumptions {economics.id!r}, noted on {economics.date}"
+    return Table(caption=caption, columns=("what", "value", "source"), rows=rows, text_columns=3)
+
+
+def plan_table(comparison: Comparison) -> Table:
+    """The plan of every candidate and what its estimate rests on."""
+    rows = tuple(
+        (
+            row.label,
+            describe(row.best.planned.choice.plan),
+            row.best.candidate.stack.id,
+            "extrapolated" if row.best.planned.choice.estimate.extrapolated else "measured on this device",
+            PAID[row.account.way],
+        )
+        for row in comparison.ranked
+        if row.best and row.best.planned
+    )
+    columns = ("candidate", "plan", "stack", "estimate", "paid for by")
+    return Table(
+        caption="The best plan of each candidate, and what its estimate rests on", columns=columns, rows=rows, text_columns=5
+    )
+
+
+def out_table(comparison: Comparison) -> Table:
+    """Candidates, and sizes of candidates, that are out, and why."""
+    rows = tuple((size.label, size.reason) for row in comparison.rows for size in row.sizes if size.reason)
+    return Table(caption="Candidates and sizes that cannot serve", columns=("candidate", "why"), rows=rows, text_columns=2)
