@@ -16,14 +16,14 @@ from txlplan.units import format_bytes, format_bytes_per_s, format_count, format
 def terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> tuple[Term, ...]:
     """Time terms that add up to the step, memory terms that add up to the peak; zero ones are left out."""
     found = [
-        *_device_terms(part, place, device),
+        *_device_terms(part, place, device, stack),
         *_host_and_link_terms(part, place, device, stack),
         *_memory_terms(part, place),
     ]
     return tuple(term for term in found if term.value > 0)
 
 
-def _device_terms(part: Evaluated, place: int, device: DeviceProfile) -> Iterator[Term]:
+def _device_terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
     """One term a group of operations, over all micro-batches of a step."""
     stream, column = part.stream, int(part.column[place])
     times = _times(part, place)
@@ -47,7 +47,7 @@ def _device_terms(part: Evaluated, place: int, device: DeviceProfile) -> Iterato
             quantity="time",
             value=total_s,
             formula=_formula(device, bound, dtype, amount, float(seconds[chosen].sum()), total_s, launches),
-            provenance="measured" if measured else "derived",
+            provenance="measured" if measured else "derived" if stack.kernels is None else stack.provenance,
             bound=bound,
         )
 
@@ -82,7 +82,7 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         times = 1.0 if region == "update" else steps
         host = float(part.time.host_s[region][column]) * times
         dispatched_s += host
-        host_s += host if device.kind == "cpu" else max(0.0, host - float(part.time.device_s[region][column]) * times)
+        host_s += float(part.time.region_s[region][column] - part.time.device_s[region][column]) * times
     launches = float((part.stream.launches[:, column] * _times(part, place)).sum())
     formula = f"{format_count(launches)} operations × {format_s(dispatched_s / max(launches, 1.0))}"
     yield Term(
@@ -90,7 +90,7 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         quantity="time",
         value=host_s,
         formula=formula if device.kind == "cpu" else f"{formula}, what the device does not hide, per region",
-        provenance=stack.provenance if stack.host_op_s is not None else "derived",
+        provenance=stack.provenance if stack.host_op_s is not None or stack.kernels is not None else "derived",
         bound="host",
     )
     payload = float(part.statics.all_reduce_bytes[place])
