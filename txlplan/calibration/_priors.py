@@ -34,6 +34,7 @@ PRIORS: Mapping[str, tuple[float, float]] = {
     "host_backward": (1.0, 0.30),
     "host_update": (0.25, 0.30),
     "knee": (4.0, 0.30),
-    "all_reduce": (0.70, 0.30),
+    "all_reduce": (0.90, 0.20),
+    "all_reduce_traffic": (8.0, 0.40),
     "all_reduce_wait_s": (2e-3, 0.30),
 }

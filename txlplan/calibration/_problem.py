@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost import Settings, build
-from txlplan.cost._communication import all_reduce_s
+from txlplan.cost._communication import all_reduce_s, memory_s
 from txlplan.cost._kernels import Prepared, kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream
 from txlplan.cost._statics import statics
@@ -41,6 +41,8 @@ class Problem:
     """Of the all-reduce of a micro-batch: what does not depend on bandwidth, …"""
     transfer_s: FloatArray
     """… and what does, at the bus bandwidth of a large one."""
+    memory_s: FloatArray
+    """Of one access of memory for each byte passed on."""
     exchanges: FloatArray
     """1 where gradients are exchanged, else 0."""
     measured: FloatArray
@@ -53,7 +55,7 @@ class Problem:
         stacks = [run.stack(nearest_stack(run.stack_name)) for run in kept]
         streams = [_stream(run, stack) for run, stack in zip(kept, stacks, strict=True)]
         parts = [prepare(stream, run.cluster.device, stack) for stream, run, stack in zip(streams, kept, stacks, strict=True)]
-        links = [_links(run, stack) for run, stack in zip(kept, stacks, strict=True)]
+        links = np.array([_links(run, stack) for run, stack in zip(kept, stacks, strict=True)])
         return cls(
             runs=kept,
             prepared=Prepared.joined(parts),
@@ -63,9 +65,10 @@ class Problem:
             dispatch=np.array([stack.host_share / _host_speed(run) for run, stack in zip(kept, stacks, strict=True)]),
             accumulation=np.array([float(run.plan.accumulation) for run in kept]),
             tokens=np.array([float(run.plan.global_batch * run.workload.model.tgt_len) for run in kept]),
-            latency_s=np.array([latency for latency, _ in links]),
-            transfer_s=np.array([transfer for _, transfer in links]),
-            exchanges=np.array([float(transfer > 0) for _, transfer in links]),
+            latency_s=links[:, 0],
+            transfer_s=links[:, 1],
+            memory_s=links[:, 2],
+            exchanges=(links[:, 1] > 0).astype(float),
             measured=np.array([run.tokens_per_s for run in kept], dtype=float),
         )
 
@@ -84,6 +87,7 @@ class Problem:
         host_s: FloatArray = launches * kernels.host_op_s * self.dispatch[:, None] * factors
         region_s = overlapped(device_s, host_s, kernels.knee)
         exchange_s = self.latency_s + self.transfer_s / kernels.all_reduce + self.exchanges * kernels.all_reduce_wait_s
+        exchange_s = exchange_s + kernels.all_reduce_traffic * self.memory_s
         step_s = self.accumulation * (region_s[:, 0] + region_s[:, 1] + exchange_s) + region_s[:, 2]
         return self.tokens / step_s
 
@@ -106,12 +110,13 @@ def _host_speed(run: Published) -> float:
     return host.relative_speed if host else 1.0
 
 
-def _links(run: Published, stack: StackProfile) -> tuple[float, float]:
-    """Latency and transfer time of one exchange of all gradients."""
+def _links(run: Published, stack: StackProfile) -> tuple[float, float, float]:
+    """Latency, transfer time and time of one access of memory of one exchange of all gradients."""
     if stack.gradient_sync == "none" or run.plan.data_parallel == 1:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     one = np.ones(1)
     kept = statics(_settings(run, stack), one * run.plan.micro_batch, one, stack, run.cluster.device.kind)
     ranks = one * run.plan.data_parallel
     latency = float(all_reduce_s(0.0 * one, ranks, run.cluster)[0])
-    return latency, float(all_reduce_s(kept.all_reduce_bytes, ranks, run.cluster)[0]) - latency
+    transfer = float(all_reduce_s(kept.all_reduce_bytes, ranks, run.cluster)[0]) - latency
+    return latency, transfer, float(memory_s(kept.all_reduce_bytes, ranks, run.cluster)[0])

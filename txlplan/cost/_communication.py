@@ -59,8 +59,14 @@ def exchange_s(
         communication = all_reduce_s(payload_bytes, data_parallel, cluster)
         return communication, exposed_s(communication, backward_s, stack.communication_overlap)
     communication = all_reduce_s(payload_bytes / kernels.all_reduce, data_parallel, cluster)
+    communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, data_parallel, cluster)
     communication = communication + np.where(data_parallel > 1, kernels.all_reduce_wait_s, 0.0)
     return communication, communication
+
+
+def memory_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
+    """Time of one access of the device's memory for each byte that a ring all-reduce passes on, [candidates]."""
+    return payload_bytes * 2 * (data_parallel - 1) / data_parallel / cluster.device.memory_bandwidth_bytes_per_s
 
 
 def exposed_s(communication_s: FloatArray, backward_s: FloatArray, overlap: float) -> FloatArray:

@@ -61,6 +61,9 @@ class KernelModel:
     """Host h and device d overlap as (h^knee + d^knee)^(1/knee)."""
     all_reduce: float
     """Bus bandwidth of gradients, over that of a large all-reduce."""
+    all_reduce_traffic: float
+    """Memory traffic for each byte that a device passes on: gradients copied into buckets and back, read, added, written,
+    while backward wants the same bandwidth."""
     all_reduce_wait_s: Annotated[float, SECONDS]
     """Stragglers and bucket bookkeeping of one all-reduce of all gradients."""
 
