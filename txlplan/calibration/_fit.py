@@ -12,7 +12,7 @@ from txlplan.hardware import KernelModel
 
 _ERROR_SD = 0.05
 """Relative error of a prediction that a residual of 1 stands for; larger ones weigh less and less (soft L1)."""
-_EVALUATIONS = 12
+_EVALUATIONS = 8
 
 
 def fit_kernels(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> KernelModel:

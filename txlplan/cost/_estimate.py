@@ -91,6 +91,8 @@ class Estimates:
 
     def is_extrapolated(self, index: int) -> bool:
         """Whether the figures come from another device, or from beyond the shapes they were measured on."""
+        if self.stack.stands_in_for is not None:
+            return True
         if self.stack.kernels is not None:
             return self.cluster.device.id not in self.stack.fitted_devices
         if self.stack.measured_device != self.cluster.device.id:
@@ -101,6 +103,8 @@ class Estimates:
     def _notes(self, index: int) -> tuple[str, ...]:
         notes = []
         device, stack = self.cluster.device, self.stack
+        if stack.stands_in_for is not None:
+            notes.append(f"stack {stack.stands_in_for} has no profile: {stack.id} stands in for it")
         if stack.kernels is not None:
             if device.id not in stack.fitted_devices:
                 notes.append(f"stack {stack.id} was fitted on {', '.join(stack.fitted_devices)}, not on {device.id}")

@@ -37,11 +37,13 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
     return ops
 
 
-_PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "lamb": 68.0}
+_PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}
 """Bytes read and written per parameter by optimizers that go over each tensor, in fp32, gradients set to zero included.
-Adam of torch 1: moments scaled (2 × 8) and added to (2 × 12), root (8), epsilon (8), step (16), and 12 for the bias
-corrections. LAMB as TorchScript: moments (2 × 12), their ratio with the decayed weight (16), two norms (8), step (16)."""
-_PUBLISHED_LAUNCHES: dict[OptimizerName, float] = {"adam": 10.0, "lamb": 14.0}
+
+Adam of torch 1: moments scaled (2 × 8) and added to (2 × 12), root (8), epsilon (8), step (16), 12 for the bias
+corrections; AdamW scales parameters too (8). LAMB as TorchScript: moments (2 × 12), their ratio with the decayed weight
+(16), two norms (8), step (16)."""
+_PUBLISHED_LAUNCHES: dict[OptimizerName, float] = {"adam": 10.0, "adamw": 11.0, "lamb": 14.0}
 _O2_BYTES = 12.0
 """Per parameter under Apex O2: fp16 gradients unscaled into fp32 ones (6), fp32 masters copied to fp16 parameters (6)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from txlplan.errors import ConfigError
 from txlplan.hardware._catalogs import stacks
@@ -15,8 +16,8 @@ _MODES = ("eager", "torchscript", "compiled")
 def nearest_stack(name: str) -> StackProfile:
     """The stack `<family>-<version>[-<mode>]`, or the one of its family and mode whose version is nearest.
 
-    Another mode, or another scheme of versions, is taken only where its own has none. Whether it fell back shows in the
-    profile's id. Raises ConfigError for a family of which nothing is known.
+    Another mode, or another scheme of versions, is taken only where its own has none. The profile then says what it
+    stands in for. Raises ConfigError for a family of which nothing is known.
     """
     known = stacks.paths()
     if name in known:
@@ -25,7 +26,8 @@ def nearest_stack(name: str) -> StackProfile:
     relatives = [other for other in known if other.partition("-")[0] == family]
     if not relatives or not version:
         raise ConfigError(f"unknown stack {name!r}", hint=f"known: {', '.join(known)}")
-    return stacks.get(min(relatives, key=lambda other: _distance(version, other.partition("-")[2])))
+    nearest = min(relatives, key=lambda other: _distance(version, other.partition("-")[2]))
+    return replace(stacks.get(nearest), stands_in_for=name)
 
 
 def _distance(wanted: str, found: str) -> tuple[bool, bool, float]:

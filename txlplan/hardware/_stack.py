@@ -65,6 +65,8 @@ class StackProfile:
     family: str
     """txlplan, nvidia, lambda …: an unknown version falls back on the nearest of its family."""
     version: str
+    stands_in_for: str | None = None
+    """A version without a profile, in whose place this one was taken: every estimate is extrapolated."""
     mode: Literal["eager", "compiled", "torchscript"] = "eager"
     implementation: Implementation = "reference"
     """Which op-stream builder describes what it executes."""

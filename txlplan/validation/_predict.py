@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from txlplan.cost import estimate
 from txlplan.errors import TxlplanError
@@ -26,7 +27,7 @@ def _predicted(
     try:
         if run.stack_name not in known:
             profile = nearest_stack(run.stack_name)
-            known[run.stack_name] = refitted.get(profile.id, profile)
+            known[run.stack_name] = replace(refitted.get(profile.id, profile), stands_in_for=profile.stands_in_for)
         stack = known[run.stack_name]
         found = estimate(run.workload, run.cluster, run.stack(stack), [run.plan])[0]
     except TxlplanError as error:
@@ -45,7 +46,7 @@ def _row(run: Published, stack: StackProfile, found: Estimate) -> Row:
         n_devices=run.cluster.n_devices,
         precision=run.plan.precision,
         stack=stack.id,
-        extrapolated=found.extrapolated or stack.id != run.stack_name,
+        extrapolated=found.extrapolated,
         tokens_per_s=scored(found.tokens_per_s, run.tokens_per_s),
         peak_memory_bytes=scored(found.peak_memory_bytes, run.peak_memory_bytes),
         fits_predicted=found.fits,
