@@ -26,8 +26,11 @@ class Problem:
 
     runs: tuple[Published, ...]
     prepared: Prepared
+    """Operations of every distinct stream on a distinct device, one stream after another."""
+    stream: npt.NDArray[np.int64]
+    """Which of the distinct streams a run executes."""
     bins: npt.NDArray[np.int64]
-    """Run × region of each operation, [all ops]."""
+    """Stream × region of each operation, [all ops]."""
     repeat: FloatArray
     """[all ops]"""
     launches: FloatArray
@@ -53,13 +56,20 @@ class Problem:
         """From published runs; those without a throughput are left out."""
         kept = tuple(run for run in runs if run.tokens_per_s is not None)
         stacks = [run.stack(nearest_stack(run.stack_name)) for run in kept]
-        streams = [_stream(run, stack) for run, stack in zip(kept, stacks, strict=True)]
-        parts = [prepare(stream, run.cluster.device, stack) for stream, run, stack in zip(streams, kept, stacks, strict=True)]
+        keys = [_key(run, stack) for run, stack in zip(kept, stacks, strict=True)]
+        distinct = {key: row for row, key in reversed(list(enumerate(keys)))}
+        places = {key: place for place, key in enumerate(distinct)}
+        streams = [_stream(kept[row], stacks[row]) for row in distinct.values()]
+        parts = [
+            prepare(stream, kept[row].cluster.device, stacks[row])
+            for row, stream in zip(distinct.values(), streams, strict=True)
+        ]
         links = np.array([_links(run, stack) for run, stack in zip(kept, stacks, strict=True)])
         return cls(
             runs=kept,
             prepared=Prepared.joined(parts),
-            bins=np.concatenate([_N_REGIONS * row + _regions(stream) for row, stream in enumerate(streams)]),
+            stream=np.array([places[key] for key in keys], dtype=np.int64),
+            bins=np.concatenate([_N_REGIONS * place + _regions(stream) for place, stream in enumerate(streams)]),
             repeat=np.concatenate([stream.repeat[:, 0] for stream in streams]),
             launches=np.concatenate([stream.launches[:, 0] for stream in streams]),
             dispatch=np.array([stack.host_share / _host_speed(run) for run, stack in zip(kept, stacks, strict=True)]),
@@ -75,14 +85,7 @@ class Problem:
     def tokens_per_s(self, kernels: KernelModel) -> FloatArray:
         """As `estimate` predicts it under stacks with this kernel model, [runs]."""
         op_s, _ = kernel_s(self.prepared, kernels)
-        shape = (len(self.runs), _N_REGIONS)
-        size = shape[0] * shape[1]
-        device_s: FloatArray = (
-            np.bincount(self.bins, weights=op_s[:, 0] * self.repeat, minlength=size).astype(float).reshape(shape)
-        )
-        launches: FloatArray = (
-            np.bincount(self.bins, weights=self.launches * self.repeat, minlength=size).astype(float).reshape(shape)
-        )
+        device_s, launches = self._by_region(op_s[:, 0]), self._by_region(self.launches)
         factors = np.array([1.0, kernels.host_backward, kernels.host_update])
         host_s: FloatArray = launches * kernels.host_op_s * self.dispatch[:, None] * factors
         region_s = overlapped(device_s, host_s, kernels.knee)
@@ -91,9 +94,20 @@ class Problem:
         step_s = self.accumulation * (region_s[:, 0] + region_s[:, 1] + exchange_s) + region_s[:, 2]
         return self.tokens / step_s
 
+    def _by_region(self, figure: FloatArray) -> FloatArray:
+        """Sums over the operations [all ops] of each run's regions, [runs, regions]."""
+        size = _N_REGIONS * (int(self.stream.max()) + 1)
+        sums: FloatArray = np.bincount(self.bins, weights=figure * self.repeat, minlength=size).astype(float)
+        return sums.reshape(-1, _N_REGIONS)[self.stream]
+
 
 def _settings(run: Published, stack: StackProfile) -> Settings:
     return Settings.of(run.workload, run.cluster.device, stack, run.plan)
+
+
+def _key(run: Published, stack: StackProfile) -> tuple[str, ...]:
+    """Runs that agree in it execute one stream on one device."""
+    return str(run.workload), str(run.plan.micro_batch), run.plan.precision, run.cluster.device.id, stack.id
 
 
 def _stream(run: Published, stack: StackProfile) -> OpStream:
