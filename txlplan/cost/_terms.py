@@ -18,7 +18,7 @@ def terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfil
     found = [
         *_device_terms(part, place, device, stack),
         *_host_and_link_terms(part, place, device, stack),
-        *_memory_terms(part, place),
+        *_memory_terms(part, place, stack),
     ]
     return tuple(term for term in found if term.value > 0)
 
@@ -99,15 +99,27 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         name="all-reduce",
         quantity="time",
         value=float(part.exposed_s[place]),
-        formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth)) = "
-        f"{format_s(float(part.communication_s[place]))}, less what backward hides",
-        provenance="derived",
+        formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth))"
+        + (", memory traffic and waiting" if stack.kernels else "")
+        + f" = {format_s(float(part.communication_s[place]))}, less what backward hides",
+        provenance="derived" if stack.kernels is None else stack.provenance,
         bound="link",
     )
 
 
-def _memory_terms(part: Evaluated, place: int) -> Iterator[Term]:
+_RESERVED_FORMULAS = {
+    "gradients": "parameters × bytes of one",
+    "saved activations": "kept for backward, × a fitted share, with the further clusters of the softmax",
+    "largest transient": "blocks of the size of all logits, as many as were fitted",
+    "weight copies": "an fp32 master and its fp32 gradient for each fp16 parameter (Apex O2)",
+    "allocator waste": "cached temporaries of the optimizer, in copies of the largest parameter, as far as there is room",
+}
+"""Of the terms that a stack's fitted model of the allocator stands behind."""
+
+
+def _memory_terms(part: Evaluated, place: int, stack: StackProfile) -> Iterator[Term]:
     kept, peak = part.statics, part.peak
+    fitted = stack.reserved is not None and "backward" in part.stream.phases
     row = int(peak.row[place])
     at_peak = f"alive at the peak, in {part.stream.names[row]!r} ({part.stream.phases[row]})"
     parts = (
@@ -130,4 +142,6 @@ def _memory_terms(part: Evaluated, place: int) -> Iterator[Term]:
         ),
     )
     for name, array, formula in parts:
-        yield Term(name=name, quantity="memory", value=float(array[place]), formula=formula, provenance="derived")
+        own = _RESERVED_FORMULAS.get(name) if fitted else None
+        provenance = stack.provenance if own and name != "weight copies" else "derived"
+        yield Term(name=name, quantity="memory", value=float(array[place]), formula=own or formula, provenance=provenance)
