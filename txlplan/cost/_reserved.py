@@ -22,10 +22,9 @@ from txlplan.model import parameter_shapes
 
 def reserved_peak(stream: OpStream, column: npt.NDArray[np.int64], settings: Settings, reserved: ReservedModel) -> Peak:
     """What is alive and cannot be given back: activations, all gradients, blocks of logits. [candidates]"""
-    layers = np.array([group != SOFTMAX for group in stream.groups]) & stream.rows("forward")
-    saved = (stream.saved_bytes[layers] * stream.repeat[layers]).sum(axis=0)
-    softmax = ~np.array([group != SOFTMAX for group in stream.groups]) & stream.rows("forward")
-    loss = (stream.saved_bytes[softmax] * stream.repeat[softmax]).sum(axis=0)
+    softmax = np.array([group == SOFTMAX for group in stream.groups])[:, None]
+    saved = stream.total(np.where(softmax, 0.0, stream.saved_bytes), "forward")
+    loss = stream.total(np.where(softmax, stream.saved_bytes, 0.0), "forward")
     row = next(index for index, name in enumerate(stream.names) if name == "cluster 0 logits")
     logits = stream.m[row] * stream.n[row] * settings.numbers.compute
     blocks = reserved.logits_half if settings.numbers.compute < 4.0 else reserved.logits
