@@ -17,6 +17,7 @@ _SHIPPED = resources.shipped("profiles")
 _FILES = {kind: sorted((_SHIPPED / kind).glob("*.toml")) for kind in ("devices", "systems", "stacks")}
 _NO_FIGURE = {"name", "kind", "vendor", "architecture", "match", "notes", "provenance", "sources", "prices", "device", "stack",
               "family", "version", "mode", "implementation", "mixed_precision", "fitted_on", "measured_device", "spread",
+              "gradient_sync", "fused", "fitted_devices",
               "extends"}  # fmt: skip
 
 # Dense tensor-core FMA per multiprocessor and clock with fp32 accumulation: (fp16 and bf16, tf32).

@@ -68,7 +68,7 @@ def test_groups_cover_every_row():
     found = validate([*make_family(), make_record(estimate=None)])
     assert len(found.rows) == 4
     assert len(found.unscored) == 1
-    assert set(found.groups) == {"device", "model", "precision", "task"}
+    assert set(found.groups) == {"device", "model", "precision", "task", "n_devices", "stack"}
     for groups in found.groups.values():
         assert sum(summary.tokens_per_s.n for summary in groups.values()) == found.overall.tokens_per_s.n == 4
 

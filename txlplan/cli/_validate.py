@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from txlplan.validation import Validation
 
+STORE = "store"
+_LEAVE_OUT = ("device", "model", "stack")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -22,7 +25,15 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    source: Annotated[str, typer.Argument(help="What to score: `store`, the record store.")] = "store",
+    source: Annotated[
+        str, typer.Argument(help="What to score: `store`, the record store, or a CSV file of published runs.")
+    ] = STORE,
+    left_out: Annotated[
+        str | None,
+        typer.Option(
+            "--leave-out", metavar="GROUP", help="device, model or stack: predict each by a fit to all others (CSV file)."
+        ),
+    ] = None,
     max_mape: Annotated[
         float | None,
         typer.Option(help="End with exit code 5 where the mean absolute error of tokens/s is above so many per cent."),
@@ -31,28 +42,78 @@ def validate(
 ) -> None:
     """Score predictions: what each run was estimated to take beside what it took, overall and by group.
 
-    Example: txlplan validate store --max-mape 15
+    Runs of the store are scored by the estimates that were made before them; rows of a CSV file (its columns are those of
+    the shipped profiles/measurements/published.csv, which its bare name finds) by estimates made now, under the stack that
+    each names, or the nearest version of it. Rows that cannot be predicted are listed, and miss any bar.
+
+    Example: txlplan validate published.csv --leave-out device --max-mape 15
     """
     from txlplan.config import to_plain
-    from txlplan.records import open_store
-    from txlplan.validation import validate as score_records
 
-    if source != "store":
-        raise InputError(f"{source!r} cannot be scored", hint="`txlplan validate store` scores the record store")
-    if max_mape is not None and max_mape <= 0:
-        raise InputError(f"--max-mape {max_mape} must be more than zero", hint="in per cent: --max-mape 15")
+    _check(source, left_out, max_mape)
     output = Output(as_json)
-    scored = score_records(open_store().list())
-    missed = None if max_mape is None else _missed(scored, max_mape)
-    document = to_plain(scored) | {"rows": _row_documents(scored)}
+    scored = _scored(source, left_out)
+    missed = None if max_mape is None else _missed(scored, max_mape, left_out, source)
+    document = to_plain(scored) | {
+        "source": source,
+        "leave_out": left_out,
+        "rows": _row_documents(scored),
+        "wrong_fits": scored.wrong_fits,
+    }
     if missed:
         document["error"] = {"message": missed.message, "hint": missed.hint, "exit_code": missed.exit_code}
-    output.document(document, lambda console: _print(console, scored))
+    output.document(document, lambda console: _print(console, scored, left_out))
     if missed and as_json:
         raise typer.Exit(missed.exit_code)  # (the one document holds the error already)
     if missed:
         raise missed
-    output.next_step("txlplan report")
+    output.next_step("txlplan report" if source == STORE else "txlplan validate published.csv --leave-out device")
+
+
+def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
+    from txlplan.cli._targets import one_of
+
+    if source != STORE and not source.endswith(".csv"):
+        raise InputError(
+            f"{source!r} cannot be scored", hint="`txlplan validate store` scores the record store, else a .csv file"
+        )
+    if max_mape is not None and max_mape <= 0:
+        raise InputError(f"--max-mape {max_mape} must be more than zero", hint="in per cent: --max-mape 15")
+    if left_out is None:
+        return
+    one_of(left_out, _LEAVE_OUT, "--leave-out")
+    if source == STORE:
+        raise InputError(
+            "--leave-out refits to a file of published runs", hint="txlplan validate published.csv --leave-out device"
+        )
+
+
+def _scored(source: str, left_out: str | None) -> Validation:
+    from txlplan.validation import Published, Row, Unscored, predict, read_published, summarise
+    from txlplan.validation import validate as score_records
+
+    if source == STORE:
+        from txlplan.records import open_store
+
+        return score_records(open_store().list())
+    runs = read_published(_path(source))
+    if left_out is None:
+        return summarise(predict(runs))
+    from txlplan.calibration import Problem, leave_out
+
+    rows = predict(runs)
+    readable = [run for run, row in zip(runs, rows, strict=True) if isinstance(run, Published) and isinstance(row, Row)]
+    return summarise([*leave_out(Problem.of(readable), left_out), *(row for row in rows if isinstance(row, Unscored))])
+
+
+def _path(source: str) -> Any:
+    """The file; a bare name that is none here is looked up among the shipped measurements."""
+    from pathlib import Path
+
+    from txlplan import resources
+
+    path, shipped = Path(source).expanduser(), resources.shipped("profiles") / "measurements" / source
+    return shipped if not path.is_file() and path.name == source and shipped.is_file() else path
 
 
 def _row_documents(scored: Validation) -> list[dict[str, object]]:
@@ -65,31 +126,47 @@ def _row_documents(scored: Validation) -> list[dict[str, object]]:
         for name in ("tokens_per_s", "peak_memory_bytes"):
             quantity = getattr(row, name)
             document[name] |= {"relative_error": quantity.relative_error, "inside": quantity.inside}
+        document["fits"] = {"predicted": row.fits_predicted, "measured": row.fits_measured}
         documents.append(document)
     return documents
 
 
-def _missed(scored: Validation, max_mape: float) -> BarMissedError | None:
-    mape = scored.overall.tokens_per_s.mape
+def _missed(scored: Validation, max_mape: float, left_out: str | None, source: str) -> BarMissedError | None:
+    """Left out, rows of one device, stack and task are averaged first: the largest group is no more than a group."""
+    mape = scored.overall.tokens_per_s.mape if left_out is None else scored.mean_of_groups
     if mape is None:
-        return BarMissedError("nothing to score: no record has both an estimate and a measured throughput")
+        return BarMissedError("nothing to score: no row has both an estimate and a measured throughput")
+    if source != STORE and scored.unscored:
+        return BarMissedError(f"{len(scored.unscored)} rows could not be predicted: {scored.unscored[0].id}, …")
     if mape * 100 <= max_mape:
         return None
-    return BarMissedError(
-        f"mean absolute error of tokens/s is {mape * 100:.1f} %, above the bar of {max_mape:g} %",
-        hint="`txlplan hardware probe` measures this machine again",
-    )
+    hint = "`txlplan hardware probe` measures this machine again" if source == STORE else None
+    return BarMissedError(f"mean absolute error of tokens/s is {mape * 100:.1f} %, above the bar of {max_mape:g} %", hint=hint)
 
 
-def _print(console: Console, scored: Validation) -> None:
+def _print(console: Console, scored: Validation, left_out: str | None) -> None:
     from rich.text import Text
 
-    for name, title in (("tokens_per_s", "throughput"), ("peak_memory_bytes", "peak memory")):
+    from txlplan.reporting import percent
+
+    if left_out:
+        console.print(Text(f"each {left_out} predicted by a fit to all others", style="bold"))
+        console.print(f"tokens/s, mean over groups of device, stack and task: {percent(scored.mean_of_groups)}")
+        console.print()
+    titles = {"tokens_per_s": "throughput"} if left_out else {"tokens_per_s": "throughput", "peak_memory_bytes": "peak memory"}
+    for name, title in titles.items():
         console.print(Text(f"{title}: predicted against measured", style="bold"))
         console.print(_table(scored, name))
         console.print()
+    if not left_out:
+        _print_fits(console, scored)
     for item in scored.unscored:
         console.print(f"not scored: {item.id}: {item.reason}", markup=False, highlight=False)
+
+
+def _print_fits(console: Console, scored: Validation) -> None:
+    fits = f"fits in memory: {len(scored.rows) - len(scored.wrong_fits)} of {len(scored.rows)} right"
+    console.print(fits + (f"; wrong: {', '.join(scored.wrong_fits)}" if scored.wrong_fits else ""), highlight=False)
 
 
 def _table(scored: Validation, quantity: str) -> Table:

@@ -1,4 +1,4 @@
-"""The op stream of one micro-batch and one update, as the reference module and its worker run them."""
+"""The op stream of one micro-batch and one update, as an implementation and its loop run them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cost._ends import embedding, log_probabilities, loss, remember
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
+from txlplan.cost._published_layer import published_layer
 from txlplan.cost._section import Numbers, Section
-from txlplan.cost._update import update
-from txlplan.hardware import DeviceProfile, StackProfile
+from txlplan.cost._update import published_update, update
+from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
@@ -29,6 +30,8 @@ class Settings:
     """Dropout is one kernel with a mask of bytes (CUDA), not three operations (CPU)."""
     full_precision_copy: bool = True
     """Parameters are fp32 and products cast them (autocast); False: everything is in the plan's precision."""
+    implementation: Implementation = "reference"
+    """Whose kernels: ours, or those of the code that the published rows ran."""
     tail_shares: tuple[float, ...] | None = None
     """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
 
@@ -43,6 +46,7 @@ class Settings:
             checkpointing=plan.activation_checkpointing if workload.task == "train" else "none",
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
+            implementation=stack.implementation,
         )
 
     @property
@@ -65,7 +69,8 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
     embedding(first, at)
-    layer(layers, at)
+    published = settings.implementation == "published"
+    (published_layer if published else layer)(layers, at)
     remember(last, at)
     if settings.task == "generate":
         log_probabilities(last, at)
@@ -80,9 +85,14 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
         *_layers_backward(settings, layers, inputs_bytes),
         *([_old_memory(settings, at)] if settings.checkpointing == "full" else []),
         *first.backward(),
-        *(update(settings.optimization, model, settings.precision) if training else []),
+        *(_update(settings) if training else []),
     ]
     return OpStream.of(ops, micro_batch.size)
+
+
+def _update(settings: Settings) -> list[Op]:
+    step = published_update if settings.implementation == "published" else update
+    return step(settings.optimization, settings.model, settings.precision)
 
 
 def _note(name: str, section: str, phase_forward: bool, saved_bytes: FloatArray, repeat: float = 1.0) -> Op:

@@ -12,7 +12,7 @@ import numpy as np
 
 from txlplan.cost._op_stream import FloatArray
 from txlplan.errors import InputError
-from txlplan.hardware import Cluster, Link
+from txlplan.hardware import Cluster, Link, StackProfile
 
 _LATENCY_S = {"infiniband": 5e-6, "ethernet": 25e-6, "shared-memory": 20e-6}
 """Per hop, where a link does not say; 3 us for anything inside a node."""
@@ -42,6 +42,31 @@ def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: 
         latency = np.where(across, _latency_s(link), latency)
     rounds = 2 * (data_parallel - 1)
     return rounds * (latency + payload_bytes / (data_parallel * bandwidth))
+
+
+def exchange_s(
+    payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster, stack: StackProfile, backward_s: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Time of one exchange of all gradients, and the part of it that backward does not hide. Both [candidates]
+
+    Under a fitted kernel model nothing is hidden: the tied embedding, most of the payload, has its gradient last.
+    """
+    if stack.gradient_sync == "none":
+        nothing = np.zeros(data_parallel.shape)
+        return nothing, nothing
+    kernels = stack.kernels
+    if kernels is None:
+        communication = all_reduce_s(payload_bytes, data_parallel, cluster)
+        return communication, exposed_s(communication, backward_s, stack.communication_overlap)
+    communication = all_reduce_s(payload_bytes / kernels.all_reduce, data_parallel, cluster)
+    communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, data_parallel, cluster)
+    communication = communication + np.where(data_parallel > 1, kernels.all_reduce_wait_s, 0.0)
+    return communication, communication
+
+
+def memory_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
+    """Time of one access of the device's memory for each byte that a ring all-reduce passes on, [candidates]."""
+    return payload_bytes * 2 * (data_parallel - 1) / data_parallel / cluster.device.memory_bandwidth_bytes_per_s
 
 
 def exposed_s(communication_s: FloatArray, backward_s: FloatArray, overlap: float) -> FloatArray:

@@ -136,10 +136,10 @@ def _modelled(
     if device.kind == "cpu":
         return np.maximum(best * depth, 1e-3)
     products = np.maximum(work / np.maximum(2 * m * n * k, 1.0), 1.0)
-    return np.maximum(best * depth * _quantised(m, n, products, device.cores), 1e-3)
+    return np.maximum(best * depth * quantised(m, n, products, device.cores), 1e-3)
 
 
-def _quantised(m: FloatArray, n: FloatArray, products: FloatArray, cores: int) -> FloatArray:
+def quantised(m: FloatArray, n: FloatArray, products: FloatArray, cores: int) -> FloatArray:
     """Tile and wave quantisation: the share of a device's multiprocessor time that is spent on elements of the result.
 
     With tiles of a × b, ceil(m/a)·ceil(n/b)·products tiles run in waves of `cores`; the last wave and the edges of the

@@ -91,6 +91,10 @@ class Estimates:
 
     def is_extrapolated(self, index: int) -> bool:
         """Whether the figures come from another device, or from beyond the shapes they were measured on."""
+        if self.stack.stands_in_for is not None:
+            return True
+        if self.stack.kernels is not None:
+            return self.cluster.device.id not in self.stack.fitted_devices
         if self.stack.measured_device != self.cluster.device.id:
             return True
         part = self.parts[int(self.part[index])]
@@ -99,7 +103,14 @@ class Estimates:
     def _notes(self, index: int) -> tuple[str, ...]:
         notes = []
         device, stack = self.cluster.device, self.stack
-        if stack.measured_device is None:
+        if stack.stands_in_for is not None:
+            notes.append(f"stack {stack.stands_in_for} has no profile: {stack.id} stands in for it")
+        if stack.kernels is not None:
+            if device.id not in stack.fitted_devices:
+                notes.append(f"stack {stack.id} was fitted on {', '.join(stack.fitted_devices)}, not on {device.id}")
+            if device.peak(self.plans[index].precision) is None:
+                notes.append(f"{device.name} has no {self.plans[index].precision} units: it stores that and computes in fp32")
+        elif stack.measured_device is None:
             notes.append(f"stack {stack.id} has not been measured on any device: efficiencies are assumed")
         elif stack.measured_device != device.id:
             notes.append(f"stack {stack.id} was measured on {stack.measured_device}, not on {device.id}")
@@ -123,7 +134,7 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
     parts: list[Evaluated] = []
     for indices in members.values():
         first = plans[indices[0]]
-        _check(first, cluster, workload)
+        _check(first, cluster, workload, stack)
         ranks = _ranks_per_device(first, cluster)
         evaluated = evaluate(workload, cluster, stack, [plans[index] for index in indices], ranks=ranks)
         step_s[indices], peak[indices] = evaluated.step_s, evaluated.peak_memory_bytes
@@ -167,7 +178,7 @@ def _devices(cluster: Cluster, plan: Plan) -> int:
     return min(plan.n_devices, cluster.n_devices)
 
 
-def _check(plan: Plan, cluster: Cluster, workload: Workload) -> None:
+def _check(plan: Plan, cluster: Cluster, workload: Workload, stack: StackProfile) -> None:
     for axis in ("tensor_parallel", "pipeline_parallel", "context_parallel"):
         if getattr(plan, axis) > 1:
             raise InputError(f"{axis} = {getattr(plan, axis)}: this version estimates data parallelism only")
@@ -175,7 +186,7 @@ def _check(plan: Plan, cluster: Cluster, workload: Workload) -> None:
         raise InputError("zero_stage and compile: this version estimates replicated states and eager execution only")
     if cluster.device.kind != "cpu" and plan.data_parallel > cluster.n_devices:
         raise InputError(f"data_parallel = {plan.data_parallel}, but {cluster.system.id} has {cluster.n_devices} devices")
-    if cluster.device.peak(plan.precision) is None:
+    if cluster.device.peak(plan.precision) is None and stack.kernels is None:
         known = ", ".join(cluster.device.peak_flops_per_s)
         raise InputError(f"{cluster.device.name} has no {plan.precision}", hint=f"it has {known}")
     if workload.task != "train" and plan.accumulation > 1:

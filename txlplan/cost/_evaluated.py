@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._build import Settings, build
-from txlplan.cost._communication import all_reduce_s, exposed_s
+from txlplan.cost._communication import exchange_s
 from txlplan.cost._memory import Peak, walk
 from txlplan.cost._op_stream import FloatArray, OpStream
+from txlplan.cost._reserved import cached_bytes, reserved_peak
 from txlplan.cost._statics import Statics, statics
 from txlplan.cost._time import StepTime, step_time
 from txlplan.hardware import Cluster, StackProfile
@@ -75,16 +76,23 @@ def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
     settings = Settings.of(workload, cluster.device, stack, first)
     stream = build(settings, micro_batch)
     threads = _threads(first, cluster, ranks)
-    time = step_time(stream, cluster.device, stack, threads)
+    host = cluster.system.host
+    time = step_time(stream, cluster.device, stack, threads, host_speed=host.relative_speed if host else 1.0)
     kept = statics(settings, micro_batch[column], accumulation, stack, cluster.device.kind)
-    communication = all_reduce_s(kept.all_reduce_bytes, data_parallel, cluster)
-    exposed = exposed_s(communication, time.region_s["backward"][column], stack.communication_overlap)
+    times = accumulation if stack.gradient_sync == "micro-batch" else np.ones(accumulation.shape)
+    communication, exposed = exchange_s(kept.all_reduce_bytes, data_parallel, cluster, stack, time.region_s["backward"][column])
     regions = {name: values[column] for name, values in time.region_s.items()}
-    peak = _peak(stream, column, accumulation, data_parallel)
     computing_s = accumulation * (regions["forward"] + regions["backward"]) + regions["update"]
     unattributed_s = stack.unattributed * computing_s
-    live = peak.total_bytes + kept.live_bytes
-    waste = _waste_share(cluster, stack) * peak.total_bytes
+    if stack.reserved is not None and settings.task == "train":
+        peak = reserved_peak(stream, column, settings, stack.reserved)
+        live = peak.total_bytes + kept.live_bytes
+        room = stack.reserved.ceiling * cluster.device.usable_bytes() - live - kept.context_bytes
+        waste = np.minimum(cached_bytes(settings, stack.reserved), np.maximum(room, 0.0))
+    else:
+        peak = _peak(stream, column, accumulation, data_parallel)
+        live = peak.total_bytes + kept.live_bytes
+        waste = _waste_share(cluster, stack) * peak.total_bytes
     return Evaluated(
         stream=stream,
         time=time,
@@ -93,10 +101,10 @@ def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
         data_parallel=data_parallel,
         ranks_per_device=ranks,
         threads=threads,
-        communication_s=communication,
-        exposed_s=exposed,
+        communication_s=communication * times,
+        exposed_s=exposed * times,
         unattributed_s=unattributed_s,
-        step_s=computing_s + unattributed_s + exposed,
+        step_s=computing_s + unattributed_s + exposed * times,
         statics=kept,
         peak=peak,
         peak_memory_bytes=live + waste + kept.context_bytes,

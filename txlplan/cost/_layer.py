@@ -86,8 +86,8 @@ def layer(section: Section, at: Lengths) -> None:
     _scores(section, at)
     _softmax(section, at)
     _values(section, at)
-    _attention_output(section, at)
-    _feed_forward(section, at)
+    attention_output(section, at)
+    feed_forward(section, at)
 
 
 def _context(section: Section, at: Lengths) -> None:
@@ -186,13 +186,14 @@ def _values(section: Section, at: Lengths) -> None:
     section.back("head gather", VALUES, "copy", read=mixed, written=mixed, dtype=d)
 
 
-def _attention_output(section: Section, at: Lengths) -> None:
+def attention_output(section: Section, at: Lengths) -> None:
+    """Heads back to the hidden width, residual and norm; what the attention held is given up."""
     section.linear("attention output", PROJECTIONS, rows=at.rows, n=at.model.d_model, k=at.W, kept=0.0)
     section.held = 0.0
     _residual(section, "attention", at)
 
 
-def _feed_forward(section: Section, at: Lengths) -> None:
+def feed_forward(section: Section, at: Lengths) -> None:
     """Two products with a nonlinearity and dropout between them, residual and norm."""
     c, f, d, model = section.numbers.compute, section.numbers.wide, section.numbers.narrow, at.model
     if model.norm == "pre":

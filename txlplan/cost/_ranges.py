@@ -20,12 +20,16 @@ EXTRAPOLATED_MEMORY_LOG_SD = 0.08
 
 def time_log_sd(stack: StackProfile, *, extrapolated: bool) -> float:
     """Standard deviation of log(measured / predicted) of times."""
+    if extrapolated and stack.spread and stack.spread.extrapolated_time_log_sd is not None:
+        return stack.spread.extrapolated_time_log_sd
     own = TIME_LOG_SD if stack.spread is None else stack.spread.time_log_sd
     return math.hypot(own, EXTRAPOLATED_TIME_LOG_SD) if extrapolated else own
 
 
 def memory_log_sd(stack: StackProfile, *, extrapolated: bool) -> float:
     """Standard deviation of log(measured / predicted) of peak memory."""
+    if extrapolated and stack.spread and stack.spread.extrapolated_memory_log_sd is not None:
+        return stack.spread.extrapolated_memory_log_sd
     own = MEMORY_LOG_SD if stack.spread is None else stack.spread.memory_log_sd
     return math.hypot(own, EXTRAPOLATED_MEMORY_LOG_SD) if extrapolated else own
 

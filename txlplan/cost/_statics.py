@@ -34,6 +34,14 @@ class Statics:
         return self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
 
 
+def _copy_bytes(settings: Settings, training: bool) -> float:
+    """Of a parameter: autocast keeps one in the precision of products, Apex O2 an fp32 master and its fp32
+    gradient."""
+    if settings.numbers.cast:
+        return settings.numbers.compute
+    return 8.0 if training and settings.numbers.wide < 4.0 and not settings.full_precision_copy else 0.0
+
+
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
     """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context."""
     model, numbers = settings.model, settings.numbers
@@ -45,7 +53,7 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
         recurrent_memory_bytes=memory * accumulation,
-        weight_copies_bytes=count * numbers.compute if numbers.cast else np.zeros(micro_batch.shape),
+        weight_copies_bytes=count * _copy_bytes(settings, training),
         context_bytes=np.full(micro_batch.shape, float(context)),
         all_reduce_bytes=count * numbers.wide if training else np.zeros(micro_batch.shape),
     )

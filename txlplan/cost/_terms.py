@@ -16,14 +16,14 @@ from txlplan.units import format_bytes, format_bytes_per_s, format_count, format
 def terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> tuple[Term, ...]:
     """Time terms that add up to the step, memory terms that add up to the peak; zero ones are left out."""
     found = [
-        *_device_terms(part, place, device),
+        *_device_terms(part, place, device, stack),
         *_host_and_link_terms(part, place, device, stack),
-        *_memory_terms(part, place),
+        *_memory_terms(part, place, stack),
     ]
     return tuple(term for term in found if term.value != 0)
 
 
-def _device_terms(part: Evaluated, place: int, device: DeviceProfile) -> Iterator[Term]:
+def _device_terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
     """One term a group of operations, over all micro-batches of a step."""
     stream, column = part.stream, int(part.column[place])
     times = _times(part, place)
@@ -47,7 +47,7 @@ def _device_terms(part: Evaluated, place: int, device: DeviceProfile) -> Iterato
             quantity="time",
             value=total_s,
             formula=_formula(device, bound, dtype, amount, float(seconds[chosen].sum()), total_s, launches),
-            provenance="measured" if measured else "derived",
+            provenance="measured" if measured else "derived" if stack.kernels is None else stack.provenance,
             bound=bound,
         )
 
@@ -82,7 +82,7 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         times = 1.0 if region == "update" else steps
         host = float(part.time.host_s[region][column]) * times
         dispatched_s += host
-        host_s += host if device.kind == "cpu" else max(0.0, host - float(part.time.device_s[region][column]) * times)
+        host_s += float(part.time.region_s[region][column] - part.time.device_s[region][column]) * times
     launches = float((part.stream.launches[:, column] * _times(part, place)).sum())
     formula = f"{format_count(launches)} operations × {format_s(dispatched_s / max(launches, 1.0))}"
     yield Term(
@@ -90,7 +90,7 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         quantity="time",
         value=host_s,
         formula=formula if device.kind == "cpu" else f"{formula}, what the device does not hide, per region",
-        provenance=stack.provenance if stack.host_op_s is not None else "derived",
+        provenance=stack.provenance if stack.host_op_s is not None or stack.kernels is not None else "derived",
         bound="host",
     )
     yield Term(
@@ -107,15 +107,27 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
         name="all-reduce",
         quantity="time",
         value=float(part.exposed_s[place]),
-        formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth)) = "
-        f"{format_s(float(part.communication_s[place]))}, less what backward hides",
-        provenance="derived",
+        formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth))"
+        + (", memory traffic and waiting" if stack.kernels else "")
+        + f" = {format_s(float(part.communication_s[place]))}, less what backward hides",
+        provenance="derived" if stack.kernels is None else stack.provenance,
         bound="link",
     )
 
 
-def _memory_terms(part: Evaluated, place: int) -> Iterator[Term]:
+_RESERVED_FORMULAS = {
+    "gradients": "parameters × bytes of one",
+    "saved activations": "kept for backward, × a fitted share, with the further clusters of the softmax",
+    "largest transient": "blocks of the size of all logits, as many as were fitted",
+    "weight copies": "an fp32 master and its fp32 gradient for each fp16 parameter (Apex O2)",
+    "allocator waste": "cached temporaries of the optimizer, in copies of the largest parameter, as far as there is room",
+}
+"""Of the terms that a stack's fitted model of the allocator stands behind."""
+
+
+def _memory_terms(part: Evaluated, place: int, stack: StackProfile) -> Iterator[Term]:
     kept, peak = part.statics, part.peak
+    fitted = stack.reserved is not None and "backward" in part.stream.phases
     row = int(peak.row[place])
     at_peak = f"alive at the peak, in {part.stream.names[row]!r} ({part.stream.phases[row]})"
     parts = (
@@ -138,4 +150,6 @@ def _memory_terms(part: Evaluated, place: int) -> Iterator[Term]:
         ),
     )
     for name, array, formula in parts:
-        yield Term(name=name, quantity="memory", value=float(array[place]), formula=formula, provenance="derived")
+        own = _RESERVED_FORMULAS.get(name) if fitted else None
+        provenance = stack.provenance if own and name != "weight copies" else "derived"
+        yield Term(name=name, quantity="memory", value=float(array[place]), formula=own or formula, provenance=provenance)

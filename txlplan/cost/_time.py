@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._efficiency import PRODUCTS, EfficiencyModel
+from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase
-from txlplan.hardware import DeviceProfile, StackProfile
+from txlplan.hardware import DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),
@@ -45,8 +46,15 @@ class StepTime:
     region_s: dict[str, FloatArray]
 
 
-def step_time(stream: OpStream, device: DeviceProfile, stack: StackProfile, threads: int | None = None) -> StepTime:
-    """Time every operation of one micro-batch and one update on `device`; nothing between devices is counted here."""
+def step_time(
+    stream: OpStream, device: DeviceProfile, stack: StackProfile, threads: int | None = None, *, host_speed: float = 1.0
+) -> StepTime:
+    """Time every operation of one micro-batch and one update on `device`; nothing between devices is counted here.
+
+    `host_speed` is that of the host's core, relative to the one that a stack's fitted kernel model is for.
+    """
+    if stack.kernels is not None:
+        return _fitted(stream, device, stack, stack.kernels, host_speed)
     op_s, compute_bound, measured = _op_times(stream, device, stack, threads)
     device_s = {region: stream.total(op_s, *phases) for region, phases in REGIONS.items()}
     host_s = {region: stream.total(stream.launches, *phases) * _dispatch_s(stack, region) for region, phases in REGIONS.items()}
@@ -55,6 +63,35 @@ def step_time(stream: OpStream, device: DeviceProfile, stack: StackProfile, thre
     return StepTime(
         op_s=op_s, compute_bound=compute_bound, measured=measured, device_s=device_s, host_s=host_s, region_s=region_s
     )
+
+
+def _fitted(stream: OpStream, device: DeviceProfile, stack: StackProfile, kernels: KernelModel, host_speed: float) -> StepTime:
+    """By the stack's kernel model; host and device overlap as it says."""
+    op_s, compute_bound = kernel_s(prepare(stream, device, stack), kernels)
+    dispatch = dispatch_s(kernels, stack, host_speed)
+    device_s = {region: stream.total(op_s, *phases) for region, phases in REGIONS.items()}
+    host_s = {region: stream.total(stream.launches, *phases) * dispatch[region] for region, phases in REGIONS.items()}
+    return StepTime(
+        op_s=op_s,
+        compute_bound=compute_bound,
+        measured=np.zeros(op_s.shape, dtype=bool),
+        device_s=device_s,
+        host_s=host_s,
+        region_s={region: overlapped(device_s[region], host_s[region], kernels.knee) for region in REGIONS},
+    )
+
+
+def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:
+    """Dispatch of one operation by region, under a stack's kernel model and on a host of relative speed `host_speed`."""
+    forward = kernels.host_op_s * stack.host_share / host_speed
+    return {"forward": forward, "backward": forward * kernels.host_backward, "update": forward * kernels.host_update}
+
+
+def overlapped(device_s: FloatArray, host_s: FloatArray, knee: float) -> FloatArray:
+    """(d^knee + h^knee)^(1/knee): the longer of both where they differ, more than it where they are alike."""
+    longer = np.maximum(np.maximum(device_s, host_s), 1e-12)
+    both: FloatArray = longer * ((device_s / longer) ** knee + (host_s / longer) ** knee) ** (1 / knee)
+    return np.where(device_s + host_s > 0, both, 0.0)
 
 
 def peak_flops_per_s(device: DeviceProfile, dtype: str) -> float:

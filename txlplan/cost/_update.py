@@ -6,6 +6,7 @@ from math import prod
 
 from txlplan.choices import OptimizerName, Precision
 from txlplan.cost._op_stream import Op
+from txlplan.errors import InputError
 from txlplan.model import ModelConfig, parameter_count, parameter_shapes
 from txlplan.workload import Optimization
 
@@ -33,6 +34,32 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
     temporary = 0.0 if fused else 2 * largest
     moved = _PASSES_BYTES[optimization.optimizer] * parameters
     ops.append(_over_parameters(optimization.optimizer, moved, launches, temporary))
+    return ops
+
+
+_PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}
+"""Bytes read and written per parameter by optimizers that go over each tensor, in fp32, gradients set to zero included.
+
+Adam of torch 1: moments scaled (2 × 8) and added to (2 × 12), root (8), epsilon (8), step (16), 12 for the bias
+corrections; AdamW scales parameters too (8). LAMB as TorchScript: moments (2 × 12), their ratio with the decayed weight
+(16), two norms (8), step (16)."""
+_PUBLISHED_LAUNCHES: dict[OptimizerName, float] = {"adam": 10.0, "adamw": 11.0, "lamb": 14.0}
+_O2_BYTES = 12.0
+"""Per parameter under Apex O2: fp16 gradients unscaled into fp32 ones (6), fp32 masters copied to fp16 parameters (6)."""
+
+
+def published_update(optimization: Optimization, model: ModelConfig, precision: Precision) -> list[Op]:
+    """Clipping, Apex O2's copies under fp16, and an optimizer that goes over the tensors one by one."""
+    name = optimization.optimizer
+    if name not in _PUBLISHED_BYTES:
+        raise InputError(f"the published implementation has no {name}", hint=f"it has {', '.join(_PUBLISHED_BYTES)}")
+    parameters, tensors = float(parameter_count(model)), float(len(parameter_shapes(model)))
+    largest = max(prod(shape) for shape in parameter_shapes(model).values()) * 4.0
+    ops = [_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * tensors, 0.0)]
+    if precision == "fp16":
+        ops.append(_over_parameters("master copies", _O2_BYTES * parameters, 4.0, 0.0))
+    launches = tensors * _PUBLISHED_LAUNCHES[name]
+    ops.append(_over_parameters(name, _PUBLISHED_BYTES[name] * parameters, launches, 2 * largest))
     return ops
 
 

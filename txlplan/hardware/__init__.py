@@ -5,7 +5,9 @@ from txlplan.hardware._cluster import Cluster
 from txlplan.hardware._device import DeviceProfile
 from txlplan.hardware._economics import Economics
 from txlplan.hardware._prices import STALE_DAYS, BookEntry, PriceBook, age_days, is_stale, price_books, priced, with_prices
-from txlplan.hardware._stack import EfficiencyPoint, OpKind, Spread, StackProfile
+from txlplan.hardware._fallback import nearest_stack
+from txlplan.hardware._kernels import KernelModel, ReservedModel
+from txlplan.hardware._stack import EfficiencyPoint, Implementation, OpKind, Spread, StackProfile
 from txlplan.hardware._system import Host, Link, Price, SystemProfile
 
 __all__ = [
@@ -16,10 +18,13 @@ __all__ = [
     "Economics",
     "EfficiencyPoint",
     "Host",
+    "Implementation",
+    "KernelModel",
     "Link",
     "OpKind",
     "Price",
     "PriceBook",
+    "ReservedModel",
     "Spread",
     "StackProfile",
     "SystemProfile",
@@ -29,6 +34,7 @@ __all__ = [
     "is_stale",
     "price_books",
     "priced",
+    "nearest_stack",
     "stacks",
     "systems",
     "with_prices",

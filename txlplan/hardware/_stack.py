@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 
 from txlplan.config._schema import STRICT
 from txlplan.hardware._device import Provenance
+from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
 from txlplan.units import BYTES, SECONDS
 
 OpKind = Literal["gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "optimizer", "copy", "collective"]
 """What an operation is, for its efficiency: see cost/."""
+Implementation = Literal["reference", "published", "fast", "xla"]
+"""Whose kernels a stack runs: our reference module's, or those of NVIDIA DeepLearningExamples' Transformer-XL."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +50,9 @@ class Spread:
     memory_log_sd: float
     source: str
     """What the figures were taken from."""
+    extrapolated_time_log_sd: float | None = None
+    """The same for a device that the stack was not fitted on; None: a default is added to the figures above."""
+    extrapolated_memory_log_sd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +65,10 @@ class StackProfile:
     family: str
     """txlplan, nvidia, lambda …: an unknown version falls back on the nearest of its family."""
     version: str
+    stands_in_for: str | None = None
+    """A version without a profile, in whose place this one was taken: every estimate is extrapolated."""
     mode: Literal["eager", "compiled", "torchscript"] = "eager"
-    implementation: Literal["reference", "fast", "xla"] = "reference"
+    implementation: Implementation = "reference"
     """Which op-stream builder describes what it executes."""
     mixed_precision: Literal["autocast", "apex-o2", "full"] = "autocast"
     host_op_s: Annotated[float, SECONDS] | None = None
@@ -81,6 +89,21 @@ class StackProfile:
     Negative where whole steps take less. Only whole steps show it."""
     communication_overlap: float = 0.0
     """Share of gradient all-reduce time that backward hides, at most."""
+    gradient_sync: Literal["step", "micro-batch", "none"] = "step"
+    """When data-parallel gradients are all-reduced: once a step, after every micro-batch, or never (replicas)."""
+    kernels: KernelModel | None = None
+    """Fitted model of the device's kernels and of the host; where it is there, `efficiency`, `host_op`, `launch` and
+    `communication_overlap` are not used."""
+    fitted_devices: tuple[str, ...] = ()
+    """Of `kernels`: ids of the devices that it was fitted on; on any other the estimate is extrapolated."""
+    odd_products: OddProducts = "tensor"
+    """Of `kernels`: what the library does with an odd leading dimension."""
+    fused: bool = False
+    """Of `kernels`: elementwise operations on attention scores are fused (TorchScript)."""
+    host_share: float = 1.0
+    """Of `kernels`: dispatch time over that of eager execution."""
+    reserved: ReservedModel | None = None
+    """Fitted model of the allocator's cache in training; where it is there, `allocator_waste` is not used."""
     spread: Spread | None = None
     provenance: Provenance = "datasheet"
     fitted_on: str = ""

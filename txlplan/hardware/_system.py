@@ -38,6 +38,8 @@ class Host:
     cores: int | None = None
     """Physical cores of all sockets, or vCPUs where a cloud says no more."""
     memory_bytes: Annotated[int, BYTES] | None = None
+    relative_speed: float = 1.0
+    """Eager dispatch by one core, over that of a DGX A100's host (EPYC 7742)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,25 @@
 """How good the predictions were: records scored against the estimates stored before they ran. Pure."""
 
 from txlplan.validation._errors import Errors, errors
+from txlplan.validation._predict import predict
+from txlplan.validation._published import Published, Unreadable, read_published
 from txlplan.validation._rows import Row, Scored, Unscored, score
-from txlplan.validation._validate import GROUPINGS, Summary, Validation, validate
+from txlplan.validation._validate import GROUPINGS, Summary, Validation, summarise, validate
 
-__all__ = ["GROUPINGS", "Errors", "Row", "Scored", "Summary", "Unscored", "Validation", "errors", "score", "validate"]
+__all__ = [
+    "GROUPINGS",
+    "Errors",
+    "Published",
+    "Row",
+    "Scored",
+    "Summary",
+    "Unreadable",
+    "Unscored",
+    "Validation",
+    "errors",
+    "predict",
+    "read_published",
+    "score",
+    "summarise",
+    "validate",
+]

@@ -82,12 +82,13 @@ def score(record: Record) -> Row | Unscored:
         precision=record.plan.precision,
         stack=estimate.stack,
         extrapolated=estimate.extrapolated,
-        tokens_per_s=_scored(estimate.tokens_per_s, None if out_of_memory else record.tokens_per_s),
-        peak_memory_bytes=_scored(estimate.peak_memory_bytes, None if out_of_memory else record.peak_memory_bytes),
+        tokens_per_s=scored(estimate.tokens_per_s, None if out_of_memory else record.tokens_per_s),
+        peak_memory_bytes=scored(estimate.peak_memory_bytes, None if out_of_memory else record.peak_memory_bytes),
         fits_predicted=estimate.fits,
         fits_measured=not out_of_memory,
     )
 
 
-def _scored(predicted: Range, measured: float | None) -> Scored:
+def scored(predicted: Range, measured: float | None) -> Scored:
+    """A range beside what was measured."""
     return Scored(predicted=predicted.value, low=predicted.low, high=predicted.high, measured=measured)

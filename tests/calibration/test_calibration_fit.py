@@ -1,0 +1,84 @@
+"""The fit behind the shipped stacks: reproducible, honest about what it left out, and of few numbers."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from txlplan import resources
+from txlplan.calibration import Problem, fit_kernels, leave_out, refit
+from txlplan.calibration._priors import PRIORS
+from txlplan.hardware import KernelModel, Spread, stacks
+from txlplan.validation import Published, predict, read_published
+
+SHIPPED = resources.shipped("profiles")
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Published]:
+    return [run for run in read_published(SHIPPED / "measurements" / "published.csv") if isinstance(run, Published)]
+
+
+@pytest.fixture(scope="module")
+def problem(runs) -> Problem:
+    return Problem.of(runs)
+
+
+@pytest.fixture(scope="module")
+def few(runs) -> Problem:
+    """Three devices, one of them known from scoring only."""
+    chosen = ("t4", "rtx-a4500", "quadro-rtx-6000")
+    return Problem.of([run for run in runs if run.cluster.device.id in chosen])
+
+
+def test_a_fit_to_the_published_rows_gives_the_shipped_kernel_model(problem):
+    shipped = asdict(stacks.get("nvidia-20.06-eager").kernels)
+    for name, value in asdict(refit(problem).kernels).items():
+        assert value == pytest.approx(shipped[name], rel=0.01), name
+
+
+def test_the_problem_predicts_as_an_estimate_does(few):
+    kernels = stacks.get("nvidia-20.06-eager").kernels
+    rows = predict(few.runs)
+    assert few.tokens_per_s(kernels) == pytest.approx([row.tokens_per_s.predicted for row in rows])
+
+
+def test_a_fit_explains_what_a_kernel_model_made(few):
+    shipped = stacks.get("nvidia-20.06-eager").kernels
+    true = replace(shipped, stream=0.85, host_op_s=36e-6, score_traffic=2.2)
+    made = replace(few, measured=few.tokens_per_s(true))
+    found = fit_kernels(made)
+    assert np.abs(few.tokens_per_s(found) / made.measured - 1).mean() < 0.03
+    assert found.host_op_s == pytest.approx(36e-6, rel=0.1)
+
+
+def test_what_was_left_out_does_not_move_its_own_prediction(few):
+    mine = np.array([run.cluster.device.id == "rtx-a4500" for run in few.runs])
+    moved = replace(few, measured=np.where(mine, 3 * few.measured, few.measured))
+    before, after = leave_out(few, "device"), leave_out(moved, "device")
+    assert [row.id for row in before] == [run.id for run in few.runs]
+    for index in np.flatnonzero(mine):
+        assert after[index].tokens_per_s.predicted == before[index].tokens_per_s.predicted
+        assert before[index].extrapolated
+        width = before[index].tokens_per_s.high / before[index].tokens_per_s.low
+        assert after[index].tokens_per_s.high / after[index].tokens_per_s.low == width, "nor its interval"
+    assert any(after[index].tokens_per_s.predicted != before[index].tokens_per_s.predicted for index in np.flatnonzero(~mine))
+
+
+def test_every_parameter_has_a_prior_and_a_place():
+    assert list(PRIORS) == [field.name for field in fields(KernelModel)]
+
+
+def test_shipped_stacks_hold_at_most_forty_fitted_numbers():
+    """Each value once: the lambda stacks repeat theirs, since a profile has one base."""
+    numbers = set()
+    for path in Path(SHIPPED / "stacks").glob("*.toml"):
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        numbers |= {(table, *item) for table in ("kernels", "reserved") for item in raw.get(table, {}).items()}
+    spreads = ("time_log_sd", "memory_log_sd", "extrapolated_time_log_sd")
+    assert {field.name for field in fields(Spread)} - set(spreads) == {"source", "extrapolated_memory_log_sd"}
+    assert 27 < len(numbers) + len(spreads) <= 40
