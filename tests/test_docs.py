@@ -79,6 +79,8 @@ COMMANDS = [
     "hardware list",
     "hardware probe",
     "hardware show",
+    "model export",
+    "model import",
     "model list",
     "model show",
     "plan",

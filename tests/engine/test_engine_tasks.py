@@ -113,6 +113,18 @@ def test_scoring_and_generating_from_a_run(plan_of, work, tmp_path):
     assert [event.text for event in again.of(Generated)] == [event.text for event in first.of(Generated)]
 
 
+def test_weights_alone_are_trained_on_with_any_optimizer(plan_of, work, tmp_path):
+    """From the weights of another run, without its optimizer's states: the first loss is that of a trained model."""
+    trained = work(plan_of(steps=60))
+    model = checkpoint.load_model(checkpoint.newest(trained.directory))
+    checkpoint.save_weights(tmp_path / "bare", model.config, model.state_dict())
+    plan_file = elsewhere(plan_of(optimization={"optimizer": "lamb"}), tmp_path, "on", checkpoint=str(tmp_path / "bare"))
+    ran = work(plan_file)
+    assert ran.exit_code == 0
+    assert [event.step for event in ran.of(Step)] == list(range(1, 9))
+    assert ran.losses[0] < trained.losses[0] - 1.5
+
+
 def test_a_part_of_a_split_is_scored(plan_of, work, tmp_path):
     trained = work(plan_of(steps=2))
     score = plan_of(workload={"task": "score", "tokens": 100}, data={"split": "valid"})

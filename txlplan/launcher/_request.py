@@ -81,9 +81,10 @@ def plan_request(request: RunRequest) -> Planned:
     split = request.split or ("train" if request.task == "train" else _held_out(dataset))
     workload = _workload(request, model, dataset, split)
     machine = this_machine(request.devices)
-    space = _space(request, workload, machine, dataset.split(split).tokens)
+    split_tokens = None if request.task == "generate" else dataset.split(split).tokens
+    space = _space(request, workload, machine, split_tokens)
     choice = choose_plan(workload, machine.cluster, machine.stack, space=space)
-    steps = total_steps(workload, choice.plan, split_tokens=dataset.split(split).tokens)
+    steps = total_steps(workload, choice.plan, split_tokens=split_tokens)
     if request.task == "train":
         workload = dataclasses.replace(workload, optimization=_optimization(request, model, steps))
     plan_file = PlanFile(
@@ -181,9 +182,9 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
         raise InputError(str(error)) from None
 
 
-def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int) -> Space:
+def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int | None) -> Space:
     micro_batch: tuple[int, ...] | None = (request.micro_batch,) if request.micro_batch else None
-    if request.task == "score" and micro_batch is None and request.global_batch is None:
+    if split_tokens is not None and request.task == "score" and micro_batch is None and request.global_batch is None:
         micro_batch = scoring_batches(workload.model, split_tokens)
     return Space(
         precision=(request.precision,) if request.precision else None,
