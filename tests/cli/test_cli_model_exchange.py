@@ -10,6 +10,7 @@ import torch
 
 from txlplan.model import ModelConfig
 from txlplan.nn import TransformerXL
+from txlplan.records import open_store
 
 MODEL = """
 n_layer = 1
@@ -25,7 +26,7 @@ mem_len = 8
 
 @pytest.fixture
 def exported(txlplan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A byte model as `model export --format safetensors` writes one, by hand."""
+    """A byte model as `model export` writes one, by hand. All that it writes are printable characters."""
     from safetensors.torch import save_file
 
     monkeypatch.chdir(tmp_path)
@@ -34,9 +35,10 @@ def exported(txlplan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "model.toml").write_text(MODEL)
     torch.manual_seed(1)
     config = ModelConfig(id="m", n_layer=1, d_model=16, n_head=2, d_head=8, d_inner=16, vocab_size=256, tgt_len=8, mem_len=8)
-    save_file(
-        {name: value.detach() for name, value in TransformerXL(config).named_parameters()}, directory / "model.safetensors"
-    )
+    weights = {name: value.detach() for name, value in TransformerXL(config).named_parameters()}
+    bias = weights["softmax.biases.0"]
+    bias[:32] = bias[127:] = -100.0
+    save_file(weights, directory / "model.safetensors")
     return directory
 
 
@@ -46,8 +48,12 @@ def test_an_imported_model_generates_takes_text_and_goes_out(txlplan, exported: 
     assert "256 symbols" in result.stdout
     assert "next: txlplan run --task generate --checkpoint mine" in result.stderr
 
-    generated = txlplan("run", "--task", "generate", "--checkpoint", "mine", "--prompt", "It", "--tokens", "5")
+    options = ("--top-p", "0.9", "--repetition-penalty", "1.2", "--stop", "no such text", "--stream", "--threads", "1")
+    generated = txlplan("run", "--task", "generate", "--checkpoint", "mine", "--prompt", "It", "--tokens", "40", *options)
     assert generated.exit_code == 0, generated.stderr
+    (record,) = open_store().list()
+    assert generated.stdout == f"{record.text}\n"
+    assert record.workload.prompt_len == 2
 
     refused = txlplan("run", "--task", "score", "--checkpoint", "mine")
     assert refused.exit_code == 2
@@ -69,6 +75,37 @@ def test_an_imported_model_generates_takes_text_and_goes_out(txlplan, exported: 
     back = txlplan("model", "import", "out", "--output", "back", "--json")
     assert back.json["layout"] == "txlplan"
     assert back.json["vocabulary"] == {"kind": "bytes", "size": 256}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--prompt", ""), "encodes to no token"),
+        (("--prompt", "It was a long time ago"), "22 tokens is longer than what the model 'model' remembers (8)"),
+        (("--prompt", b"caf\xe9".decode("utf-8", "surrogateescape")), "not valid UTF-8"),
+        (("--prompt", "a", "--prompt", "b", "--global-batch", "3"), "no multiple of the 2 prompts"),
+        (("--prompt", "a", "--prompt", "b", "--stream"), "--stream prints one text"),
+        (("--prompt", "a", "--stream", "--json"), "--stream has no effect beside --json"),
+        (("--top-p", "2"), "top_p = 2.0"),
+        (("--stop", ""), "empty string"),
+    ],
+)
+def test_prompts_and_options_without_sense_start_nothing(txlplan, exported: Path, tmp_path: Path, options, text: str) -> None:
+    txlplan("model", "import", exported, "--output", "mine", "--vocabulary", "bytes")
+    result = txlplan("run", "--task", "generate", "--checkpoint", "mine", "--directory", "out", "--threads", "1", *options)
+    assert result.exit_code == 2
+    assert text in result.stderr + result.stdout
+    assert not (tmp_path / "out").exists()
+    assert open_store().list() == []
+
+
+def test_several_prompts_are_rows_of_one_batch(txlplan, exported: Path) -> None:
+    txlplan("model", "import", exported, "--output", "mine", "--vocabulary", "bytes")
+    prompts = ("--prompt", "a", "--prompt", "of", "--threads", "1", "--dry-run", "--json")
+    document = txlplan("run", "--task", "generate", "--checkpoint", "mine", *prompts).json["plan_file"]
+    assert (document["sampling"]["prompt"], document["sampling"]["more_prompts"]) == ("a", ["of"])
+    assert document["plan"]["micro_batch"] == 2
+    assert document["workload"]["prompt_len"] == 2
 
 
 def test_an_export_without_its_data_says_so(txlplan, exported: Path, tmp_path: Path) -> None:
