@@ -81,6 +81,8 @@ COMMANDS = [
     "hardware list",
     "hardware probe",
     "hardware show",
+    "model export",
+    "model import",
     "model list",
     "model show",
     "plan",

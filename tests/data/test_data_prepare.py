@@ -295,3 +295,27 @@ def test_the_manifest_is_plain_json_with_every_checksum(corpus: Path, tmp_path: 
         assert files[split["text"]] == split["text_sha256"]
     for file in raw["inputs"]:
         assert tree(corpus)[Path(file["name"]).name] == file["sha256"]
+
+
+def test_a_vocabulary_that_is_there_is_used_as_it_is(corpus: Path, tmp_path: Path) -> None:
+    prepare([corpus], tmp_path / "first", settings=of("words"))
+    settings = Settings(vocabulary="words", vocabulary_of=str(tmp_path / "first"))
+    (tmp_path / "new.txt").write_text("the words of another text\n" * 40)
+    prepare([tmp_path / "new.txt"], tmp_path / "second", settings=settings)
+    first, second = (open_dataset(tmp_path / name, verify=True) for name in ("first", "second"))
+    assert first.manifest.vocabulary == second.manifest.vocabulary
+    assert second.tokens("train")[:4].tolist() == first.vocabulary.encode("the words of another").tolist()
+
+
+def test_another_vocabulary_at_the_same_place_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two three\n" * 40)
+    prepare([tmp_path / "text.txt"], tmp_path / "first", settings=of("words"))
+    settings = Settings(vocabulary="words", vocabulary_of=str(tmp_path / "first"))
+    for changed, told in ((False, False), (False, True), (True, False)):
+        if changed:
+            prepare(
+                [tmp_path / "text.txt"], tmp_path / "first", settings=Settings(vocabulary="words", special_symbols=("<s>",))
+            )
+        heard = Heard()
+        prepare([tmp_path / "text.txt"], tmp_path / "second", settings=settings, progress=heard)
+        assert ("unchanged" in heard.told) == told

@@ -33,6 +33,7 @@ def test_what_is_no_list_of_shares_is_refused(text: str) -> None:
         ({"min_count": 2}, "no effect"),
         ({"vocabulary_size": 512}, "no effect"),
         ({"special_symbols": ("<pad>",)}, "no effect"),
+        ({"vocabulary": "words", "vocabulary_of": "/data", "vocabulary_size": 50}, "no effect"),
         ({"vocabulary": "words", "special_symbols": ("a b",)}, "white space"),
         ({"vocabulary": "words", "special_symbols": ("<a>", "<a>")}, "twice"),
         ({"vocabulary": "bpe", "vocabulary_size": 100}, "at least 256"),

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
+import pytest
 import torch
 
 from txlplan.engine.backend import Backend
-from txlplan.engine.generation import Generator, choose
+from txlplan.engine.generation import Generator
+from txlplan.engine.sampling import choose, penalised
 from txlplan.engine.world import World
 from txlplan.nn import TransformerXL
 from txlplan.plan_file import Sampling
@@ -16,6 +20,21 @@ def drawn(log, sampling, n=400):
     return {int(choose(log, sampling, random)) for _ in range(n)}
 
 
+def loud(config):
+    """A model whose probabilities differ much from token to token."""
+    torch.manual_seed(1)
+    model = TransformerXL(config).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(8)
+    return model
+
+
+def continued(model, prompts, n=5, seed=1, **sampling):
+    """The next n tokens of each row."""
+    stream = Generator(model, BACKEND, Sampling(**{"temperature": 0.0} | sampling), seed=seed).tokens(prompts)
+    return torch.stack(list(itertools.islice(stream, n)), dim=1).tolist()
+
+
 def test_zero_temperature_is_greedy():
     assert drawn(torch.log(torch.tensor([[0.2, 0.5, 0.3]])), Sampling(temperature=0.0), 5) == {1}
 
@@ -26,6 +45,22 @@ def test_top_k_draws_the_likeliest_only():
     assert drawn(log, Sampling(top_k=9)) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(("top_p", "kept"), [(0.3, {1}), (0.4, {1}), (0.41, {1, 2}), (0.75, {1, 2, 3}), (1.0, {0, 1, 2, 3})])
+def test_top_p_draws_the_fewest_that_have_it(top_p, kept):
+    log = torch.log(torch.tensor([[0.1, 0.4, 0.3, 0.2]]))
+    assert drawn(log, Sampling(top_p=top_p)) == kept
+
+
+def test_top_p_is_of_what_top_k_leaves_at_the_temperature_and_of_each_row():
+    log = torch.log(torch.tensor([[0.1, 0.4, 0.3, 0.2], [0.97, 0.01, 0.01, 0.01]]))
+    assert drawn(log[:1], Sampling(top_k=2, top_p=0.5)) == {1}  # 0.4 of 0.7 are more than half
+    assert drawn(log[:1], Sampling(temperature=100.0, top_p=0.5)) == {1, 2}  # a quarter each
+    random = torch.Generator().manual_seed(1)
+    rows = torch.stack([choose(log, Sampling(top_p=0.6), random) for _ in range(100)], dim=1)
+    assert set(rows[0].tolist()) == {1, 2}
+    assert set(rows[1].tolist()) == {0}
+
+
 def test_frequencies_follow_probability_and_temperature():
     log = torch.log(torch.tensor([0.2, 0.8])).expand(20_000, 2)
     random = torch.Generator().manual_seed(1)
@@ -34,32 +69,77 @@ def test_frequencies_follow_probability_and_temperature():
     assert abs(choose(log, Sampling(temperature=2.0), random).float().mean() - hot) < 0.01
 
 
+def test_the_penalty_makes_what_was_seen_rarer():
+    log = torch.log(torch.tensor([[0.5, 0.5]]))
+    seen = torch.tensor([[True, False]])
+    torch.testing.assert_close(penalised(log, seen, 2.0).exp(), torch.tensor([[0.25, 0.5]]))
+
+
+def test_a_large_penalty_repeats_neither_the_prompt_nor_itself(tiny_model):
+    model = loud(tiny_model)
+    plain = continued(model, [[5, 6]], n=40)[0]
+    assert len(set(plain)) < 40
+    (row,) = continued(model, [[5, 6]], n=40, repetition_penalty=1e6)
+    assert len({5, 6, *row}) == 42
+
+
 def test_token_by_token_equals_reading_all_at_once(tiny_model):
     """Greedy tokens from recurrent memory are those that one long segment gives, while memory reaches back far enough."""
-    torch.manual_seed(1)
-    model = TransformerXL(tiny_model).eval()
-    for parameter in model.parameters():
-        parameter.data.mul_(8)
-    prompt = [5, 6, 7]
-    stream = Generator(model, BACKEND, Sampling(temperature=0.0), batch=2, seed=1).tokens(prompt)
-    rows = torch.stack([next(stream) for _ in range(5)], dim=1)
-    text = list(prompt)
+    model = loud(tiny_model)
+    text = [5, 6, 7]
+    rows = continued(model, [text, text])
     with torch.no_grad():
         for _ in range(5):
             hidden, _ = model(torch.tensor([text]), model.initial_memory(1), torch.tensor(0))
             text.append(int(model.log_probabilities(hidden[:, -1]).argmax()))
-    assert rows.tolist() == [text[3:]] * 2
+    assert rows == [text[3:]] * 2
+
+
+@pytest.mark.parametrize("mem_len", [8, 40])
+def test_unequal_prompts_go_on_as_each_does_alone(tiny_model, mem_len):
+    """Also beyond the segment and the memory, and where rows fill their memories at different times."""
+    import dataclasses
+
+    model = loud(dataclasses.replace(tiny_model, mem_len=mem_len))
+    prompts = [[5], [6, 7, 8], list(range(30)), [5]]
+    alone = [continued(model, [prompt], n=20)[0] for prompt in prompts]
+    assert continued(model, prompts, n=20) == alone
+    assert alone[0] != alone[1]
+
+
+def test_seeds_repeat_and_differ(tiny_model):
+    model = TransformerXL(tiny_model)
+    first, again, other = (continued(model, [[5], [5]], n=20, seed=seed, temperature=1.0, top_p=0.9) for seed in (1, 1, 2))
+    assert first == again != other
+    assert first[0] != first[1]
 
 
 def test_a_long_prompt_is_read_in_segments(tiny_model):
     torch.manual_seed(1)
     model = TransformerXL(tiny_model)
     prompt = list(range(30))
-    first = next(Generator(model, BACKEND, Sampling(temperature=0.0), batch=1, seed=1).tokens(prompt))
+    ((first,),) = continued(model, [prompt], n=1)
     memory, valid = model.initial_memory(1), torch.tensor(0)
     with torch.no_grad():
         for start in range(0, 30, 8):
             segment = torch.tensor([prompt[start : start + 8]])
             hidden, memory = model(segment, memory, valid)
             valid = model.advance(valid, segment.shape[1])
-        assert int(first) == int(model.log_probabilities(hidden[:, -1]).argmax())
+        assert first == int(model.log_probabilities(hidden[:, -1]).argmax())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"top_p": 0.0}, "top_p = 0.0"),
+        ({"top_p": 1.5}, "top_p = 1.5"),
+        ({"repetition_penalty": 0.5}, "repetition_penalty = 0.5"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": 0}, "top_k"),
+        ({"stop": ("a", "")}, "empty string"),
+    ],
+)
+def test_settings_without_sense_are_refused(wrong, text):
+    with pytest.raises(ValueError, match=text):
+        Sampling(**wrong)

@@ -13,7 +13,7 @@ import torch
 from txlplan.data import open_dataset, prepare
 from txlplan.engine import checkpoint, tensor_files
 from txlplan.engine.backend import open_backend
-from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
+from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step, Streamed
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
 from txlplan.plan_file import read_plan_file
@@ -147,6 +147,49 @@ def test_scoring_and_generating_from_a_run(plan_of, work, tmp_path):
     assert len(first.of(Step)) == 30
     assert len(first.of(Generated)) == 2
     assert [event.text for event in again.of(Generated)] == [event.text for event in first.of(Generated)]
+    assert [streamed(first, row) for row in range(2)] == [event.text.replace("\ufffd", "") for event in first.of(Generated)]
+
+
+def streamed(ran, row):
+    """The text of a row as it was shown piece by piece, without what stands for bytes that are no text."""
+    return "".join(event.text for event in ran.of(Streamed) if event.row == row).replace("\ufffd", "")
+
+
+def test_rows_of_unequal_prompts_end_at_their_stop_string(plan_of, work, tmp_path):
+    """Trained on words with spaces: a row ends before its first space, the run once all have."""
+    trained = work(plan_of(steps=60))
+    plan_file = plan_of(
+        workload={"task": "generate", "tokens": 300},
+        plan={"micro_batch": 4},
+        sampling={"prompt": "the st", "more_prompts": ["is"], "stop": (" ",), "temperature": 0.7},
+    )
+    ran = work(elsewhere(plan_file, tmp_path, "generate", checkpoint=str(trained.directory)))
+    assert ran.finished.outcome == "ok"
+    texts = [event.text for event in ran.of(Generated)]
+    assert len(texts) == 4
+    assert not any(" " in text for text in texts)
+    assert [text.replace("\ufffd", "") for text in texts] == [streamed(ran, row) for row in range(4)]
+    assert max(len(text) for text in texts) < len(ran.of(Step)) < 300
+
+
+def test_rows_that_are_no_multiple_of_the_prompts_are_refused(plan_of, work, tmp_path):
+    trained = work(plan_of(steps=1))
+    plan_file = plan_of(workload={"task": "generate"}, plan={"micro_batch": 3}, sampling={"more_prompts": ("a",)})
+    ran = work(elsewhere(plan_file, tmp_path, "generate", checkpoint=str(trained.directory)))
+    assert ran.exit_code == 4
+    assert "3 rows are no multiple of the 2 prompts" in ran.finished.message
+
+
+def test_weights_alone_are_trained_on_with_any_optimizer(plan_of, work, tmp_path):
+    """From the weights of another run, without its optimizer's states: the first loss is that of a trained model."""
+    trained = work(plan_of(steps=60))
+    model = checkpoint.load_model(checkpoint.newest(trained.directory))
+    checkpoint.save_weights(tmp_path / "bare", model.config, model.state_dict())
+    plan_file = elsewhere(plan_of(optimization={"optimizer": "lamb"}), tmp_path, "on", checkpoint=str(tmp_path / "bare"))
+    ran = work(plan_file)
+    assert ran.exit_code == 0
+    assert [event.step for event in ran.of(Step)] == list(range(1, 9))
+    assert ran.losses[0] < trained.losses[0] - 1.5
 
 
 def test_a_score_that_is_not_finite_is_told_as_that(plan_of, work, tmp_path):

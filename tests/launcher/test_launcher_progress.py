@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step
+from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step, Streamed
 from txlplan.estimates import Estimate
 from txlplan.launcher import LiveView, Progress
 from txlplan.launcher._outcome import ending
@@ -36,6 +36,14 @@ def test_time_left_is_at_the_pace_of_the_latest_steps() -> None:
     for number in range(11, 61):
         progress.add(step(number, 0.25))
     assert progress.remaining_s == pytest.approx(40 * 0.25)
+
+
+def test_texts_of_several_rows_stand_in_their_order() -> None:
+    progress = Progress(warmup_steps=0)
+    for event in (Streamed(row=1, text="b"), Generated(text="a\n"), Generated(text="b")):
+        progress.add(event)
+    assert progress.text == "a\n\n-----\nb"
+    assert progress.finished is None
 
 
 def test_loss_that_is_not_finite_is_left_out_of_the_curve() -> None:

@@ -19,7 +19,10 @@ _SPLIT = "0.9,0.05,0.05"
 
 _Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, directories, quoted globs, or - for stdin.")]
 _OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The data set: a directory that is made, or made again.")]
-_Kind = Annotated[str, typer.Option("--vocabulary", help="bytes, characters, words, wordpiece or bpe.")]
+_Kind = Annotated[str | None, typer.Option("--vocabulary", help="bytes (unless set), characters, words, wordpiece or bpe.")]
+_VocabularyOf = Annotated[
+    Path | None, typer.Option("--vocabulary-of", help="Use the vocabulary of this data set or imported model as it is.")
+]
 _Size = Annotated[int | None, typer.Option("--vocabulary-size", help="Most symbols (wordpiece and bpe: 16384 unless set).")]
 _MinCount = Annotated[int, typer.Option("--min-count", help="Rarer characters, words and merges get no symbol.")]
 _Special = Annotated[list[str] | None, typer.Option("--special", help="A further symbol that is never cut; may be repeated.")]
@@ -49,7 +52,8 @@ def register(app: typer.Typer) -> None:
 def prepare(
     inputs: _Inputs,
     output: _OutputOption,
-    vocabulary: _Kind = "bytes",
+    vocabulary: _Kind = None,
+    vocabulary_of: _VocabularyOf = None,
     vocabulary_size: _Size = None,
     min_count: _MinCount = 1,
     special: _Special = None,
@@ -69,8 +73,12 @@ def prepare(
 
     if split is not None and (valid or test):
         raise InputError("--split has no effect beside --valid and --test", hint="leave one of them out")
+    if vocabulary is not None and vocabulary_of is not None:
+        raise InputError("--vocabulary has no effect beside --vocabulary-of", hint="leave one of them out")
+    kind = data.vocabulary_of(vocabulary_of).kind if vocabulary_of is not None else vocabulary or "bytes"
     settings = data.Settings(
-        vocabulary=vocabulary,  # type: ignore[arg-type]  # Settings checks it
+        vocabulary=kind,  # type: ignore[arg-type]  # Settings checks it
+        vocabulary_of=str(vocabulary_of.expanduser().absolute()) if vocabulary_of is not None else None,
         vocabulary_size=vocabulary_size,
         min_count=min_count,
         special_symbols=tuple(special or ()),

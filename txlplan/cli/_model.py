@@ -1,4 +1,4 @@
-"""`txlplan model`: the shipped model configurations, and what one implies before anything is measured."""
+"""`txlplan model`: the configurations that are known by name, and what one implies before anything is measured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from txlplan.cli import _model_exchange
 from txlplan.cli._output import JsonOption, Output
 from txlplan.units import format_bytes, format_count
 
@@ -19,9 +20,10 @@ _DTYPES = ("fp32", "bf16", "fp16")
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
-    group = typer.Typer(no_args_is_help=True, help="Transformer-XL configurations: list them, or show what one implies.")
+    group = typer.Typer(no_args_is_help=True, help="Transformer-XL configurations and weights: list, show, import, export.")
     group.command("list")(_list)
     group.command("show")(_show)
+    _model_exchange.register(group)
     app.add_typer(group, name="model")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,9 +48,15 @@ def run(
     learning_rate: Annotated[float | None, typer.Option(help="Peak; by default by the model's width.")] = None,
     warmup_steps: Annotated[int | None, typer.Option(min=0, help="Steps in which it rises.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, dropout and samples.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Text to continue (generate).")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Text to continue; may be repeated (generate).")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of samples; 0 takes the likeliest (generate).")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the likeliest k only (generate).")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest that have this probability (generate).")] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: what is there already is rarer (generate).")
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated (generate).")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes, instead of progress (generate).")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of this call.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and command, start nothing.")] = False,
@@ -71,8 +79,9 @@ def run(
     from txlplan.launcher import run_planned
 
     fixed = plan is not None or resume
-    session = run_planned(planned, trials=not (no_trials or fixed), resume=resume, steps=steps, say=output.say)
-    _finish(output, session)
+    on_text = _on_text(planned, as_json) if stream else None
+    session = run_planned(planned, trials=not (no_trials or fixed), resume=resume, steps=steps, say=output.say, on_text=on_text)
+    _finish(output, session, is_shown=stream)
 
 
 def _command_line(options: dict[str, Any]) -> str:
@@ -81,7 +90,8 @@ def _command_line(options: dict[str, Any]) -> str:
     for name, value in options.items():
         if name in ("plan", "dry_run", "as_json") or value is None or value is False:
             continue
-        words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+        for each in value if isinstance(value, list) else [value]:
+            words += ["--" + name.replace("_", "-")] + ([] if each is True else [str(each)])
     return shlex.join(words)
 
 
@@ -94,7 +104,7 @@ def _planned(options: dict[str, Any]) -> Planned:
         if options["resume"]:
             raise InputError("--resume needs the run to continue", hint="txlplan run RUN_DIRECTORY --resume")
         return plan_request(_request(options))
-    unused = [name for name in _REQUEST_ONLY if options[name] is not None]
+    unused = [name for name in _REQUEST_ONLY if options[name] not in (None, [])]
     if unused:
         named = "--" + unused[0].replace("_", "-")
         raise InputError(f"{named} has no effect on a plan that exists already: {path}", hint="edit the plan file instead")
@@ -102,7 +112,7 @@ def _planned(options: dict[str, Any]) -> Planned:
 
 
 _OPTIMIZATION = ("optimizer", "schedule", "learning_rate", "warmup_steps")
-_SAMPLING = ("prompt", "temperature", "top_k")
+_SAMPLING = ("prompt", "temperature", "top_k", "top_p", "repetition_penalty", "stop")
 _CHOICES = (
     "split",
     "global_batch",
@@ -138,7 +148,7 @@ def _request(options: dict[str, Any]) -> RunRequest:
     from txlplan.model import models
     from txlplan.plan_file import Sampling
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, [])}
     _refuse_other_tasks(given)
     chosen = {name: given[name] for name in _CHOICES if name in given}
     return RunRequest(
@@ -147,9 +157,34 @@ def _request(options: dict[str, Any]) -> RunRequest:
         tokens=tokens_of(given.get("tokens")),
         seed=given.get("seed", 1),
         optimization={name: given[name] for name in _OPTIMIZATION if name in given},
-        sampling=Sampling(**{name: given[name] for name in _SAMPLING if name in given}),
+        sampling=Sampling(**_sampling(given)),
         **chosen,
     )
+
+
+def _sampling(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of Sampling that are not to be the defaults."""
+    chosen = {name: given[name] for name in _SAMPLING if name in given}
+    if "prompt" in given:
+        chosen["prompt"], *more = given["prompt"]
+        chosen["more_prompts"] = tuple(more)
+    if "stop" in given:
+        chosen["stop"] = tuple(given["stop"])
+    return chosen
+
+
+def _on_text(planned: Planned, as_json: bool) -> Callable[[str], None]:
+    """Writes text on stdout as it comes. Raises InputError where there is none, or where texts would mix."""
+    if planned.plan_file.workload.task != "generate" or as_json:
+        raise InputError(f"--stream has no effect {'beside --json' if as_json else 'but on --task generate'}")
+    if planned.plan_file.plan.micro_batch > 1:
+        raise InputError(f"--stream prints one text; the plan has {planned.plan_file.plan.micro_batch}")
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    return write
 
 
 def _refuse_other_tasks(given: dict[str, Any]) -> None:
@@ -160,7 +195,7 @@ def _refuse_other_tasks(given: dict[str, Any]) -> None:
             raise InputError(f"--{unused[0].replace('_', '-')} has no effect on --task {wanted}")
 
 
-def _finish(output: Output, session: Session) -> None:
+def _finish(output: Output, session: Session, *, is_shown: bool) -> None:
     """Say how it ended: the result, exit code 130 for a run that was stopped, an error for one that failed."""
     record = session.record
     if record is None:
@@ -170,7 +205,10 @@ def _finish(output: Output, session: Session) -> None:
         raise typer.Exit(_STOPPED_EXIT_CODE)
     if record.outcome in ("oom", "failed"):
         raise RunFailedError(f"run {record.id}: {record.outcome}: {record.message}", hint=_run_output.failure_hint(record))
-    _run_output.show_record(output, session)
+    if is_shown:
+        sys.stdout.write("\n")
+    else:
+        _run_output.show_record(output, session)
     if record.outcome == "stopped":
         output.next_step(f"txlplan run {record.run_directory} --resume")
         raise typer.Exit(_STOPPED_EXIT_CODE)

@@ -23,9 +23,12 @@ from txlplan.data._manifest import InputFile, Manifest, SplitData, VocabularyFil
 from txlplan.data._prepare import prepare
 from txlplan.data._progress import Progress
 from txlplan.data._settings import Settings, parse_ratios
-from txlplan.data._vocabulary import Vocabulary
+from txlplan.data._vocabulary import ByteVocabulary, Vocabulary
+from txlplan.data._vocabulary_set import vocabulary_of, vocabulary_place, write_vocabulary_set
+from txlplan.data._words import WordVocabulary
 
 __all__ = [
+    "ByteVocabulary",
     "Dataset",
     "InputFile",
     "Manifest",
@@ -35,6 +38,7 @@ __all__ = [
     "SplitData",
     "Vocabulary",
     "VocabularyFiles",
+    "WordVocabulary",
     "bits_per_character",
     "load_vocabulary",
     "open_dataset",
@@ -43,4 +47,7 @@ __all__ = [
     "read_manifest",
     "unigram_entropy_bits_per_character",
     "verify_checksums",
+    "vocabulary_of",
+    "vocabulary_place",
+    "write_vocabulary_set",
 ]

@@ -30,6 +30,11 @@ class Dataset:
         """Sizes of a split: `tokens`, `characters`, `bytes`. Raises DataError for a split that is not there."""
         if name not in self.manifest.splits:
             known = list(self.manifest.splits)
+            if not known:
+                raise DataError(
+                    f"{self.directory}: is a vocabulary without text, so it has no split {name!r}",
+                    hint=f"txlplan data prepare INPUT... --output DATA --vocabulary-of {self.directory}; then --data DATA",
+                )
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has: {', '.join(known)}"
             raise DataError(f"{self.directory}: no split {name!r}", hint=hint)

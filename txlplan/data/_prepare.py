@@ -27,6 +27,7 @@ from txlplan.data._scan import Scan, scan
 from txlplan.data._settings import Settings
 from txlplan.data._split import SplitStep
 from txlplan.data._vocabulary import Vocabulary
+from txlplan.data._vocabulary_set import vocabulary_checksums, vocabulary_of, vocabulary_place
 from txlplan.errors import DataError
 
 _BEGUN = "begun.json"
@@ -153,9 +154,13 @@ def _vocabulary_step(partial: Path, step: SplitStep, settings: Settings, process
         progress.picked_up("vocabulary")
         return _build.load_vocabulary(directory)
     directory.mkdir(exist_ok=True)
-    vocabulary = _build.build_vocabulary(partial / step.splits["train"].text, settings, processes, progress)
+    if settings.vocabulary_of is None:
+        vocabulary = _build.build_vocabulary(partial / step.splits["train"].text, settings, processes, progress)
+    else:
+        vocabulary = vocabulary_of(Path(settings.vocabulary_of))
     vocabulary.save(directory)
-    write_json(directory / _STEP, {"kind": vocabulary.kind, "size": vocabulary.size, "made_from": "train"})
+    made_from = settings.vocabulary_of or "train"
+    write_json(directory / _STEP, {"kind": vocabulary.kind, "size": vocabulary.size, "made_from": made_from})
     return vocabulary
 
 
@@ -191,10 +196,17 @@ def _merge_step(
 def _unchanged(output: Path, sources: Sequence[Source], settings: Settings) -> Manifest | None:
     """The manifest of `output` if it was made of these inputs (by name, size, time, or else content) and settings."""
     manifest = _readable(output)
-    if manifest is None or manifest.settings != settings or len(manifest.inputs) != len(sources):
+    if manifest is None or not _same_settings(manifest, settings) or len(manifest.inputs) != len(sources):
         return None
     pairs = zip(sources, manifest.inputs, strict=True)
     return manifest if all(_same_file(source, known) for source, known in pairs) else None
+
+
+def _same_settings(manifest: Manifest, settings: Settings) -> bool:
+    """Whether they are equal, and a vocabulary that was taken from elsewhere is still the same there."""
+    if manifest.settings != settings or settings.vocabulary_of is None:
+        return manifest.settings == settings
+    return vocabulary_checksums(vocabulary_place(Path(settings.vocabulary_of))) == manifest.vocabulary.files
 
 
 def _same_file(source: Source, known: InputFile) -> bool:
@@ -209,7 +221,7 @@ def _same_file(source: Source, known: InputFile) -> bool:
 def _same_content(output: Path, inputs: Sequence[InputFile], settings: Settings) -> Manifest | None:
     """As `_unchanged`, of what was read: standard input can only be compared so."""
     manifest = _readable(output)
-    if manifest is None or manifest.settings != settings:
+    if manifest is None or not _same_settings(manifest, settings):
         return None
     wanted = [(file.name, file.split, file.sha256) for file in inputs]
     return manifest if [(file.name, file.split, file.sha256) for file in manifest.inputs] == wanted else None

@@ -31,6 +31,8 @@ class Settings:
     """Characters, words and merges rarer than this in the train split get no symbol."""
     special_symbols: tuple[str, ...] = ()
     """Further symbols that are never cut apart (words, wordpiece, bpe)."""
+    vocabulary_of: str | None = None
+    """A data set or model whose vocabulary, of the kind `vocabulary`, is used as it is; None: one is made."""
     ratios: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of train, valid and test; has no effect when valid or test files are given."""
     documents: str = "file"
@@ -49,6 +51,8 @@ class Settings:
         check_documents(self.documents)
 
     def _check_vocabulary(self) -> None:
+        if self.vocabulary_of and (self.vocabulary_size, self.min_count, self.special_symbols) != (None, 1, ()):
+            raise InputError("vocabulary_size, min_count and special_symbols have no effect on a vocabulary that is there")
         if self.vocabulary == "bytes" and (self.vocabulary_size, self.min_count) not in ((None, 1), (256, 1)):
             raise InputError("a vocabulary of bytes has 256 symbols: vocabulary_size and min_count have no effect on it")
         if self.special_symbols and self.vocabulary in ("bytes", "characters"):

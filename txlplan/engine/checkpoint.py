@@ -24,11 +24,12 @@ from txlplan.engine import checkpoint_state, optimizers, tensor_files
 from txlplan.engine.backend import Backend
 from txlplan.engine.checkpoint_state import CheckpointState
 from txlplan.engine.training import Trainer
+from txlplan.engine.world import World
 from txlplan.errors import CheckpointError
 from txlplan.model import ModelConfig
 from txlplan.nn import TransformerXL
 
-_OPTIMIZER = "optimizer/"
+_MODEL, _OPTIMIZER = "model/", "optimizer/"
 _KEPT = 2
 """Checkpoints kept while a run goes on; its final one comes on top."""
 
@@ -74,10 +75,10 @@ def load_training(path: Path, trainer: Trainer) -> None:
     """Continue the run that wrote the checkpoint: bit-exactly with the same processes and batches.
 
     With other processes but the same global batch, only the random states (dropout) start anew; with another global batch
-    or segment length the recurrent memory and the position in the data do too.
+    or segment length the recurrent memory and the position in the data do too, with weights alone everything but those.
     """
     state = _verified(path, trainer.model.config)
-    if state.optimizer != trainer.settings.optimizer:
+    if state.optimizer not in (trainer.settings.optimizer, None):
         raise CheckpointError(
             f"{path}: holds the state of {state.optimizer}, the plan's optimizer is {trainer.settings.optimizer}"
         )
@@ -97,6 +98,35 @@ def load_training(path: Path, trainer: Trainer) -> None:
     if same_streams:
         trainer.loader.restore(dict(state.loader))
         trainer.valid_length.fill_(state.valid_length)
+
+
+def save_weights(run_directory: Path, model: ModelConfig, weights: Mapping[str, Tensor]) -> Path:
+    """Write a checkpoint of weights alone (by parameter, fp32), at step 0: where a model begins that came from elsewhere."""
+    target = _directory(run_directory) / f"step-{0:09d}"
+    partial = _partial(target)
+    partial.mkdir(parents=True)
+    tensor_files.write(partial, {f"{_MODEL}{name}": tensor for name, tensor in weights.items()}, World())
+    state = CheckpointState(
+        step=0,
+        model=model,
+        optimizer=None,
+        world_size=1,
+        global_batch=0,
+        valid_length=0,
+        loader={},
+        scaler={},
+        tensors=tensor_files.digests(partial),
+    )
+    checkpoint_state.write(partial, state)
+    checkpoint_state.put_in_place(partial, target)
+    return target
+
+
+def load_model(path: Path) -> TransformerXL:
+    """The model of a checkpoint, in evaluation mode, with its weights."""
+    model = TransformerXL(checkpoint_state.read(path).model).eval().requires_grad_(False)
+    load_weights(path, model)
+    return model
 
 
 def load_weights(path: Path, model: TransformerXL) -> int:
@@ -170,7 +200,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def _weights(model: TransformerXL) -> dict[str, Tensor]:
-    return {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    return {f"{_MODEL}{name}": parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def _optimizer_tensors(specified: Mapping[str, tensor_files.Specification], trainer: Trainer) -> dict[str, Tensor]:

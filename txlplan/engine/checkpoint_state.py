@@ -39,10 +39,11 @@ class CheckpointState:
     step: int
     """Optimizer steps done."""
     model: ModelConfig
-    optimizer: OptimizerName
+    optimizer: OptimizerName | None
+    """None: weights alone, without states of an optimizer."""
     world_size: int
     global_batch: int
-    """Rows of recurrent memory."""
+    """Rows of recurrent memory; 0: none is held."""
     valid_length: int
     """Slots of the recurrent memory that hold real states."""
     loader: Mapping[str, int]

@@ -73,8 +73,18 @@ class Saved:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Streamed:
+    """A piece of a row's text is certain; the pieces of a row in their order are its text."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["streamed"] = "streamed"
+    row: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Generated:
-    """Text was generated."""
+    """The whole text of a row, the next after the one of the last such event."""
 
     __pydantic_config__ = STRICT
     event: Literal["generated"] = "generated"
@@ -94,9 +104,10 @@ class Finished:
     energy_j: float | None = None
 
 
-Event = Started | Step | Evaluated | Saved | Generated | Finished
+Event = Started | Step | Evaluated | Saved | Streamed | Generated | Finished
 _KINDS: dict[str, type[Event]] = {
-    kind.__dataclass_fields__["event"].default: kind for kind in (Started, Step, Evaluated, Saved, Generated, Finished)
+    kind.__dataclass_fields__["event"].default: kind
+    for kind in (Started, Step, Evaluated, Saved, Streamed, Generated, Finished)
 }
 
 

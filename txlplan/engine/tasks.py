@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Literal
 
 from txlplan.choices import Task
@@ -14,8 +13,8 @@ from txlplan.data import Dataset
 from txlplan.engine import checkpoint, evaluation, footprint
 from txlplan.engine.backend import Backend
 from txlplan.engine.event_log import EventLog
-from txlplan.engine.events import Generated, Saved, Started, Step
-from txlplan.engine.generation import Generator
+from txlplan.engine.events import Saved, Started, Step
+from txlplan.engine.generation_task import DEFAULT_NEW_TOKENS, generate_text, prompts_of
 from txlplan.engine.stopping import StopRequest
 from txlplan.engine.training import StepResult, Trainer, create_model
 from txlplan.errors import InputError
@@ -23,8 +22,6 @@ from txlplan.nn import TransformerXL
 from txlplan.plan_file import PlanFile
 
 Ending = Literal["ok", "stopped"]
-_DEFAULT_NEW_TOKENS = 256
-"""Generated where workload.tokens does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,24 +94,16 @@ def score(job: Job) -> Ending:
 
 
 def generate(job: Job) -> Ending:
-    """Continue sampling.prompt by workload.tokens new tokens, micro_batch times over."""
-    plan_file, batch = job.plan_file, job.plan_file.plan.micro_batch
+    """Continue each prompt by workload.tokens new tokens, or up to a stop string."""
+    prompts_of(job.plan_file, job.dataset.vocabulary)
     model, _ = _trained_model(job)
-    prompt = [int(token) for token in job.dataset.vocabulary.encode(plan_file.sampling.prompt)]
-    if not prompt:
-        raise InputError(f"sampling.prompt = {plan_file.sampling.prompt!r} encodes to no token", hint="give a prompt")
-    wanted = plan_file.workload.tokens or _DEFAULT_NEW_TOKENS
+    wanted = job.plan_file.workload.tokens or DEFAULT_NEW_TOKENS
     steps = min(wanted, job.steps or wanted)
     job.start(0, steps)
-    new = Generator(model, job.backend, plan_file.sampling, batch=batch, seed=plan_file.run.seed).tokens(prompt)
-    columns: list[list[int]] = []
-    while len(columns) < steps and not job.stopping():
-        start_s = perf_counter()
-        columns.append(next(new).tolist())
-        job.log.emit(Step(step=len(columns), step_s=perf_counter() - start_s, tokens=batch))
-    for row in zip(*columns, strict=True):
-        job.log.emit(Generated(text=job.dataset.vocabulary.decode(list(row))))
-    return "ok" if len(columns) == steps else "stopped"
+    ended = generate_text(
+        job.plan_file, model, job.backend, job.dataset.vocabulary, steps=steps, emit=job.log.emit, stopping=job.stopping
+    )
+    return "ok" if ended else "stopped"
 
 
 TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "generate": generate}

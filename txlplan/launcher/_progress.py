@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from txlplan.engine.events import Evaluated, Event, Finished, Generated, Saved, Started, Step
 from txlplan.records import LossPoint
 
+TEXT_SEPARATOR = "\n-----\n"
+"""Between the texts of several rows in a record."""
 LOSS_POINTS = 1000
 """A record's training loss curve is averaged down to at most this many points."""
 
@@ -44,8 +46,8 @@ class Progress:
         elif isinstance(event, Saved):
             self.saved = event
         elif isinstance(event, Generated):
-            self.text = event.text if self.text is None else f"{self.text}\n\n{event.text}"
-        else:
+            self.text = event.text if self.text is None else f"{self.text}{TEXT_SEPARATOR}{event.text}"
+        elif isinstance(event, Finished):
             self.finished = event
 
     def _add_step(self, event: Step, split: str) -> None:

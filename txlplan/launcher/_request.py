@@ -14,6 +14,7 @@ from txlplan.cost import tokens_per_step
 from txlplan.data import Dataset, open_dataset
 from txlplan.errors import CheckpointError, InputError
 from txlplan.launcher._machine import Machine, this_machine
+from txlplan.launcher._prompts import longest_prompt
 from txlplan.launcher._run_directory import PLAN_NAME
 from txlplan.launcher._trials import Candidate
 from txlplan.model import ModelConfig
@@ -76,9 +77,10 @@ def plan_request(request: RunRequest) -> Planned:
     split = request.split or ("train" if request.task == "train" else _held_out(dataset))
     workload = _workload(request, model, dataset, split)
     machine = this_machine(request.devices)
-    space = _space(request, workload, machine, dataset.split(split).tokens)
+    split_tokens = None if request.task == "generate" else dataset.split(split).tokens
+    space = _space(request, workload, machine, split_tokens)
     choice = choose_plan(workload, machine.cluster, machine.stack, space=space)
-    steps = total_steps(workload, choice.plan, split_tokens=dataset.split(split).tokens)
+    steps = total_steps(workload, choice.plan, split_tokens=split_tokens)
     if request.task == "train":
         workload = dataclasses.replace(workload, optimization=recipe(model, steps, **request.optimization))
     plan_file = PlanFile(
@@ -144,21 +146,25 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
         tokens = dataset.split(split).tokens
     if tokens is None and request.task == "generate":
         tokens = DEFAULT_GENERATED_TOKENS
-    prompt = len(dataset.vocabulary.encode(request.sampling.prompt)) if request.task == "generate" else 0
-    one_text = request.task == "generate" and request.global_batch is None
+    prompt_len = longest_prompt(request.sampling, model, dataset.vocabulary) if request.task == "generate" else 0
+    rows = len(request.sampling.prompts) if request.task == "generate" else None
+    if rows and request.global_batch and request.global_batch % rows:
+        raise InputError(f"a batch of {request.global_batch} rows is no multiple of the {rows} prompts")
     return Workload(
         model=model,
         task=request.task,
         tokens=tokens,
-        global_batch=1 if one_text else request.global_batch,
+        global_batch=request.global_batch or rows,
         optimization=recipe(model, None, **request.optimization) if request.task == "train" else Optimization(),
-        prompt_len=prompt,
+        prompt_len=prompt_len,
     )
 
 
-def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int) -> Space:
+def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int | None) -> Space:
     micro_batch: tuple[int, ...] | None = (request.micro_batch,) if request.micro_batch else None
-    if request.task == "score" and micro_batch is None and request.global_batch is None:
+    if request.task == "generate" and micro_batch is None and workload.global_batch:
+        micro_batch = (workload.global_batch,)
+    if split_tokens is not None and request.task == "score" and micro_batch is None and request.global_batch is None:
         micro_batch = scoring_batches(workload.model, split_tokens)
     return Space(
         precision=(request.precision,) if request.precision else None,

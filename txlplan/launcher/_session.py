@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from txlplan.data import read_manifest
+from txlplan.engine.events import Event, Streamed
 from txlplan.errors import InputError
 from txlplan.estimates import Estimate
 from txlplan.launcher._complete import finished_run
@@ -38,8 +40,11 @@ def run_planned(
     steps: int | None = None,
     trial_share: float = SHARE,
     say: Callable[[str], None] = lambda _: None,
+    on_text: Callable[[str], None] | None = None,
 ) -> Session:
     """Try the best few plans, then run the winner (or the plan itself). Progress goes to stderr, notes to `say`.
+
+    With `on_text` the pieces of a text that is generated go there while they come, and no progress is shown beside them.
 
     The run's record holds the estimate that was made before any trial. Raises what `execute` and `tune` raise.
     """
@@ -62,17 +67,26 @@ def run_planned(
             return Session(record=None, tuned=tuned)
         chosen = tuned.winner
     plan_file = with_plan(plan_file, chosen)
-    with _view(plan_file, chosen.estimate, "", steps) as view:
+    view = _view(plan_file, chosen.estimate, "", steps)
+    with nullcontext() if on_text else view:
         record = execute(
             plan_file,
             estimate=chosen.estimate,
             resume=resume,
             steps=steps,
-            on_event=view.on_event,
+            on_event=_streaming(on_text) if on_text else view.on_event,
             device=planned.machine.device,
             record_id=record_id,
         )
     return Session(record=record, tuned=tuned)
+
+
+def _streaming(on_text: Callable[[str], None]) -> OnEvent:
+    def on_event(event: Event) -> None:
+        if isinstance(event, Streamed):
+            on_text(event.text)
+
+    return on_event
 
 
 def with_plan(plan_file: PlanFile, candidate: Candidate) -> PlanFile:

@@ -31,8 +31,8 @@ def relative_shift(scores_BHTS: Tensor) -> Tensor:
     the last; what wraps around lies beyond the query (j > S - T + i) and is masked.
     """
     B, H, T, S = scores_BHTS.shape
-    padded = F.pad(scores_BHTS, (1, 0)).view(B, H, S + 1, T)
-    return padded[:, :, 1:].view(B, H, T, S)
+    padded = F.pad(scores_BHTS, (1, 0)).view(B, H, T * (S + 1))
+    return padded[:, :, T:].view(B, H, T, S)
 
 
 def key_mask(queries: int, mem_len: int, valid_length: Tensor, window: int | None) -> Tensor:

@@ -79,6 +79,11 @@ class TransformerXL(nn.Module):
         not attended to. A layer's memory holds its inputs of the last M tokens, in the dtype of the memory given, without
         gradient. T may differ from the configuration's tgt_len.
         """
+        hidden_BTD, inputs = self.states(tokens_BT, memory_LBMD, valid_length)
+        return hidden_BTD, _remember(memory_LBMD, torch.stack(inputs))
+
+    def states(self, tokens_BT: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`, with the input [B, T, D] of each layer, without gradient, instead of the memory that they become."""
         config = self.config
         queries = tokens_BT.shape[1]
         window = config.mem_len if config.same_length else None
@@ -90,7 +95,7 @@ class TransformerXL(nn.Module):
         for layer, memory_BMD in zip(self.layers, memory_LBMD.unbind(0), strict=True):
             inputs.append(x_BTD.detach())
             x_BTD = self._run(layer, x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases)
-        return self.dropout(x_BTD), _remember(memory_LBMD, torch.stack(inputs))
+        return self.dropout(x_BTD), inputs
 
     def _run(self, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Tensor:
         if self.activation_checkpointing == "full" and torch.is_grad_enabled():

@@ -67,12 +67,31 @@ class Sampling:
     __pydantic_config__ = STRICT
 
     prompt: str = "\n"
+    more_prompts: tuple[str, ...] = ()
+    """Further texts to continue, of any length, each beside `prompt` in rows of its own."""
     temperature: float = 1.0
     top_k: int | None = None
+    top_p: float | None = None
+    """Draw from the fewest likeliest tokens that together have this probability; None: from all."""
+    repetition_penalty: float = 1.0
+    """Factor of the log-probabilities of tokens that the text holds already; 1: none."""
+    stop: tuple[str, ...] = ()
+    """A row ends before the first of these."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf or (self.top_k is not None and self.top_k < 1):
             raise InputError("temperature must be zero or more (0: greedy) and finite, top_k at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top_p = {self.top_p} must be more than 0 and at most 1")
+        if not 1 <= self.repetition_penalty < math.inf:
+            raise InputError(f"repetition_penalty = {self.repetition_penalty} must be at least 1")
+        if "" in self.stop:
+            raise InputError("stop holds an empty string, which is everywhere")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All texts to continue."""
+        return (self.prompt, *self.more_prompts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

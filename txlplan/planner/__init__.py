@@ -7,9 +7,9 @@ from txlplan.planner._comparison import Comparison, compare
 from txlplan.planner._duration import Duration
 from txlplan.planner._infeasible import describe, smallest_change
 from txlplan.planner._money import Totals, totals
-from txlplan.planner._recipe import recipe
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, Way
+from txlplan.planner._recipe import recipe
 from txlplan.planner._resolve import Candidate, stack_for
 from txlplan.planner._sensitivity import Sensitivity
 from txlplan.planner._space import Space, global_batch
