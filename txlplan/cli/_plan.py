@@ -92,7 +92,13 @@ def _plan(
         {"choice": to_plain(choice), "plan_file": to_plain(plan_file), "path": None if out is None else str(out)},
         lambda console: _print(console, target, plan_file, choice, out),
     )
-    again = {"--model": model, "--system": system, "--tokens": tokens, "--task": task, "--global-batch": global_batch}
+    again: dict[str, object] = {
+        "--model": model,
+        "--system": system,
+        "--tokens": tokens,
+        "--task": task,
+        "--global-batch": global_batch,
+    }
     again |= {"--objective": objective, "--devices": devices, "--nodes": nodes, "--stack": stack, "--data": data}
     again |= {"--run-dir": run_directory, "--checkpoint": checkpoint, "--output": out or "plan.toml"}
     given = [str(part) for name, value in again.items() if value is not None for part in (name, value)]

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+from txlplan.choices import Precision
 from txlplan.errors import InputError, TxlplanError
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
-from txlplan.plan_file._plan import Precision
 from txlplan.validation._clusters import Clusters
 from txlplan.workload import Optimization, Workload
 
