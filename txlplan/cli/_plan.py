@@ -92,7 +92,8 @@ def _plan(
         {"choice": to_plain(choice), "plan_file": to_plain(plan_file), "path": None if out is None else str(out)},
         lambda console: _print(console, target, plan_file, choice, out),
     )
-    again: dict[str, object] = {
+    again: dict[str, object] = {"--model": model, "--system": system, "--tokens": tokens, "--task": task}
+    again |= {"--global-batch": global_batch}
         "--model": model,
         "--system": system,
         "--tokens": tokens,
