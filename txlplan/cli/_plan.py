@@ -94,12 +94,6 @@ def _plan(
     )
     again: dict[str, object] = {"--model": model, "--system": system, "--tokens": tokens, "--task": task}
     again |= {"--global-batch": global_batch}
-        "--model": model,
-        "--system": system,
-        "--tokens": tokens,
-        "--task": task,
-        "--global-batch": global_batch,
-    }
     again |= {"--objective": objective, "--devices": devices, "--nodes": nodes, "--stack": stack, "--data": data}
     again |= {"--run-dir": run_directory, "--checkpoint": checkpoint, "--output": out or "plan.toml"}
     given = [str(part) for name, value in again.items() if value is not None for part in (name, value)]
