@@ -65,6 +65,7 @@ def test_the_options_reach_the_manifest(txlplan: Any, text: Path, tmp_path: Path
         "ratios": [0.8, 0.2, 0.0],
         "documents": "line",
         "assignment": "hash",
+        "vocabulary_of": None,
     }
     assert list(manifest["splits"]) == ["train", "valid"]
     assert sum(split["documents"] for split in manifest["splits"].values()) == 2000

@@ -214,7 +214,7 @@ def test_option_beside_a_plan_file_is_refused(txlplan: Any, train: list[object],
 
 def test_a_run_stopped_during_a_trial_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
-        _run._finish(Output(as_json=True), Session(record=None, tuned=None))
+        _run._finish(Output(as_json=True), Session(record=None, tuned=None), is_shown=False)
     assert json.loads(capsys.readouterr().out) == {
         "outcome": "stopped",
         "message": "stopped during a trial; nothing was trained",

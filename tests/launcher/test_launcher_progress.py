@@ -58,7 +58,7 @@ def test_texts_of_all_rows_are_kept_in_their_order() -> None:
     texts = ("", "It was\nnight.", "It rained.")
     for text in texts:
         progress.add(Generated(text=text))
-    assert progress.text == "\n\n".join(texts)
+    assert progress.text == "\n-----\n".join(texts)
 
 
 @given(st.integers(0, 5000), st.integers(1, 50))
