@@ -39,17 +39,19 @@ def test_a_profile_agrees_with_the_shipped_one(shipped: DeviceProfile):
 
 
 def test_most_of_the_database_gives_profiles_that_can_be_read_again():
-    made = 0
+    made, refused = 0, set()
     for specification in _specifications():
         try:
             found = _profile(specification)
         except InputError as error:
-            assert re.search(r"states no (memory|fp32|number of)", error.message), error.message
+            refused.add(error.message.removesuffix(f" of {specification.name}"))
             continue
         made += 1
         if made % 50 == 0:
             assert parse_toml(DeviceProfile, tomllib.loads(to_toml(found)), found.id) == found
     assert made > 1400
+    lacking = ("memory size", "memory bandwidth", "fp32 rate", "number of multiprocessors")
+    assert refused <= {f"the database states no {what}" for what in lacking}
 
 
 @pytest.mark.parametrize(
