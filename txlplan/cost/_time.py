@@ -15,7 +15,7 @@ import numpy.typing as npt
 from txlplan.cost._efficiency import PRODUCTS, EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase
-from txlplan.hardware import DeviceProfile, KernelModel, StackProfile
+from txlplan.hardware import Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),
@@ -79,6 +79,25 @@ def _fitted(stream: OpStream, device: DeviceProfile, stack: StackProfile, kernel
         host_s=host_s,
         region_s={region: overlapped(device_s[region], host_s[region], kernels.knee) for region in REGIONS},
     )
+
+
+def host_speed(cluster: Cluster, data_parallel: FloatArray) -> FloatArray:
+    """Relative speed of a host's core when it serves so many processes, [candidates]."""
+    host = cluster.system.host
+    if host is None:
+        return np.ones(data_parallel.shape)
+    busy = np.minimum(data_parallel, cluster.per_node)
+    share = np.log(busy) / np.log(max(cluster.system.n_devices, 2))
+    speed: FloatArray = host.relative_speed * host.crowded_speed**share
+    return speed
+
+
+def crowded_s(time: StepTime, column: npt.NDArray[np.int64], kernels: KernelModel, slower: FloatArray) -> dict[str, FloatArray]:
+    """Time by region that a host adds which dispatches `slower` times slower than in `time`, [candidates]."""
+    return {
+        region: overlapped(device_s[column], time.host_s[region][column] * slower, kernels.knee) - time.region_s[region][column]
+        for region, device_s in time.device_s.items()
+    }
 
 
 def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:
