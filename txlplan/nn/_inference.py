@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
 from txlplan.nn._head import Head
 from txlplan.nn._kept_attention import attend_segment, attend_token
-from txlplan.nn._layer_weights import LayerWeights
+from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import sinusoids
 from txlplan.nn._ring import KeyValueRing
 from txlplan.nn._transformer_xl import TransformerXL
@@ -24,10 +25,13 @@ class Inference:
 
     Norms, biases of queries and the residual stream stay in the model's own dtype, as under autocast. Later changes of the
     model's weights may or may not be seen: make a new one. `rows`: of how many rows single tokens will be read, for which
-    weights are prepacked; None: segments will be.
+    weights are laid out; None: segments will be. `compiled`: single tokens of that many rows are read by compiled code, from
+    rings of `longest` 1; raises what torch raises where it cannot compile.
     """
 
-    def __init__(self, model: TransformerXL, *, rows: int | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: TransformerXL, *, rows: int | None = None, dtype: torch.dtype | None = None, compiled: bool = False
+    ) -> None:
         self.config = model.config
         self._embedding = model.embedding
         self._like = model.layers[0].attention.norm.weight
@@ -39,6 +43,8 @@ class Inference:
         )
         self._head = Head(model.config, self._softmax, self._words, rows=rows)
         self._positions: list[Tensor] = []
+        self._rows = rows or 1
+        self._compiled = self._compile(self._rows) if compiled else None
 
     def ring(self, rows: int, *, longest: int) -> KeyValueRing:
         """An empty memory of `rows` rows that read up to `longest` tokens at a time."""
@@ -91,18 +97,29 @@ class Inference:
         return x_BTD
 
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
-        most = self.config.mem_len - 1 if self.config.same_length else self.config.mem_len
-        slots = min(max(ring.filled), most)
+        compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None
+        slots = self._visible_slots if compiled else min(max(ring.filled), self._visible_slots)
         positions = self._distances(slots + 1)
         mask_BS = _unfilled(ring.filled, slots, self._like)
+        read_token: ReadToken = LayerWeights.read_token
+        attend: Attend = attend_token
+        if compiled:
+            read_token, attend = compiled, attention_to_compile(ring)
+            mask_BS = x_BD.new_zeros(ring.rows, slots + 1) if mask_BS is None else mask_BS
         for number, layer in enumerate(self._layers):
             keys_BHSK, values_BHSK = ring.window(number, slots, 1)
-            q_BHK, k_BHK, v_BHK = layer.token.queries_keys_values(x_BD)
-            keys_BHSK[:, :, slots] = k_BHK
-            values_BHSK[:, :, slots] = v_BHK
-            mixed_BW = attend_token(q_BHK, layer.u_HK, layer.v_HK, keys_BHSK, values_BHSK, positions[number], mask_BS)
-            x_BD = layer.token.after_attention(x_BD, mixed_BW)
+            x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, positions[number], mask_BS, attend)
         return x_BD
+
+    @property
+    def _visible_slots(self) -> int:
+        """Memory slots that one token sees of a full memory."""
+        return self.config.mem_len - 1 if self.config.same_length else self.config.mem_len
+
+    def _compile(self, rows: int) -> ReadToken:
+        x_BD = torch.zeros(rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
+        positions = self._distances(self._visible_slots + 1)
+        return compiled_read_token(self._layers[0], x_BD, self.ring(rows, longest=1), positions[0])
 
     def _masked(self, tokens: int, keys: int) -> Tensor | None:
         """[T, S], True where a query may not see a key; None where that is but the future."""

@@ -5,13 +5,14 @@ Shape suffixes: X any leading dimensions (rows, tokens), D d_model, H heads, K w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from txlplan.nn._products import PackedProduct, Product, product
+from txlplan.nn._products import Product, product
 from txlplan.nn._transformer_xl import Layer, TransformerXL
 
 
@@ -19,10 +20,10 @@ from txlplan.nn._transformer_xl import Layer, TransformerXL
 class LayerProducts:
     """The products of a layer with its norms; residuals stay in the dtype of the norms."""
 
-    qkv: Product | PackedProduct
-    output: Product | PackedProduct
-    inner: Product | PackedProduct
-    outer: Product | PackedProduct
+    qkv: Product
+    output: Product
+    inner: Product
+    outer: Product
     attention_norm: nn.LayerNorm
     feed_forward_norm: nn.LayerNorm
     pre_norm: bool
@@ -54,8 +55,18 @@ class LayerWeights:
         self.segment = self._products(layer, model, weights, None)
         self.token = self.segment if rows is None else self._products(layer, model, weights, rows)
 
+    def read_token(
+        self, x_BD: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor, mask_BS: Tensor | None, attend: Attend
+    ) -> Tensor:
+        """The layer's output [B, D] of one token a row, whose key and value are written into the last slots."""
+        q_BHK, k_BHK, v_BHK = self.token.queries_keys_values(x_BD)
+        keys_BHSK[:, :, -1] = k_BHK
+        values_BHSK[:, :, -1] = v_BHK
+        mixed_BW = attend(q_BHK, self.u_HK, self.v_HK, keys_BHSK, values_BHSK, r_HSK, mask_BS)
+        return self.token.after_attention(x_BD, mixed_BW)
+
     def _products(self, layer: Layer, model: TransformerXL, weights: dict[str, _Pair], rows: int | None) -> LayerProducts:
-        def of(name: str) -> Product | PackedProduct:
+        def of(name: str) -> Product:
             return product(*weights[name], rows=rows, activation=model.config.activation if name == "inner" else "none")
 
         return LayerProducts(
@@ -75,6 +86,8 @@ class LayerWeights:
         return r_SHK.transpose(0, 1).contiguous()
 
 
+Attend = Callable[..., Tensor]
+"""`attend_token` or its equal."""
 _Pair = tuple[Tensor, Tensor | None]
 
 

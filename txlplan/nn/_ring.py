@@ -33,6 +33,21 @@ class KeyValueRing:
         self.filled = [0] * rows
 
     @property
+    def rows(self) -> int:
+        """Rows that are read together."""
+        return self._keys.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self._keys.dtype
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that are read at once."""
+        return self._longest
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the buffers."""
         return 2 * self._keys.nbytes
