@@ -12,15 +12,12 @@ import typer
 
 from txlplan.choices import OptimizerName, Precision, Schedule, Task
 from txlplan.cli import _run_output
-from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._output import JsonOption, Output, Stopped
 from txlplan.cli._targets import tokens_of
 from txlplan.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
     from txlplan.launcher import Planned, RunRequest, Session
-
-_STOPPED_EXIT_CODE = 130
-"""As a shell reports a program that SIGINT ended."""
 
 
 def register(app: typer.Typer) -> None:
@@ -202,7 +199,7 @@ def _finish(output: Output, session: Session, *, is_shown: bool) -> None:
         trials = [trial.id for trial in session.tuned.trials] if session.tuned else []
         told = "stopped during a trial; nothing was trained"
         output.document({"outcome": "stopped", "message": told, "trials": trials}, lambda console: console.print(told))
-        raise typer.Exit(_STOPPED_EXIT_CODE)
+        raise Stopped
     if record.outcome in ("oom", "failed"):
         raise RunFailedError(f"run {record.id}: {record.outcome}: {record.message}", hint=_run_output.failure_hint(record))
     if is_shown:
@@ -211,5 +208,5 @@ def _finish(output: Output, session: Session, *, is_shown: bool) -> None:
         _run_output.show_record(output, session)
     if record.outcome == "stopped":
         output.next_step(f"txlplan run {record.run_directory} --resume")
-        raise typer.Exit(_STOPPED_EXIT_CODE)
+        raise Stopped
     output.next_step(_run_output.next_command(record))

@@ -50,6 +50,18 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluating:
+    """A split is being scored, after the steps so far."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["evaluating"] = "evaluating"
+    step: int
+    split: str
+    segments: int
+    """Of all rows, to be scored one after the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
     """A split was scored."""
 
@@ -104,10 +116,10 @@ class Finished:
     energy_j: float | None = None
 
 
-Event = Started | Step | Evaluated | Saved | Streamed | Generated | Finished
+Event = Started | Step | Evaluating | Evaluated | Saved | Streamed | Generated | Finished
 _KINDS: dict[str, type[Event]] = {
     kind.__dataclass_fields__["event"].default: kind
-    for kind in (Started, Step, Evaluated, Saved, Streamed, Generated, Finished)
+    for kind in (Started, Step, Evaluating, Evaluated, Saved, Streamed, Generated, Finished)
 }
 
 
