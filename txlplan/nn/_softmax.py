@@ -71,6 +71,14 @@ class AdaptiveSoftmax(nn.Module):
     def _n_clusters(self) -> int:
         return len(self._bounds) - 1
 
+    def outputs(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Output vectors and biases of a cluster (the head's include those of the further clusters), and its projection."""
+        weight_HE, bias_H = self._words(cluster, embedding)
+        if cluster == 0 and self._n_clusters > 1:
+            weight_HE = torch.cat([weight_HE, self.cluster_weight])
+            bias_H = torch.cat([bias_H, self.cluster_bias])
+        return weight_HE, bias_H, self._projection(cluster, embedding)
+
     def _head_targets(self, targets_N: Tensor) -> Tensor:
         """Index in the head's outputs: of the word itself, or of the cluster it is in."""
         for cluster in range(1, self._n_clusters):
@@ -80,10 +88,7 @@ class AdaptiveSoftmax(nn.Module):
         return targets_N
 
     def _head_logits(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
-        weight_HE, bias_H = self._words(0, embedding)
-        if self._n_clusters > 1:
-            weight_HE = torch.cat([weight_HE, self.cluster_weight])
-            bias_H = torch.cat([bias_H, self.cluster_bias])
+        weight_HE, bias_H, _ = self.outputs(0, embedding)
         return F.linear(self._narrowed(0, hidden_ND, embedding), weight_HE, bias_H)
 
     def _tail_logits(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
@@ -100,9 +105,13 @@ class AdaptiveSoftmax(nn.Module):
 
     def _narrowed(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
         """Hidden states in the width of a cluster's embedding."""
-        name = str(cluster)
-        projection_DE = self.projections[name] if name in self.projections else embedding.output_projection(cluster)
+        projection_DE = self._projection(cluster, embedding)
         return hidden_ND if projection_DE is None else hidden_ND @ projection_DE
+
+    def _projection(self, cluster: int, embedding: AdaptiveEmbedding) -> Tensor | None:
+        """[D, E], or None where hidden states are as wide as the words."""
+        name = str(cluster)
+        return self.projections[name] if name in self.projections else embedding.output_projection(cluster)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
