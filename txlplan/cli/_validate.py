@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,6 +39,9 @@ def validate(
         float | None,
         typer.Option(help="End with exit code 5 where the mean absolute error of tokens/s is above so many per cent."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with parity charts and every row.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score predictions: what each run was estimated to take beside what it took, overall and by group.
@@ -64,6 +68,11 @@ def validate(
     }
     if missed:
         document["error"] = {"message": missed.message, "hint": missed.hint, "exit_code": missed.exit_code}
+    if html is not None:
+        from txlplan.reporting import write_validation
+
+        title = "record store" if source == STORE else Path(source).name
+        output.say(f"wrote {write_validation(scored, html, title=title, left_out=left_out, ranking=ranking)}")
     output.document(document, lambda console: _print(console, scored, ranking, left_out))
     if missed and as_json:
         raise typer.Exit(missed.exit_code)  # (the one document holds the error already)
@@ -116,10 +125,8 @@ def _ranking(scored: Validation) -> Ranking:
     return rank(scored.rows, {name: devices.get(name) for name in {row.device for row in scored.rows} if name in known})
 
 
-def _path(source: str) -> Any:
+def _path(source: str) -> Path:
     """The file; a bare name that is none here is looked up among the shipped measurements."""
-    from pathlib import Path
-
     from txlplan import resources
 
     path, shipped = Path(source).expanduser(), resources.shipped("profiles") / "measurements" / source

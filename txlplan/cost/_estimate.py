@@ -165,7 +165,7 @@ def tokens_per_step(workload: Workload, plan: Plan) -> int:
 
 def _key(plan: Plan, cluster: Cluster) -> tuple[object, ...]:
     """What plans that are costed together agree in."""
-    axes = (plan.tensor_parallel, plan.pipeline_parallel, plan.context_parallel, plan.zero_stage, plan.compile)
+    axes = (plan.tensor_parallel, plan.pipeline_parallel, plan.context_parallel, plan.zero_stage, plan.compile, plan.attention)
     return plan.precision, plan.activation_checkpointing, plan.threads, _ranks_per_device(plan, cluster), axes
 
 

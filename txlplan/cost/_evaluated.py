@@ -18,7 +18,7 @@ from txlplan.cost._memory import Peak, walk
 from txlplan.cost._op_stream import FloatArray, OpStream
 from txlplan.cost._reserved import cached_bytes, reserved_peak
 from txlplan.cost._statics import Statics, statics
-from txlplan.cost._time import StepTime, step_time
+from txlplan.cost._time import StepTime, crowded_s, host_speed, step_time
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
@@ -39,6 +39,8 @@ class Evaluated:
     communication_s: FloatArray
     """All-reduce, hidden or not."""
     exposed_s: FloatArray
+    crowded_s: FloatArray
+    """What the host's processes slow each other."""
     unattributed_s: FloatArray
     """What whole steps take beyond their operations and dispatch."""
     step_s: FloatArray
@@ -83,6 +85,7 @@ def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
     communication, exposed = exchange_s(kept.all_reduce_bytes, data_parallel, cluster, stack, time.region_s["backward"][column])
     regions = {name: values[column] for name, values in time.region_s.items()}
     computing_s = accumulation * (regions["forward"] + regions["backward"]) + regions["update"]
+    crowded = _crowded_s(cluster, stack, time, column, accumulation, data_parallel)
     unattributed_s = stack.unattributed * computing_s
     if stack.reserved is not None and settings.task == "train":
         peak = reserved_peak(stream, column, settings, stack.reserved)
@@ -103,13 +106,29 @@ def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: S
         threads=threads,
         communication_s=communication * times,
         exposed_s=exposed * times,
+        crowded_s=crowded,
         unattributed_s=unattributed_s,
-        step_s=computing_s + unattributed_s + exposed * times,
+        step_s=computing_s + crowded + unattributed_s + exposed * times,
         statics=kept,
         peak=peak,
         peak_memory_bytes=live + waste + kept.context_bytes,
         allocator_waste_bytes=waste,
     )
+
+
+def _crowded_s(
+    cluster: Cluster,
+    stack: StackProfile,
+    time: StepTime,
+    column: npt.NDArray[np.int64],
+    accumulation: FloatArray,
+    data_parallel: FloatArray,
+) -> FloatArray:
+    if stack.kernels is None or cluster.system.host is None:
+        return np.zeros(accumulation.shape)
+    slower = cluster.system.host.relative_speed / host_speed(cluster, data_parallel)
+    added = crowded_s(time, column, stack.kernels, slower)
+    return accumulation * (added["forward"] + added["backward"]) + added["update"]
 
 
 _HEAP_WASTE = 0.9

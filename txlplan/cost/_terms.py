@@ -77,7 +77,7 @@ def _formula(
 
 def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
     column, steps = int(part.column[place]), float(part.accumulation[place])
-    host_s, dispatched_s = 0.0, 0.0
+    host_s, dispatched_s = float(part.crowded_s[place]), 0.0
     for region in REGIONS:
         times = 1.0 if region == "update" else steps
         host = float(part.time.host_s[region][column]) * times

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from txlplan.cost._efficiency import PRODUCTS, EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase
-from txlplan.hardware import DeviceProfile, KernelModel, StackProfile
+from txlplan.hardware import Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),
@@ -27,9 +27,9 @@ _HOST_OP_S = 8e-6
 """Eager dispatch of one operation where a stack does not say: 5–10 us in torch 2 on server CPUs of 2017–2024."""
 _LAUNCH_S = {"gpu": 2.5e-6, "tpu": 1e-6, "cpu": 0.0}
 """Back-to-back kernel launch where a stack does not say (te42kyfo/gpu-benches gpu-small-kernels: 2.1–2.6 us)."""
-_CPU_DRAW_S = 5.9e-9
-"""One Bernoulli number on a CPU: torch draws them one after another on one thread whatever the number of threads
-(torch 2.13 on an AMD EPYC of 2023: 5.8 to 5.9 ns in fp32 and bf16, 0.5 and 2 million numbers, with MKL there)."""
+_CPU_DRAW_S = 1.0e-9
+"""Random bits for one element of a dropout mask on a CPU: torch draws 64 bits at a time on one thread whatever the number
+of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a draw)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -79,6 +79,25 @@ def _fitted(stream: OpStream, device: DeviceProfile, stack: StackProfile, kernel
         host_s=host_s,
         region_s={region: overlapped(device_s[region], host_s[region], kernels.knee) for region in REGIONS},
     )
+
+
+def host_speed(cluster: Cluster, data_parallel: FloatArray) -> FloatArray:
+    """Relative speed of a host's core when it serves so many processes, [candidates]."""
+    host = cluster.system.host
+    if host is None:
+        return np.ones(data_parallel.shape)
+    busy = np.minimum(data_parallel, cluster.per_node)
+    share = np.log(busy) / np.log(max(cluster.system.n_devices, 2))
+    speed: FloatArray = host.relative_speed * host.crowded_speed**share
+    return speed
+
+
+def crowded_s(time: StepTime, column: npt.NDArray[np.int64], kernels: KernelModel, slower: FloatArray) -> dict[str, FloatArray]:
+    """Time by region that a host adds which dispatches `slower` times slower than in `time`, [candidates]."""
+    return {
+        region: overlapped(device_s[column], time.host_s[region][column] * slower, kernels.knee) - time.region_s[region][column]
+        for region, device_s in time.device_s.items()
+    }
 
 
 def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:
