@@ -76,12 +76,11 @@ def remember(section: Section, at: Lengths) -> None:
     section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
 
 
-def loss(section: Section, at: Lengths, tail_shares: Sequence[float] | None = None) -> None:
-    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster (None: Zipf)."""
+def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
+    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
     f, model = section.numbers.wide, at.model
-    shares = zipf_shares(model) if tail_shares is None else tail_shares
     _cluster_loss(section, model, 0, at.rows)
-    for cluster, share in enumerate(shares, start=1):
+    for cluster, share in enumerate(tail_shares, start=1):
         mine = at.rows * share
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
         name = f"cluster {cluster} rows"

@@ -21,7 +21,7 @@ Figure = float | FloatArray
 Phase = Literal["forward", "recompute", "backward", "update"]
 """`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it."""
 
-_FIGURES = (
+FIGURES = (
     "m",
     "n",
     "k",
@@ -95,7 +95,7 @@ class OpStream:
     @classmethod
     def of(cls, ops: Sequence[Op], candidates: int) -> OpStream:
         """Stack operations; each of their figures is broadcast to [candidates]."""
-        figures = {name: np.empty((len(ops), candidates)) for name in _FIGURES}
+        figures = {name: np.empty((len(ops), candidates)) for name in FIGURES}
         for row, op in enumerate(ops):
             for name, array in figures.items():
                 array[row] = getattr(op, name)
@@ -122,10 +122,16 @@ class OpStream:
         return summed(figure[chosen] * self.repeat[chosen])
 
 
+_NARROW = 8
+"""Columns below which NumPy may add rows pairwise, and a running sum is quick."""
+
+
 def summed(figure: FloatArray) -> FloatArray:
     """Sum over operations, [ops, candidates] → [candidates], in their order: NumPy's own sum adds a single candidate's
     in another order than those of many, and a plan's estimate must not depend on what else is costed with it."""
-    total = np.zeros(figure.shape[1])
-    for row in figure:
-        total += row
+    if not len(figure):
+        return np.zeros(figure.shape[1])
+    if figure.shape[1] < _NARROW:
+        return np.add.accumulate(figure, axis=0)[-1]
+    total: FloatArray = np.add.reduce(np.ascontiguousarray(figure), axis=0)
     return total
