@@ -62,7 +62,11 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
     model = workload.model
     for name in ("n_head", "d_inner"):
         size = getattr(model, name)
-        yield size % plans.tensor_parallel != 0, f"tensor_parallel = {{plan.tensor_parallel}} does not divide {name} = {size}", None
+        yield (
+            size % plans.tensor_parallel != 0,
+            f"tensor_parallel = {{plan.tensor_parallel}} does not divide {name} = {size}",
+            None,
+        )
     words = min(model.cluster_sizes)
     yield plans.tensor_parallel > words, f"tensor_parallel = {{plan.tensor_parallel}}, but a cluster has {words} words", None
     for name in ("tgt_len", "mem_len"):
@@ -73,7 +77,9 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
     yield plans.pipeline_parallel > model.n_layer, message, None
     parts = plans.pipeline_parallel * plans.virtual_stages
     interleaved = plans.virtual_stages > 1
-    message = f"virtual_stages = {{plan.virtual_stages}} of {{plan.pipeline_parallel}} stages do not divide {model.n_layer} layers"
+    message = (
+        f"virtual_stages = {{plan.virtual_stages}} of {{plan.pipeline_parallel}} stages do not divide {model.n_layer} layers"
+    )
     yield interleaved & (model.n_layer % parts != 0), message, None
     message = "accumulation = {plan.accumulation} is no multiple of pipeline_parallel = {plan.pipeline_parallel}"
     yield interleaved & (plans.accumulation % plans.pipeline_parallel != 0), message, "interleaved stages need it to be"
@@ -100,4 +106,8 @@ def _tasks(plans: Plans, workload: Workload) -> Iterator[Refusal]:
     training = (plans.pipeline_parallel > 1) | (plans.zero_stage > 0) | (plans.offload != 0)
     yield training, f"pipeline_parallel, zero_stage and offload are for training, not to {workload.task}", None
     if workload.task == "generate":
-        yield plans.context_parallel > 1, "context_parallel = {plan.context_parallel}: generation adds one token at a time", None
+        yield (
+            plans.context_parallel > 1,
+            "context_parallel = {plan.context_parallel}: generation adds one token at a time",
+            None,
+        )

@@ -75,9 +75,7 @@ def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
         stack=stack.id,
         step_s=step,
         tokens_per_s=Range(value=tokens / step.value, low=tokens / step.high, high=tokens / step.low),
-        peak_memory_bytes=interval(
-            float(estimates.peak_memory_bytes[index]), memory_log_sd(stack, extrapolated=extrapolated)
-        ),
+        peak_memory_bytes=interval(float(estimates.peak_memory_bytes[index]), memory_log_sd(stack, extrapolated=extrapolated)),
         capacity_bytes=int(estimates.capacity_bytes[index]),
         fits=bool(estimates.fits[index]),
         flops_per_step=flops,

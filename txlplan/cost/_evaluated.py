@@ -94,7 +94,7 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     """Cost plans of one layout."""
     micro_batch, column = np.unique(plans.micro_batch.astype(float), return_inverse=True)
     parts = parts_of(layout, stack, micro_batch)
-    settings, accumulation = layout.settings, plans.accumulation.astype(float)
+    accumulation = plans.accumulation.astype(float)
     stages = _stages(layout, parts, plans, column)
     messages = _messages_s(layout, plans)
     times = [stage_time(layout, parts, stage, messages) for stage, _ in stages]
@@ -104,7 +104,7 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     slow_s = _picked(totals, slowest)
     filled_s = sum(weight * time.total_s for weight, time in zip(weights, times, strict=True))
     bubble_s = (filled_s - slow_s) / plans.virtual_stages
-    update = updating(layout, stack, parts, plans, [stage for stage, _ in stages])
+    update = updating(layout, parts, plans, [stage for stage, _ in stages])
     compute_s = accumulation * _picked(np.stack([time.compute_s for time in times]), slowest) + update.total_s
     backward_s = _picked(np.stack([time.backward_s for time in times]), slowest)
     sent = exchange(layout, stack, plans, update.largest_share, backward_s, messages > 0)
@@ -143,8 +143,6 @@ def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Pa
     return Parts(template=pattern, stream=stream, time=time)
 
 
-
-
 def _picked(stacked: FloatArray, place: IntArray) -> FloatArray:
     """Of [positions, candidates], one position for each candidate."""
     picked: FloatArray = np.take_along_axis(stacked, place[None, :], axis=0)[0]
@@ -154,7 +152,8 @@ def _picked(stacked: FloatArray, place: IntArray) -> FloatArray:
 def _messages_s(layout: Layout, plans: Plans) -> FloatArray:
     """All messages of a micro-batch through one stage: hidden states out and in, and their gradients, for every part of it."""
     model, numbers = layout.settings.model, layout.settings.numbers
-    states = plans.micro_batch * (model.tgt_len / layout.settings.context_parallel) * model.d_model * numbers.wide
+    positions = model.tgt_len / layout.settings.context_parallel
+    states = plans.micro_batch.astype(float) * (positions * model.d_model * numbers.wide)
     one_s = message_s(states, plans.pipeline_parallel, plans.n_devices, layout.cluster)
     return 2 * plans.virtual_stages * one_s
 

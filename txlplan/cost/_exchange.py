@@ -2,8 +2,8 @@
 
 Without ZeRO, and with its stage 1, gradients are all-reduced once a step (or a micro-batch, as the stack does). Stage 2 reduces
 and scatters them after every micro-batch and gathers parameters once a step; stage 3 gathers parameters for every forward and
-every backward too (Rajbhandari et al. 2020, arXiv:1910.02054, §7: as many bytes, or half as many again). A reduce-scatter and an
-all-gather are half an all-reduce each.
+every backward too (Rajbhandari et al. 2020, arXiv:1910.02054, §7: as many bytes, or half as many again). A reduce-scatter is
+half an all-reduce, and so is an all-gather.
 """
 
 from __future__ import annotations

@@ -43,6 +43,4 @@ def _layout(plan: Plan, ranks: int, workload: Workload, cluster: Cluster, stack:
     if cluster.device.kind == "cpu":
         share = max(cluster.device.cores // ranks, 1)
         threads = min(plan.threads or share, share)
-    return Layout(
-        settings=replace(settings, checkpointing="none"), kind=kind, threads=threads, ranks=ranks, cluster=cluster
-    )
+    return Layout(settings=replace(settings, checkpointing="none"), kind=kind, threads=threads, ranks=ranks, cluster=cluster)

@@ -38,9 +38,9 @@ class Layout:
     def tensor_s(self, parts: Parts, column: IntArray, stage: Stage, repeated: FloatArray) -> FloatArray:
         """All-reduces of activations of one micro-batch under tensor parallelism, [candidates].
 
-        Two of B·T·D a layer in forward (after attention and after the feed-forward layer) and two in backward (arXiv:1909.08053,
-        §3), two more where a whole layer runs again; one for the embedding, whose words are shared, and one for the gradient of
-        the loss's input; and statistics of the softmax. Gradients of the recurrent memory are not needed.
+        Two of B·T·D a layer in forward (after attention and after the feed-forward layer) and two in backward
+        (arXiv:1909.08053, §3), two more where a whole layer runs again; one for the embedding, whose words are shared, and one
+        for the gradient of the loss's input; and statistics of the softmax. The recurrent memory needs no gradients.
         """
         if self.settings.tensor_parallel == 1:
             return np.zeros(column.shape)

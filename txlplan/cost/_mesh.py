@@ -36,9 +36,7 @@ def group_cluster(cluster: Cluster, stride: int) -> Cluster:
             bandwidth_bytes_per_s=link.bandwidth_bytes_per_s / sharing,
             all_reduce_bus_bandwidth_bytes_per_s=None if measured is None else measured / sharing,
         )
-    return replace(
-        cluster, system=replace(system, inter_node=link), devices_per_node=max(cluster.per_node // stride, 1)
-    )
+    return replace(cluster, system=replace(system, inter_node=link), devices_per_node=max(cluster.per_node // stride, 1))
 
 
 def tensor_all_reduce_s(payload_bytes: FloatArray, tensor_parallel: int, cluster: Cluster) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 from txlplan.cost._held import counts
 from txlplan.cost._layout import Layout
 from txlplan.cost._memory import Peak
-from txlplan.cost._op_stream import FloatArray, OpStream
+from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
 from txlplan.cost._parts import Parts
 from txlplan.cost._plans import IntArray, Plans
 from txlplan.cost._reserved import cached_bytes, reserved_peak
@@ -83,7 +83,7 @@ def occupied(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, st
 
 
 def _waste(layout: Layout, stack: StackProfile, found: Occupied) -> FloatArray:
-    """What the allocator holds beside what is alive: a share of what comes and goes, or cached blocks as far as there is room."""
+    """What the allocator holds beside what is alive: a share of what comes and goes, or cached blocks as there is room."""
     if stack.reserved is not None and layout.training:
         room = stack.reserved.ceiling * layout.cluster.device.usable_bytes() - found.total_bytes
         return np.minimum(cached_bytes(layout.settings, stack.reserved), np.maximum(room, 0.0))
@@ -141,18 +141,15 @@ def _stage_stream(parts: Parts, stage: Stage, layout: Layout) -> OpStream:
     for name in ("layers", "layers backward"):
         repeat[rows[name]] = stage.layers
     repeat[rows["memory"]] = stage.layers / layout.settings.model.n_layer
-    figures = {name: getattr(stream, name)[:, column] for name in ("m", "n", "k", "flops", "bytes_moved")}
-    memory = {name: getattr(stream, name)[:, column] for name in ("gradient_bytes", "transient_bytes", "launches", "draws")}
+    figures = {name: getattr(stream, name)[:, column] for name in FIGURES}
     saved = stream.saved_bytes[:, column]
     again, note = parts.template.again(layout.kind), parts.template.note("memory joined")
     repeat[again] = stage.layers - stage.checkpointed
-    held = stage.checkpointed if layout.kind == "full" else 0.0
+    held = stage.checkpointed if layout.kind == "full" else 0.0 * stage.checkpointed
     boundary = stage.checkpointed * parts.template.boundary(layout.kind, stream)[column]
     saved[note] = parts.memory_bytes[column] * (stage.layers / layout.settings.model.n_layer) + boundary
     saved[note] -= (stage.layers - held) * parts.inputs_bytes[column]
     repeat[note] = 1.0
     old = parts.template.note("old memory")
-    repeat[old] = np.where(held > 0, 0.0, stage.layers / layout.settings.model.n_layer) if layout.kind == "full" else (
-        stage.layers / layout.settings.model.n_layer
-    )
-    return replace(stream, **figures, **memory, saved_bytes=saved, repeat=repeat)
+    repeat[old] = np.where(held > 0, 0.0, stage.layers / layout.settings.model.n_layer)
+    return stream.with_figures({**figures, "saved_bytes": saved, "repeat": repeat})

@@ -6,8 +6,8 @@ them. One row may stand for the same operation in several layers (`repeat`): its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -112,6 +112,10 @@ class OpStream:
     def __len__(self) -> int:
         return len(self.names)
 
+    def with_figures(self, figures: Mapping[str, FloatArray]) -> OpStream:
+        """The same operations with other figures, by the names of `FIGURES`."""
+        return replace(self, **figures)  # type: ignore[arg-type]
+
     def rows(self, *phases: Phase) -> npt.NDArray[np.bool_]:
         """Mask of the operations of some phases, [ops]."""
         return np.array([phase in phases for phase in self.phases], dtype=bool)
@@ -132,6 +136,7 @@ def summed(figure: FloatArray) -> FloatArray:
     if not len(figure):
         return np.zeros(figure.shape[1])
     if figure.shape[1] < _NARROW:
-        return np.add.accumulate(figure, axis=0)[-1]
+        running: FloatArray = np.add.accumulate(figure, axis=0)[-1]
+        return running
     total: FloatArray = np.add.reduce(np.ascontiguousarray(figure), axis=0)
     return total

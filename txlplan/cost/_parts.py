@@ -84,12 +84,14 @@ class Parts:
     @cached_property
     def inputs_bytes(self) -> FloatArray:
         """A layer's input, held for the new memory."""
-        return self.stream.saved_bytes[self.template.note("layer input")]
+        held: FloatArray = self.stream.saved_bytes[self.template.note("layer input")]
+        return held
 
     @cached_property
     def memory_bytes(self) -> FloatArray:
         """Recurrent memory of all layers."""
-        return -self.stream.saved_bytes[self.template.note("old memory")]
+        memory: FloatArray = -self.stream.saved_bytes[self.template.note("old memory")]
+        return memory
 
     def run(self, part: str, kind: Checkpointing = "none", *, gradients_exist: bool) -> Run:
         """Memory over a part; over a layer (`layers`, `layers backward`) with checkpointing of `kind`."""

@@ -5,6 +5,7 @@ takes, with t_i the time of a micro-batch in stage i,
 
     m · max t_i + (Σ t_i − max t_i) / v
 
+exactly where stages are equal; where they are not, no more than that (a slow first stage hides some of what follows).
 v interleaved parts of the layers on each device shorten what is filled and drained to a v-th, and send v times as many messages
 (Narayanan et al. 2021, arXiv:2104.04473, §2.2: the bubble is (p − 1)/v · t where stages are equal). GPipe's schedule (Huang et
 al. 2019, arXiv:1811.06965) takes as long and holds all m micro-batches; 1F1B holds p − i of them in stage i, interleaving

@@ -79,7 +79,9 @@ class Stage:
     """Of its layers, how many checkpoint."""
 
 
-def stage_peak(parts: Parts, stage: Stage, kind: Checkpointing, *, gradients_exist: bool, n_layer: int) -> tuple[Peak, FloatArray]:
+def stage_peak(
+    parts: Parts, stage: Stage, kind: Checkpointing, *, gradients_exist: bool, n_layer: int
+) -> tuple[Peak, FloatArray]:
     """The highest point of one micro-batch and the update, and what its forward keeps for its backward, [candidates].
 
     `gradients_exist`: all are there from the start, and are left to the caller.

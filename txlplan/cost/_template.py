@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,7 +55,7 @@ class Template:
         if not self._affine:
             return build(self.settings, micro_batch)
         figures = {name: base + slope * micro_batch for name, (base, slope) in self._coefficients.items()}
-        return replace(self.labels, **figures)
+        return self.labels.with_figures(figures)
 
     @cached_property
     def _coefficients(self) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -103,9 +104,11 @@ class Template:
         names = self.labels.names
         if kind == "attention" and "q k v" in names:
             row = names.index("q k v")
-            return stream.m[row] * stream.n[row] * self.settings.numbers.compute
+            joined: FloatArray = stream.m[row] * stream.n[row] * self.settings.numbers.compute
+            return joined
         if kind == "feed-forward" and "inner" in names:
-            return stream.saved_bytes[names.index("inner")]
+            inner: FloatArray = stream.saved_bytes[names.index("inner")]
+            return inner
         return np.zeros(stream.flops.shape[1])
 
     def note(self, name: str) -> int:

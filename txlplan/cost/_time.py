@@ -8,6 +8,7 @@ are the same cores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +108,7 @@ def _op_times(
     op_s = np.empty_like(stream.flops)
     compute_bound = np.zeros(op_s.shape, dtype=bool)
     measured = np.zeros(op_s.shape, dtype=bool)
-    for (kind, dtype), rows in _alike(stream).items():
+    for (kind, dtype), rows in _alike(stream.kinds, stream.dtypes).items():
         is_product = kind in PRODUCTS
         moved, m, n, k = (figure[rows] for figure in (stream.bytes_moved, stream.m, stream.n, stream.k))
         work = stream.flops[rows] if is_product else moved
@@ -126,12 +127,13 @@ def _op_times(
     return op_s + (stream.launches * launch_s + stream.draws * draw_s), compute_bound, measured
 
 
-def _alike(stream: OpStream) -> dict[tuple[str, str], list[int]]:
+@lru_cache(maxsize=256)
+def _alike(kinds: tuple[str, ...], dtypes: tuple[str, ...]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     """Rows by kind and dtype."""
     found: dict[tuple[str, str], list[int]] = {}
-    for row, key in enumerate(zip(stream.kinds, stream.dtypes, strict=True)):
+    for row, key in enumerate(zip(kinds, dtypes, strict=True)):
         found.setdefault(key, []).append(row)
-    return found
+    return {key: np.array(rows, dtype=np.int64) for key, rows in found.items()}
 
 
 def _spills(bytes_moved: FloatArray, device: DeviceProfile, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

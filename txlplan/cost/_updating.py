@@ -15,7 +15,6 @@ from txlplan.cost._parts import Parts
 from txlplan.cost._plans import NAMES, Plans
 from txlplan.cost._stages import Stage
 from txlplan.cost._update import state_bytes
-from txlplan.hardware import StackProfile
 
 STATE_BYTES = {"fp32": 4.0, "bf16": 2.0}
 """Of one element of an optimizer state."""
@@ -41,8 +40,9 @@ class Updating:
 
 def state_share(plans: Plans) -> FloatArray:
     """Bytes of optimizer states over those in fp32, [candidates]."""
-    widths = np.array([STATE_BYTES[name] for name in NAMES["optimizer_precision"]])
-    return widths[plans.optimizer_precision] / STATE_BYTES["fp32"]
+    shares = np.array([STATE_BYTES[name] / STATE_BYTES["fp32"] for name in NAMES["optimizer_precision"]], dtype=np.float64)
+    chosen: FloatArray = shares[plans.optimizer_precision]
+    return chosen
 
 
 def shards(layout: Layout, plans: Plans) -> FloatArray:
@@ -50,7 +50,7 @@ def shards(layout: Layout, plans: Plans) -> FloatArray:
     return plans.data_parallel * float(layout.settings.context_parallel)
 
 
-def updating(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, stages: Sequence[Stage]) -> Updating:
+def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]) -> Updating:
     """One update. Under ZeRO 1 to 3 each device updates its shard (Rajbhandari et al. 2020, arXiv:1910.02054, §5)."""
     held = counts(layout.settings.sharded)
     largest = np.max([held.stage(stage.layers, stage.first, stage.last) for stage in stages], axis=0)

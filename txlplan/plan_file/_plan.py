@@ -9,7 +9,6 @@ from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 
-
 PARALLEL_AXES = ("data_parallel", "tensor_parallel", "pipeline_parallel", "context_parallel")
 """Axes of the mesh of devices."""
 
