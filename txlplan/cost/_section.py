@@ -271,12 +271,12 @@ class Section:
         if not self.training:
             return
         ops = self._backward[-1]
-        returned = ops and ops[-1].launches == 0
+        returned = bool(ops) and ops[-1].name.endswith(_RELEASED)
         ops.insert(len(ops) - 1 if returned else len(ops), op)
 
     def _returned(self, name: str, group: str, kept: Figure) -> Op:
         return Op(
-            name=f"{name} released",
+            name=name + _RELEASED,
             group=group,
             section=f"{self._name} backward",
             kind="copy",
@@ -289,6 +289,7 @@ class Section:
 
 
 CASTS = "precision casts"
+_RELEASED = " released"
 _DRAWN_BYTES = 2.0
 """Random bytes that decide over one element on a CPU."""
 
