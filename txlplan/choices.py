@@ -15,6 +15,8 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 """What matrix products compute in."""
 Checkpointing = Literal["none", "full"]
 """Activation checkpointing."""
+AttentionPath = Literal["reference", "fast"]
+"""How attention is computed: readably, with every score in memory, or a tile of scores at a time. Both give one result."""
 Outcome = Literal["running", "ok", "oom", "failed", "stopped"]
 """How a run ended."""
 RecordKind = Literal["run", "trial", "bench"]

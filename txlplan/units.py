@@ -174,6 +174,11 @@ def format_count(value: float | None) -> str:
     return "unknown" if value is None else f"{value:,.0f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 record`, `1,200 records`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def format_rate(value: float | None, what: str) -> str:
     """`26639.2, "tokens"` → `26,639 tokens/s`."""
     return "unknown" if value is None else f"{value:,.0f} {what}/s" if value >= 100 else f"{_significant(value, 3)} {what}/s"

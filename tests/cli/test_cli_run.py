@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from txlplan.cli import _run, _run_output
-from txlplan.cli._output import Output
+from txlplan.cli._output import Output, Stopped
 from txlplan.data import prepare
 from txlplan.engine import events
 from txlplan.estimates import Range
@@ -213,7 +212,7 @@ def test_option_beside_a_plan_file_is_refused(txlplan: Any, train: list[object],
 
 
 def test_a_run_stopped_during_a_trial_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit):
+    with pytest.raises(Stopped):
         _run._finish(Output(as_json=True), Session(record=None, tuned=None), is_shown=False)
     assert json.loads(capsys.readouterr().out) == {
         "outcome": "stopped",

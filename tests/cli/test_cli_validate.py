@@ -41,6 +41,13 @@ def test_left_out_devices_are_further_off(txlplan, few):
     assert all(row["extrapolated"] for row in left_out["rows"])
 
 
+def test_a_page_can_be_written(txlplan, few, tmp_path):
+    result = txlplan("validate", few, "--html", str(tmp_path / "page.html"), "--json")
+    assert result.exit_code == 0
+    assert f"wrote {tmp_path / 'page.html'}" in result.stderr
+    assert "off by" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_bars(txlplan, few):
     assert txlplan("validate", few, "--max-mape", 20).exit_code == 0
     missed = txlplan("validate", few, "--max-mape", 0.1)

@@ -145,7 +145,9 @@ def test_signal_stops_cleanly(worker: Install, scripted_plan: PlanFile, cpu: Dev
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    record = run(scripted_plan, cpu, on_event=interrupt)
+    told: list[int] = []
+    record = run(scripted_plan, cpu, on_event=interrupt, on_stop=lambda: told.append(1))
+    assert told == [1]
     assert record.outcome == "stopped"
     assert record.message.startswith("stopped at step")
     assert signal.getsignal(number) is before
@@ -195,6 +197,26 @@ def test_directory_that_holds_a_run_is_refused_without_resume(
     with pytest.raises(InputError, match="holds a run already") as caught:
         run(scripted_plan, cpu)
     assert "--resume" in str(caught.value.hint)
+
+
+def test_directory_of_something_else_is_refused_and_left_as_it_is(
+    worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    worker("start(); finish('ok')")
+    with pytest.raises(InputError, match=r"is no run directory: it holds 'thesis\.tex'"):
+        run(scripted_plan, cpu)
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_directory_with_a_plan_or_trials_is_taken(
+    worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "trials" / "1").mkdir(parents=True)
+    (tmp_path / "run" / "plan.toml").write_text("")
+    worker("start(); finish('ok')")
+    assert run(scripted_plan, cpu).outcome == "ok"
 
 
 def test_resumed_run_links_to_the_one_before_and_keeps_its_curve(

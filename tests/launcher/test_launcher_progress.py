@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step, Streamed
+from txlplan.engine.events import Evaluated, Evaluating, Generated, Saved, Started, Step, Streamed
 from txlplan.estimates import Estimate
 from txlplan.launcher import LiveView, Progress
 from txlplan.launcher._outcome import ending
@@ -87,13 +87,16 @@ def test_plain_lines_are_sparse_and_tell_what_matters() -> None:
     with LiveView(warmup_steps=0, estimate=None, stream=stream) as view:
         for number in range(1, 200):
             view.on_event(step(number))
+        view.on_event(Evaluating(step=199, split="valid", segments=40))
         view.on_event(Evaluated(step=199, split="valid", loss=1.0, perplexity=2.7, bits_per_character=1.4))
         view.on_event(Saved(step=199, path="/run/checkpoints/step-000000199"))
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 4
-    assert lines[1] == "step 199: valid loss 1.000, perplexity 2.70, 1.400 bits per character"
-    assert lines[2] == "step 199: checkpoint /run/checkpoints/step-000000199"
-    assert "ppl 7.4" in lines[3]
+    assert len(lines) == 6
+    assert lines[0] == "starting the worker"
+    assert lines[2] == "step 199: scoring valid (40 segments)"
+    assert lines[3] == "step 199: valid loss 1.000, perplexity 2.70, 1.400 bits per character"
+    assert lines[4] == "step 199: checkpoint /run/checkpoints/step-000000199"
+    assert "ppl 7.4" in lines[5]
 
 
 def test_line_on_a_terminal() -> None:
@@ -139,4 +142,4 @@ def test_last_line_is_written_once() -> None:
     stream = io.StringIO()
     with LiveView(warmup_steps=0, estimate=None, stream=stream) as view:
         view.on_event(step(1))
-    assert len(stream.getvalue().splitlines()) == 1
+    assert [line.split(" · ")[0] for line in stream.getvalue().splitlines()] == ["starting the worker", "step 1"]

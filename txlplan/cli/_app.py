@@ -11,7 +11,7 @@ from importlib import import_module
 import typer
 
 from txlplan import __version__
-from txlplan.cli._output import show_error
+from txlplan.cli._output import Stopped, show_error
 from txlplan.errors import InputError, TxlplanError
 
 _HELP = "Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy."
@@ -69,6 +69,8 @@ def run(arguments: Sequence[str]) -> int:
     except TxlplanError as error:
         show_error(error, as_json=as_json)
         return error.exit_code
+    except Stopped as stopped:
+        return stopped.exit_code
     except typer.TyperException as error:
         usage = InputError(
             error.format_message() or "wrong usage", hint="`txlplan --help` and `txlplan COMMAND --help` show the options"
@@ -76,8 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         show_error(usage, as_json=as_json)
         return usage.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        show_error(TxlplanError("interrupted"), as_json=as_json)
-        return 130
+        code = Stopped.exit_code
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (the reader is gone: what is still buffered has nowhere to go)
         return 0
@@ -90,6 +91,8 @@ def run(arguments: Sequence[str]) -> int:
         )
         show_error(bug, as_json=as_json)
         return bug.exit_code
+    if code == Stopped.exit_code:  # (what typer makes of a KeyboardInterrupt)
+        show_error(TxlplanError("interrupted"), as_json=as_json)
     return code if isinstance(code, int) else 0
 
 

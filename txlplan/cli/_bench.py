@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from txlplan.choices import Task
-from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._output import JsonOption, Output, Stopped
 from txlplan.errors import BarMissedError, InputError, RunFailedError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from txlplan.records import Record
 
 T = TypeVar("T")
-_STOPPED_EXIT_CODE = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -167,11 +166,12 @@ def _finish(output: Output, found: Bench, earlier: list[Record], share: float | 
     output.document(document, lambda console: _print(console, found, compared))
     if found.stopped:
         output.next_step(f"txlplan bench --resume {found.id}")
-        raise typer.Exit(_STOPPED_EXIT_CODE)
+        raise Stopped
     if slower:
         output.say(f"failed: {len(slower)} of {len(compared)} cases are slower than before by more than {share:.1%}")
         raise typer.Exit(BarMissedError.exit_code)
-    output.next_step(f"txlplan bench --resume {found.id} runs what failed again; txlplan validate store")
+    again = any(row.failed for row in found.rows)
+    output.next_step(f"txlplan bench --resume {found.id}" if again else "txlplan validate store")
 
 
 def _compared(found: Bench, earlier: list[Record]) -> tuple[Change, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from txlplan import units
+from txlplan.cli._hardware_add import add
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import ConfigError, InputError
 
@@ -29,6 +30,7 @@ hardware = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
+    hardware.command("add")(add)
     app.add_typer(hardware, name="hardware")
 
 
@@ -49,7 +51,7 @@ def list_profiles(
     keys = [name.lower().replace(" ", "_") for name in header]
     document = [dict(zip(keys, values, strict=True)) for values, _ in rows]
     output.document(document, lambda console: _print_table(console, header, [cells for _, cells in rows]))
-    output.next_step("txlplan hardware show ID" if rows else "txlplan hardware probe")
+    output.next_step(f"txlplan hardware show {rows[0][0][0]}" if rows else "txlplan hardware probe")
 
 
 _Row = tuple[list[Any], list[str]]
@@ -204,7 +206,7 @@ def _figures(profile: DeviceProfile | SystemProfile | StackProfile) -> Iterator[
         yield f"price.{price.kind}", f"{units.format_usd(amount)}{per} ({price.date})", price.source
     for point in getattr(profile, "efficiency", ()):
         shape = f" {point.m}x{point.n}x{point.k}" if point.m else ""
-        threads = f", {point.threads} threads" if point.threads else ""
+        threads = f", {units.counted(point.threads, 'thread')}" if point.threads else ""
         unit = units.format_count(point.work) + (" FLOP" if point.kind in ("gemm", "bmm") else " B")
         key = f"efficiency.{point.kind}.{point.dtype}"
         yield key, f"{point.utilisation:.3g} at {unit}{shape}{threads}", _source_of(key, sources)

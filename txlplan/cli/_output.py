@@ -15,6 +15,13 @@ from txlplan.errors import TxlplanError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+class Stopped(Exception):  # noqa: N818  (no error: it ended as asked)
+    """A person stopped what went on, and has been told so: the exit code is that of a program that SIGINT ended."""
+
+    exit_code = 130
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 """Every command takes `as_json: JsonOption = False`."""
 

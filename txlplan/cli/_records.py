@@ -10,6 +10,7 @@ import typer
 from txlplan.choices import Outcome, RecordKind, Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import InputError
+from txlplan.units import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +106,9 @@ def export(
         count = write(reversed(found), file)
     except OSError as error:
         raise InputError(f"{file}: cannot be written: {error.strerror}") from None
-    output.document({"file": str(file), "records": count}, lambda console: _line(console, f"{file}: {count} records"))
+    output.document(
+        {"file": str(file), "records": count}, lambda console: _line(console, f"{file}: {counted(count, 'record')}")
+    )
     output.next_step(f"txlplan records import {file}")
 
 
@@ -132,7 +135,7 @@ def import_records(
     store = open_store()
     store.put_all(found)
     summary = {"file": str(file), "imported": len(found), "skipped": len(skipped), "store": store.url}
-    output.document(summary, lambda console: _line(console, f"{len(found)} records imported into {store.url}"))
+    output.document(summary, lambda console: _line(console, f"{counted(len(found), 'record')} imported into {store.url}"))
     output.next_step("txlplan records list")
 
 

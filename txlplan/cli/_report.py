@@ -9,6 +9,7 @@ import typer
 
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import InputError, RecordError
+from txlplan.units import counted
 
 if TYPE_CHECKING:
     from txlplan.records import Record, Store
@@ -98,4 +99,4 @@ def _named(store: Store, names: list[str]) -> list[Record]:
 
 def _print(console: Any, summary: dict[str, Any]) -> None:
     console.print(summary["verdict"], markup=False, highlight=False)
-    console.print(f"{summary['report']}: {len(summary['records'])} records", markup=False, highlight=False)
+    console.print(f"{summary['report']}: {counted(len(summary['records']), 'record')}", markup=False, highlight=False)

@@ -165,7 +165,7 @@ def tokens_per_step(workload: Workload, plan: Plan) -> int:
 
 def _key(plan: Plan, cluster: Cluster) -> tuple[object, ...]:
     """What plans that are costed together agree in."""
-    axes = (plan.tensor_parallel, plan.pipeline_parallel, plan.context_parallel, plan.zero_stage, plan.compile)
+    axes = (plan.tensor_parallel, plan.pipeline_parallel, plan.context_parallel, plan.zero_stage, plan.compile, plan.attention)
     return plan.precision, plan.activation_checkpointing, plan.threads, _ranks_per_device(plan, cluster), axes
 
 
@@ -182,8 +182,10 @@ def _check(plan: Plan, cluster: Cluster, workload: Workload, stack: StackProfile
     for axis in ("tensor_parallel", "pipeline_parallel", "context_parallel"):
         if getattr(plan, axis) > 1:
             raise InputError(f"{axis} = {getattr(plan, axis)}: this version estimates data parallelism only")
-    if plan.zero_stage or plan.compile:
-        raise InputError("zero_stage and compile: this version estimates replicated states and eager execution only")
+    if plan.zero_stage:
+        raise InputError(f"zero_stage = {plan.zero_stage}: this version estimates replicated states only")
+    if plan.compile and workload.task != "generate":
+        raise InputError("compile: this version estimates eager execution, but for the step of generation")
     if cluster.device.kind != "cpu" and plan.data_parallel > cluster.n_devices:
         raise InputError(f"data_parallel = {plan.data_parallel}, but {cluster.system.id} has {cluster.n_devices} devices")
     if cluster.device.peak(plan.precision) is None and stack.kernels is None:

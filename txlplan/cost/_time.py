@@ -27,9 +27,9 @@ _HOST_OP_S = 8e-6
 """Eager dispatch of one operation where a stack does not say: 5–10 us in torch 2 on server CPUs of 2017–2024."""
 _LAUNCH_S = {"gpu": 2.5e-6, "tpu": 1e-6, "cpu": 0.0}
 """Back-to-back kernel launch where a stack does not say (te42kyfo/gpu-benches gpu-small-kernels: 2.1–2.6 us)."""
-_CPU_DRAW_S = 5.9e-9
-"""One Bernoulli number on a CPU: torch draws them one after another on one thread whatever the number of threads
-(torch 2.13 on an AMD EPYC of 2023: 5.8 to 5.9 ns in fp32 and bf16, 0.5 and 2 million numbers, with MKL there)."""
+_CPU_DRAW_S = 1.0e-9
+"""Random bits for one element of a dropout mask on a CPU: torch draws 64 bits at a time on one thread whatever the number
+of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a draw)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 

@@ -50,6 +50,18 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluating:
+    """A split is being scored, after the steps so far."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["evaluating"] = "evaluating"
+    step: int
+    split: str
+    segments: int
+    """Of all rows, to be scored one after the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
     """A split was scored."""
 
@@ -70,6 +82,15 @@ class Saved:
     event: Literal["saved"] = "saved"
     step: int
     path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """Something that a person should know, and that ends nothing."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["noted"] = "noted"
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,10 +125,10 @@ class Finished:
     energy_j: float | None = None
 
 
-Event = Started | Step | Evaluated | Saved | Streamed | Generated | Finished
+Event = Started | Step | Evaluating | Evaluated | Saved | Noted | Streamed | Generated | Finished
 _KINDS: dict[str, type[Event]] = {
     kind.__dataclass_fields__["event"].default: kind
-    for kind in (Started, Step, Evaluated, Saved, Streamed, Generated, Finished)
+    for kind in (Started, Step, Evaluating, Evaluated, Saved, Noted, Streamed, Generated, Finished)
 }
 
 

@@ -13,7 +13,7 @@ from txlplan.data import Dataset
 from txlplan.engine import checkpoint, evaluation, footprint
 from txlplan.engine.backend import Backend
 from txlplan.engine.event_log import EventLog
-from txlplan.engine.events import Saved, Started, Step
+from txlplan.engine.events import Evaluating, Saved, Started, Step
 from txlplan.engine.generation_task import DEFAULT_NEW_TOKENS, generate_text, prompts_of
 from txlplan.engine.stopping import StopRequest
 from txlplan.engine.training import StepResult, Trainer, create_model
@@ -164,6 +164,7 @@ def _evaluate(job: Job, trainer: Trainer) -> None:
     if split is None:
         return
     windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
+    job.log.emit(Evaluating(step=trainer.step, split=split, segments=len(windows)))
     loss = evaluation.score(trainer.model, job.backend, windows, on_step=lambda _: not job.stopping())
     if loss is not None:
         job.log.emit(evaluation.evaluated(job.dataset, split, loss, trainer.step))

@@ -6,7 +6,7 @@ from txlplan.launcher._live import LiveView
 from txlplan.launcher._machine import Machine, this_machine
 from txlplan.launcher._progress import Progress
 from txlplan.launcher._request import Planned, RunRequest, plan_request
-from txlplan.launcher._run_directory import PLAN_NAME, absolute, clear, holds_a_run, log_tail
+from txlplan.launcher._run_directory import PLAN_NAME, absolute, clear, log_tail
 from txlplan.launcher._runner import Launch, Runner, copy_runner, get_runner, launch, runner_paths
 from txlplan.launcher._session import Session, run_planned, with_plan
 from txlplan.launcher._trials import Candidate, TrialPlan, Tuned, describe, schedule_trials, tune
@@ -31,7 +31,6 @@ __all__ = [
     "describe",
     "execute",
     "get_runner",
-    "holds_a_run",
     "latest_run",
     "launch",
     "log_tail",

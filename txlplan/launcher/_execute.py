@@ -20,7 +20,7 @@ from txlplan.hardware import DeviceProfile
 from txlplan.launcher._bookkeeping import closed, completed, opened, updated
 from txlplan.launcher._outcome import Ending, ending, oom_kills
 from txlplan.launcher._progress import Progress
-from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, holds_a_run, locked, log_tail
+from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, locked, log_tail, require_free
 from txlplan.launcher._runner import Launch, get_runner, launch
 from txlplan.launcher._worker import Worker, started
 from txlplan.plan_file import PlanFile, write_plan_file
@@ -44,6 +44,7 @@ def execute(
     resume: bool = False,
     steps: int | None = None,
     on_event: OnEvent | None = None,
+    on_stop: Callable[[], None] | None = None,
     device: DeviceProfile | None = None,
     record_id: str | None = None,
 ) -> Record:
@@ -51,19 +52,21 @@ def execute(
 
     The `running` record is stored, with `estimate`, before the worker starts, and every few seconds after. SIGINT and
     SIGTERM stop the worker after its step, with a checkpoint; a second one kills it. `steps` ends the run early;
-    `on_event` sees every event of the worker as it comes; `device` is the one detected, `record_id` the record's, where they
-    are known already (trials name the run that they are for).
+    `on_event` sees every event of the worker as it comes, `on_stop` is called once when the run was asked to stop; `device`
+    is the one detected, `record_id` the record's, where they are known already (trials name the run that they are for).
     With `resume` the run goes on from the latest checkpoint of its directory, as a new record whose parent is the old one.
 
     Raises InputError for a plan that this version cannot execute, for a runner that does not serve it, for a directory
-    that is in use, and (without `resume`) for one that holds a run already.
+    that is in use, and (without `resume`) for one that holds a run, or something else, already.
     """
     plan_file = absolute(plan_file)
     command = prepared(plan_file, resume=resume, steps=steps)
     directory = Path(plan_file.run.directory)
+    if not resume:
+        require_free(directory)
     with locked(directory) as lock:
-        if holds_a_run(directory) and not resume:
-            raise InputError(f"{directory} holds a run already", hint="continue it with --resume, or give another --directory")
+        if not resume:
+            require_free(directory)
         store = open_store()
         store.close_interrupted()
         earlier = _earlier_run(store, plan_file) if resume else None
@@ -78,7 +81,12 @@ def execute(
         write_plan_file(directory / PLAN_NAME, plan_file)
         store.put(record)
         supervision = _Supervision(
-            plan_file=plan_file, store=store, record=record, before=earlier.losses if earlier else (), on_event=on_event
+            plan_file=plan_file,
+            store=store,
+            record=record,
+            before=earlier.losses if earlier else (),
+            on_event=on_event,
+            on_stop=on_stop,
         )
         return supervision.run(command, lock)
 
@@ -129,6 +137,7 @@ class _Supervision:
     record: Record
     before: tuple[LossPoint, ...]
     on_event: OnEvent | None
+    on_stop: Callable[[], None] | None = None
     stops: int = 0
     """Signals that asked to stop."""
     put_next_s: float = 0.0
@@ -165,6 +174,9 @@ class _Supervision:
         while True:
             status = worker.wait(POLL_S)
             self._take_events()
+            if self.stops and self.on_stop is not None:
+                self.on_stop()
+                self.on_stop = None
             if status is not None:
                 return status
             if time.monotonic() >= self.put_next_s:

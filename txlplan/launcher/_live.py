@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from txlplan.engine.events import Evaluated, Event, Saved, Started
+from txlplan.engine.events import Evaluated, Evaluating, Event, Noted, Saved, Started
 from txlplan.estimates import Estimate
 from txlplan.launcher._progress import Progress
 from txlplan.units import format_bytes, format_rate, format_s
@@ -52,6 +52,7 @@ class LiveView:
 
             self._live = Live(console=Console(file=self._stream), refresh_per_second=4, transient=True)
             self._live.start()
+        self._show("starting the worker")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -66,12 +67,12 @@ class LiveView:
         if isinstance(event, Started) and self._steps is not None:
             end = event.step + self._steps
             self._progress.total_steps = end if event.total_steps is None else min(end, event.total_steps)
-        if isinstance(event, Evaluated | Saved):
+        if isinstance(event, Evaluated | Saved | Noted):
             self._tell(_told(event))
+        elif isinstance(event, Evaluating):
+            self._show(f"step {event.step:,}: scoring {event.split} ({event.segments:,} segments)")
         elif self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text(self.line(), no_wrap=True, overflow="ellipsis"))
+            self._show(self.line())
         elif self._progress.step_s and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + PLAIN_EVERY_S
             self._write(self.line())
@@ -93,6 +94,19 @@ class LiveView:
     def _predicted(self) -> str:
         return f" (predicted {format_rate(self._estimate.tokens_per_s.value, 'tokens')})" if self._estimate else ""
 
+    def on_stop(self) -> None:
+        """Say that the run was asked to stop, and what will happen."""
+        self._tell("stopping after this step; Ctrl-C once more ends it at once")
+
+    def _show(self, text: str) -> None:
+        """What goes on now: the live line, or a line in a pipe."""
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text(" · ".join(filter(None, (self._label, text))), no_wrap=True, overflow="ellipsis"))
+        else:
+            self._write(text)
+
     def _tell(self, text: str) -> None:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
@@ -111,7 +125,9 @@ def _loss(nats: float, *, bits: bool) -> str:
     return f"loss {nats:.3f} (ppl {math.exp(min(nats, 50.0)):,.1f})"
 
 
-def _told(event: Evaluated | Saved) -> str:
+def _told(event: Evaluated | Saved | Noted) -> str:
+    if isinstance(event, Noted):
+        return event.text
     if isinstance(event, Saved):
         return f"step {event.step:,}: checkpoint {event.path}"
     bits = "" if event.bits_per_character is None else f", {event.bits_per_character:.3f} bits per character"

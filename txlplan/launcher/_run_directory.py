@@ -20,6 +20,9 @@ from txlplan.plan_file import PlanFile
 PLAN_NAME = "plan.toml"
 LOG_NAME = "worker.log"
 LOCK_NAME = ".lock"
+CHECKPOINTS_NAME = "checkpoints"
+TRIALS_NAME = "trials"
+_OWN_NAMES = frozenset({PLAN_NAME, LOG_NAME, LOCK_NAME, CHECKPOINTS_NAME, TRIALS_NAME, events.FILE_NAME})
 WAIT_S = 60.0
 """How long to wait for the worker of a killed supervisor to stop."""
 
@@ -39,6 +42,20 @@ def absolute(plan_file: PlanFile) -> PlanFile:
 def holds_a_run(directory: Path) -> bool:
     """Whether a worker has written events there."""
     return (directory / events.FILE_NAME).exists()
+
+
+def require_free(directory: Path) -> None:
+    """Raise InputError where a new run would mix with what is there: another run, or files that are no run's."""
+    if holds_a_run(directory):
+        raise InputError(f"{directory} holds a run already", hint="continue it with --resume, or give another --directory")
+    if not directory.is_dir() or (directory / PLAN_NAME).exists():
+        return
+    foreign = next((entry.name for entry in sorted(directory.iterdir()) if entry.name not in _OWN_NAMES), None)
+    if foreign is not None:
+        raise InputError(
+            f"{directory} is no run directory: it holds {foreign!r}",
+            hint="give a --directory that is empty, or does not exist yet",
+        )
 
 
 @contextlib.contextmanager

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from txlplan.data import read_manifest
 from txlplan.engine.events import Event, Streamed
-from txlplan.errors import InputError
 from txlplan.estimates import Estimate
 from txlplan.launcher._complete import finished_run
 from txlplan.launcher._execute import OnEvent, execute, prepared
 from txlplan.launcher._live import LiveView
 from txlplan.launcher._request import Planned
-from txlplan.launcher._run_directory import holds_a_run
+from txlplan.launcher._run_directory import require_free
 from txlplan.launcher._trials import SHARE, Candidate, Tuned, describe, schedule_trials, tune
 from txlplan.plan_file import PlanFile
 from txlplan.records import Record, new_id
@@ -50,10 +49,8 @@ def run_planned(
     """
     plan_file, record_id = planned.plan_file, new_id()
     prepared(plan_file, resume=resume, steps=steps)
-    if holds_a_run(Path(plan_file.run.directory).expanduser()) and not resume:
-        raise InputError(
-            f"{plan_file.run.directory} holds a run already", hint="continue it with --resume, or give another --directory"
-        )
+    if not resume:
+        require_free(Path(plan_file.run.directory).expanduser())
     if resume and (complete := finished_run(plan_file, planned.total_steps)):
         record, step = complete
         say(f"already complete: {step:,} of {step:,} steps")
@@ -75,6 +72,7 @@ def run_planned(
             resume=resume,
             steps=steps,
             on_event=_streaming(on_text) if on_text else view.on_event,
+            on_stop=view.on_stop,
             device=planned.machine.device,
             record_id=record_id,
         )

@@ -14,10 +14,10 @@ from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher._execute import OnEvent, execute
-from txlplan.launcher._run_directory import absolute, clear
+from txlplan.launcher._run_directory import CHECKPOINTS_NAME, TRIALS_NAME, absolute, clear
 from txlplan.plan_file import Plan, PlanFile
 from txlplan.records import Record
-from txlplan.units import format_rate, format_s
+from txlplan.units import counted, format_rate, format_s
 
 MOST_TRIALS = 4
 SHARE = 0.1
@@ -124,7 +124,7 @@ def _try(
     device: DeviceProfile | None,
     on_event: OnEvent | None,
 ) -> Record:
-    directory = Path(absolute(plan_file).run.directory) / "trials" / str(number)
+    directory = Path(absolute(plan_file).run.directory) / TRIALS_NAME / str(number)
     clear(directory)
     trial = dataclasses.replace(
         plan_file,
@@ -135,7 +135,7 @@ def _try(
     record = execute(
         trial, estimate=candidate.estimate, kind="trial", parent=parent, steps=steps, on_event=on_event, device=device
     )
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    shutil.rmtree(directory / CHECKPOINTS_NAME, ignore_errors=True)
     return record
 
 
@@ -173,7 +173,7 @@ def describe(plan: Plan) -> str:
     accumulation = f" × {plan.accumulation}" if plan.accumulation > 1 else ""
     parts = [plan.precision, f"micro-batch {plan.micro_batch}{accumulation}"]
     parts += [f"{plan.n_devices} devices"] if plan.n_devices > 1 else []
-    parts += [f"{plan.threads} thread" + "s" * (plan.threads > 1)] if plan.threads else []
+    parts += [counted(plan.threads, "thread")] if plan.threads else []
     parts += ["activation checkpointing"] if plan.activation_checkpointing != "none" else []
     parts += ["compiled"] if plan.compile else []
     return ", ".join(parts)

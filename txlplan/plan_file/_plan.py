@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from txlplan.choices import Checkpointing, Precision
+from txlplan.choices import AttentionPath, Checkpointing, Precision
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 
@@ -29,6 +29,8 @@ class Plan:
     """0: replicated; 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     activation_checkpointing: Checkpointing = "none"
     """full: each layer keeps its input only and runs again in backward."""
+    attention: AttentionPath = "fast"
+    """reference: the readable path, with every score in memory; both give one result."""
     compile: bool = False
     threads: int | None = None
     """CPU threads a process; None: not a CPU, or all."""

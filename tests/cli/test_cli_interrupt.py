@@ -1,0 +1,35 @@
+"""Ctrl-C before anything has started: a sentence and the exit code of a program that SIGINT ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+
+def test_interrupted_command_says_so(tmp_path: Path) -> None:
+    """`data prepare -` waits for standard input, which never comes."""
+    command = [sys.executable, "-c", "from txlplan.cli import main; main()", "data", "prepare", "-", "--output", "out"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        _wait_for_reading(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.stdin is not None
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: interrupted" in said
+    assert "Traceback" not in said
+
+
+def _wait_for_reading(pid: int) -> None:
+    """Until it has slept for half a second: it is past its imports, and reads."""
+    give_up, asleep = time.monotonic() + 60, 0
+    while asleep < 10 and time.monotonic() < give_up:
+        time.sleep(0.05)
+        asleep = asleep + 1 if psutil.Process(pid).status() == psutil.STATUS_SLEEPING else 0
+    assert asleep == 10
