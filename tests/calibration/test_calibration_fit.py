@@ -61,6 +61,24 @@ def test_peaks_predict_as_an_estimate_does(problem):
     assert errors.max() < 0.10
 
 
+def test_weak_scaling_of_every_published_exchange_is_within_four_points(problem):
+    predicted = problem.tokens_per_s(stacks.get("nvidia-20.06-eager").kernels)
+    alone = {}
+    for index, run in enumerate(problem.runs):
+        if run.plan.data_parallel == 1 and run.workload.task == "train":
+            alone[_setting(run)] = index
+    shared = [(index, run) for index, run in enumerate(problem.runs) if run.gradient_sync == "ddp"]
+    assert len(shared) == 15
+    for index, run in shared:
+        one, ranks = alone[_setting(run)], run.plan.data_parallel
+        efficiency = [tokens[index] / tokens[one] / ranks for tokens in (predicted, problem.measured)]
+        assert abs(efficiency[0] - efficiency[1]) < 0.04, run.id
+
+
+def _setting(run: Published) -> tuple[object, ...]:
+    return run.stack_name, run.cluster.device.id, run.workload.model.id, run.plan.precision, run.plan.micro_batch
+
+
 def test_the_problem_predicts_as_an_estimate_does(few):
     kernels = stacks.get("nvidia-20.06-eager").kernels
     rows = predict(few.runs)
