@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from txlplan.calibration._peaks import Peaks
 from txlplan.cost import Settings, build
 from txlplan.cost._communication import all_reduce_s, memory_s, waits
 from txlplan.cost._kernels import Prepared, kernel_s, prepare
@@ -50,6 +51,8 @@ class Problem:
     """Of an exchange of gradients, in those of four devices; 0 where there is none."""
     measured: FloatArray
     """Tokens per second."""
+    peaks: Peaks
+    """Of memory."""
 
     @classmethod
     def of(cls, runs: Sequence[Published]) -> Problem:
@@ -80,6 +83,7 @@ class Problem:
             memory_s=links[:, 2],
             waits=(links[:, 1] > 0) * waits(np.array([float(run.plan.data_parallel) for run in kept])),
             measured=np.array([run.tokens_per_s for run in kept], dtype=float),
+            peaks=Peaks.of(kept),
         )
 
     def tokens_per_s(self, kernels: KernelModel) -> FloatArray:
