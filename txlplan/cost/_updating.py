@@ -47,7 +47,7 @@ def state_share(plans: Plans) -> FloatArray:
 
 def shards(layout: Layout, plans: Plans) -> FloatArray:
     """Devices that hold the same parameters, and that ZeRO shards states over: data × context parallel. [candidates]"""
-    return plans.data_parallel * float(layout.settings.context_parallel)
+    return plans.data_parallel.astype(float) * float(layout.settings.context_parallel)
 
 
 def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]) -> Updating:
