@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DIST := dist
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test check wheel clean
+.PHONY: help setup demo test bench-inference check wheel clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +26,9 @@ demo: $(STAMP) ## Real text to a trained model and a report of prediction agains
 
 test: $(STAMP) ## All tests, with line coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
+
+bench-inference: $(STAMP) ## Scoring and generating against Hugging Face's transfo-xl, in pairs (about 3 minutes)
+	for what in score generate long dispatch; do $(BIN)/python benchmarks/inference.py $$what || exit 1; done
 
 check: $(STAMP) ## Style, types and floors: ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .

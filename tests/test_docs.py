@@ -77,6 +77,7 @@ COMMANDS = [
     "demo",
     "doctor",
     "estimate",
+    "hardware add",
     "hardware detect",
     "hardware list",
     "hardware probe",

@@ -19,6 +19,8 @@ StatePrecision = Literal["fp32", "bf16"]
 """What optimizer states are stored in."""
 Offload = Literal["none", "optimizer"]
 """What is kept and computed on the host."""
+AttentionPath = Literal["reference", "fast"]
+"""How attention is computed: readably, with every score in memory, or a tile of scores at a time. Both give one result."""
 Outcome = Literal["running", "ok", "oom", "failed", "stopped"]
 """How a run ended."""
 RecordKind = Literal["run", "trial", "bench"]

@@ -35,6 +35,13 @@ def user_data() -> Path:
     return Path(platformdirs.user_data_dir("txlplan", appauthor=False))
 
 
+def user_cache() -> Path:
+    """The user's cache directory: what may be deleted, and is then made again."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("txlplan", appauthor=False))
+
+
 def user(kind: Kind) -> Path:
     """Where the user's own profiles, runners or report templates are written and looked up."""
     return user_config() / kind

@@ -41,6 +41,13 @@ def test_left_out_devices_are_further_off(txlplan, few):
     assert all(row["extrapolated"] for row in left_out["rows"])
 
 
+def test_a_page_can_be_written(txlplan, few, tmp_path):
+    result = txlplan("validate", few, "--html", str(tmp_path / "page.html"), "--json")
+    assert result.exit_code == 0
+    assert f"wrote {tmp_path / 'page.html'}" in result.stderr
+    assert "off by" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_bars(txlplan, few):
     assert txlplan("validate", few, "--max-mape", 20).exit_code == 0
     missed = txlplan("validate", few, "--max-mape", 0.1)
@@ -66,3 +73,14 @@ def test_what_cannot_be_asked(txlplan, arguments, message):
     result = txlplan("validate", *arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+def test_matrix_products_are_scored_by_their_own_columns(txlplan):
+    document = txlplan("validate", "deepbench_gemm.csv", "--json").json
+    seen = {(score["what"], score["device"], score["precision"]): score["median"] for score in document["products"]}
+    assert seen["its own points", "t4", "fp16"] < 1e-9
+    assert seen["all but its (M, K) family", "v100-sxm2-16gb", "fp32"] < 0.1
+    assert txlplan("validate", "deepbench_gemm.csv", "--max-mape", 10).exit_code == 0
+    missed = txlplan("validate", "deepbench_gemm.csv", "--max-mape", 1, "--json")
+    assert (missed.exit_code, missed.json["error"]["exit_code"]) == (5, 5)
+    assert txlplan("validate", "deepbench_gemm.csv", "--leave-out", "device").exit_code == 2

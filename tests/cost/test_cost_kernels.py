@@ -67,7 +67,7 @@ def test_power_binds_products_and_not_copies():
     t4, stack = devices.get("t4"), stacks.get("nvidia-20.06-eager")
     cooled = replace(t4, power_w=300.0)
     assert seconds(product(4096), t4, stack) > 1.5 * seconds(product(4096), cooled, stack)
-    assert seconds(copy(), t4, stack) == seconds(copy(), cooled, stack)
+    assert seconds(copy(), t4, stack) < 1.1 * seconds(copy(), cooled, stack)
     unknown = replace(t4, power_w=None)
     assert seconds(product(4096), unknown, stack) == seconds(product(4096), cooled, stack)
 

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.cost import OpStream, Settings, build
-from txlplan.model import ModelConfig, parameter_count, parameter_shapes
+from txlplan.model import ModelConfig, _tiles, parameter_count, parameter_shapes
 from txlplan.model import models as presets
 from txlplan.nn import TransformerXL
 from txlplan.workload import Optimization
 
 torch.set_num_threads(1)
 BATCH = 3
+PATHS = ("reference", "fast")
 
 
 @st.composite
@@ -54,10 +55,13 @@ def stream_of(model: ModelConfig, **changes: Any) -> OpStream:
     return build(Settings(model=model, optimization=Optimization(), tail_shares=shares, **changes), np.array([float(BATCH)]))
 
 
-def traced(model: ModelConfig, *, precision: str = "fp32", checkpointing: str = "none") -> tuple[int, int, int]:
+def traced(
+    model: ModelConfig, *, precision: str = "fp32", checkpointing: str = "none", attention: str = "reference"
+) -> tuple[int, int, int]:
     """FLOPs of forward and backward, and bytes that autograd saved beside parameters and the given memory."""
     module = TransformerXL(model).train()
     module.activation_checkpointing = checkpointing  # type: ignore[assignment]
+    module.use_attention(attention)  # type: ignore[arg-type]
     first_cluster = model.cutoffs[0] if model.cutoffs else model.vocab_size
     tokens = torch.randint(0, first_cluster, (BATCH, model.tgt_len))
     memory = module.initial_memory(BATCH)
@@ -91,38 +95,60 @@ def saved_bytes(stream: OpStream) -> float:
     return float(kept[mine].sum())
 
 
+@pytest.mark.parametrize("path", PATHS)
 @given(model=models())
 @settings(max_examples=15, deadline=None)
-def test_flops_and_saved_bytes_are_those_of_the_module(model: ModelConfig) -> None:
-    forward, backward, saved = traced(model)
-    stream = stream_of(model)
-    assert stream.total(stream.flops, "forward") == forward
-    assert stream.total(stream.flops, "backward") == backward
+def test_flops_and_saved_bytes_are_those_of_the_module(path: str, model: ModelConfig) -> None:
+    forward, backward, saved = traced(model, attention=path)
+    stream = stream_of(model, implementation=path)
+    assert stream.total(stream.flops, "forward") == pytest.approx(forward, rel=1e-12)
+    assert stream.total(stream.flops, "backward") == pytest.approx(backward, rel=1e-12)
     assert saved_bytes(stream) == pytest.approx(saved, rel=0.02, abs=256)
 
 
-@pytest.mark.parametrize("model", ["demo-bytes", "original-enwik8-12"])
-def test_saved_bytes_of_presets_under_autocast(model: str) -> None:
-    """Autocast's copies of matrices are saved too (where an input gradient needs them); the cost model counts those apart."""
-    small = replace(presets.get(model), n_layer=2, tgt_len=32, mem_len=48, dropout=0.0, dropatt=0.0)
-    forward, backward, saved = traced(small, precision="bf16")
-    stream = stream_of(small, precision="bf16")
+@pytest.mark.parametrize("adaptive", [{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}])
+def test_a_loss_in_chunks_computes_its_logits_twice_and_keeps_none(
+    tiny_model: ModelConfig, adaptive: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(tiny_model, dropout=0.0, dropatt=0.0, **adaptive)
+    whole = traced(model)
+    monkeypatch.setattr(_tiles, "_LOGITS_ELEMENTS", 100)
+    forward, backward, saved = traced(model)
+    stream = stream_of(model)
+    assert forward == whole[0]
+    assert backward > whole[1]
     assert stream.total(stream.flops, "forward") == forward
     assert stream.total(stream.flops, "backward") == backward
+    assert saved_bytes(stream) == pytest.approx(saved, rel=0.02)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("model", ["demo-bytes", "original-enwik8-12"])
+def test_saved_bytes_of_presets_under_autocast(path: str, model: str) -> None:
+    """Autocast's copies of matrices are saved too (where an input gradient needs them); the cost model counts those apart."""
+    small = replace(presets.get(model), n_layer=2, tgt_len=32, mem_len=48, dropout=0.0, dropatt=0.0)
+    forward, backward, saved = traced(small, precision="bf16", attention=path)
+    stream = stream_of(small, precision="bf16", implementation=path)
+    assert stream.total(stream.flops, "forward") == pytest.approx(forward, rel=1e-12)
+    assert stream.total(stream.flops, "backward") == pytest.approx(backward, rel=1e-12)
     shapes = parameter_shapes(small).items()
     copies = sum(2 * prod(shape) for name, shape in shapes if len(shape) == 2 and "position" not in name and "bias" not in name)
     assert saved_bytes(stream) + copies == pytest.approx(saved, rel=0.02, abs=256)
 
 
-def test_checkpointing_recomputes_every_layer(tiny_model: ModelConfig) -> None:
-    _, backward, _ = traced(tiny_model, checkpointing="full")
-    stream = stream_of(tiny_model, checkpointing="full")
-    assert stream.total(stream.flops, "backward") + stream.total(stream.flops, "recompute") == backward
+@pytest.mark.parametrize("path", PATHS)
+def test_checkpointing_recomputes_every_layer(path: str, tiny_model: ModelConfig) -> None:
+    _, backward, _ = traced(tiny_model, checkpointing="full", attention=path)
+    stream = stream_of(tiny_model, checkpointing="full", implementation=path)
+    assert stream.total(stream.flops, "backward") + stream.total(stream.flops, "recompute") == pytest.approx(
+        backward, rel=1e-12
+    )
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
-def test_what_is_kept_is_given_back(tiny_model: ModelConfig, checkpointing: str) -> None:
-    stream = stream_of(tiny_model, checkpointing=checkpointing)
+def test_what_is_kept_is_given_back(tiny_model: ModelConfig, checkpointing: str, path: str) -> None:
+    stream = stream_of(tiny_model, checkpointing=checkpointing, implementation=path)
     left = stream.total(stream.saved_bytes, "forward", "recompute", "backward")
     assert left == pytest.approx(0)
     assert stream.total(stream.gradient_bytes, "backward") == pytest.approx(4 * parameter_count(tiny_model))

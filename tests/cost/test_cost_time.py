@@ -94,12 +94,12 @@ def test_fewer_threads_are_slower(cpu: DeviceProfile, stack: StackProfile, tiny_
 def test_dropout_masks_take_a_cpu_the_time_to_draw_them(
     cpu: DeviceProfile, gpu: DeviceProfile, stack: StackProfile, tiny_model: ModelConfig
 ) -> None:
-    """About 6 ns a number, many times what the mask's memory traffic takes; on a GPU nothing beside that traffic."""
+    """About 1 ns an element, beside what the mask's memory traffic takes; on a GPU nothing but that traffic."""
     dropped = _stream(replace(tiny_model, dropatt=0.1))
     numbers = tiny_model.n_layer * 4 * tiny_model.n_head * tiny_model.tgt_len * (tiny_model.tgt_len + tiny_model.mem_len)
     assert dropped.total(dropped.draws, "forward") == pytest.approx(numbers)
     plain = _stream(tiny_model)
     dropped_s, plain_s = (_device_s(stream, step_time(stream, cpu, stack), "forward") for stream in (dropped, plain))
     extra = dropped_s - plain_s
-    assert numbers * 5e-9 < float(extra[0]) < numbers * 10e-9
+    assert numbers * 1e-9 < float(extra[0]) < numbers * 4e-9
     assert _device_s(dropped, step_time(dropped, gpu, stack), "forward") < 1e-3

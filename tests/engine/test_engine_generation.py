@@ -31,7 +31,9 @@ def loud(config):
 
 def continued(model, prompts, n=5, seed=1, **sampling):
     """The next n tokens of each row."""
-    stream = Generator(model, BACKEND, Sampling(**{"temperature": 0.0} | sampling), seed=seed).tokens(prompts)
+    stream = Generator(model, BACKEND, Sampling(**{"temperature": 0.0} | sampling), rows=len(prompts), seed=seed).tokens(
+        prompts
+    )
     return torch.stack(list(itertools.islice(stream, n)), dim=1).tolist()
 
 

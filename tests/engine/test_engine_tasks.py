@@ -13,7 +13,7 @@ import torch
 from txlplan.data import open_dataset, prepare
 from txlplan.engine import checkpoint, tensor_files
 from txlplan.engine.backend import open_backend
-from txlplan.engine.events import Evaluated, Generated, Saved, Started, Step, Streamed
+from txlplan.engine.events import Evaluated, Generated, Noted, Saved, Started, Step, Streamed
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
 from txlplan.plan_file import read_plan_file
@@ -148,6 +148,32 @@ def test_scoring_and_generating_from_a_run(plan_of, work, tmp_path):
     assert len(first.of(Generated)) == 2
     assert [event.text for event in again.of(Generated)] == [event.text for event in first.of(Generated)]
     assert [streamed(first, row) for row in range(2)] == [event.text.replace("\ufffd", "") for event in first.of(Generated)]
+
+
+def generated_compiled(plan_of, work, tmp_path):
+    """What a plain and a compiled run generate with the same weights."""
+    trained = work(plan_of(steps=20))
+    for compiled in (False, True):
+        plan_file = plan_of(
+            workload={"task": "generate", "tokens": 12},
+            plan={"micro_batch": 2, "compile": compiled},
+            sampling={"temperature": 0.0},
+        )
+        yield work(elsewhere(plan_file, tmp_path, f"compiled-{compiled}", checkpoint=str(trained.directory)))
+
+
+def test_a_compiled_step_writes_the_same_text(plan_of, work, tmp_path):
+    plain, compiled = generated_compiled(plan_of, work, tmp_path)
+    assert compiled.of(Noted) == []
+    assert compiled.of(Generated) == plain.of(Generated)
+
+
+def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_path):
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
+        plain, compiled = generated_compiled(plan_of, work, tmp_path)
+    assert compiled.exit_code == 0
+    assert "runs uncompiled" in compiled.of(Noted)[0].text
+    assert compiled.of(Generated) == plain.of(Generated)
 
 
 def streamed(ran, row):

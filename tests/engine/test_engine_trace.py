@@ -30,6 +30,18 @@ def test_activation_checkpointing_recomputes_the_layers(tiny_model):
     assert again.backward - plain.backward == pytest.approx(plain.forward - logits, rel=0.1)
 
 
+def test_the_fast_path_leaves_out_queries_of_the_memory_and_keys_that_no_query_of_a_block_sees(tiny_model):
+    config = dataclasses.replace(tiny_model, tgt_len=300, mem_len=40)
+    B, T, M, D, F, V, L = 3, 300, 40, 16, 32, 256, 2
+    seen = 150 * (M + 150) + 150 * (M + 300)
+    layer = 2 * (
+        B * T * D * D + B * (M + T) * 2 * D * D + (M + T) * D * D + B * (3 * seen + T) * D + B * T * D * D + 2 * B * T * D * F
+    )
+    traced = trace_flops(config, B, attention="fast")
+    assert traced.forward == L * layer + 2 * B * T * D * V
+    assert traced.forward < 0.9 * trace_flops(config, B).forward
+
+
 def test_adaptive_softmax_equals_a_real_run(tiny_model):
     config = dataclasses.replace(tiny_model, vocab_size=300, cutoffs=(100, 200), div_val=2)
     torch.manual_seed(1)

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import functools
 
 import pytest
-from test_reporting_browser import ARGUMENTS, ARTIFACTS, CHROMIUM, background, wait_until_drawn
+from browser_pages import ARTIFACTS, background, watched
 
 from txlplan import advice
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not opened in a browser")
 ROWS = "[...document.querySelectorAll('#sortable tbody tr:not([hidden])')].map(row => row.cells[{column}].{what})"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +28,14 @@ def answer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def open_page(browser, answer):
-    """Open the page once for each way of looking; at the end, nothing may have been said or asked of any network."""
-    said, asked, pages = [], [], {}
+    """Opens the page once for each way of looking."""
+    with watched(browser) as open_:
 
-    def open_(width=1280, scheme="light"):
-        if (width, scheme) not in pages:
-            page = pages[width, scheme] = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(answer.as_uri())
-            wait_until_drawn(page)
-        return pages[width, scheme]
+        @functools.cache
+        def open_once(width=1280, scheme="light"):
+            return open_(answer, width, scheme)
 
-    yield open_
-    for page in pages.values():
-        page.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+        yield open_once
 
 
 def column(page, index, what="textContent"):

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
+from browser_pages import ARTIFACTS, background, wait_until_drawn, watched
 from record_factory import make_family, make_record
 
 from txlplan.reporting import write_report
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-DRAWN = "[...document.querySelectorAll('.chart')].every(c => c.querySelector('.trace :is(.points, .lines) path'))"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the report is not opened in a browser")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -34,37 +16,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, report):
-    """Open the report; at the end, nothing may have been said on the console or asked of any network."""
-    said, asked, pages = [], [], []
-
-    def open_(path=report, width=1280, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        wait_until_drawn(page)
-        pages.append(page)
-        return page
-
-    yield open_
-    for page in pages:
-        page.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-
-
-def wait_until_drawn(page):
-    """Asked from outside: the page's own policy forbids the evaluation that playwright's wait_for_function needs."""
-    for _ in range(300):
-        if page.evaluate(DRAWN):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail("the charts were not drawn in 15 s")
-
-
-def background(page):
-    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+    with watched(browser) as open_:
+        yield lambda path=report, **view: open_(path, **view)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -61,13 +60,11 @@ def _nested_residuals(problem: Problem, names: Names, kernels: Mapping[str, Kern
 
 
 def _spread(residuals: FloatArray, names: Names, name: str) -> float:
-    """Deviation of the normal whose 80 % interval holds the next group, as far as `n` others tell.
+    """Deviation of the normal whose 80 % interval holds 80 % of the residuals of all other groups, each weighing alike.
 
-    It holds 80 % of their residuals, each group weighing alike, and is wider by what so few groups leave open: Student's t
-    with n degrees of freedom for the normal quantile, and sqrt(1 + 1/n) for the new one beside them.
+    Those residuals are of fits that lack one group more than the fit they stand for. That is the allowance for how few
+    groups there are; no other is made.
     """
-    from scipy.special import stdtrit
-
     others = (names != name) & ~np.isnan(residuals)
     if not others.any():
         return TIME_LOG_SD
@@ -75,9 +72,7 @@ def _spread(residuals: FloatArray, names: Names, name: str) -> float:
     weight = np.array([1.0 / sizes[other] for other in names[others]])
     size = np.abs(residuals[others])
     order = np.argsort(size, kind="stable")
-    share = np.cumsum(weight[order]) / weight.sum()
-    wider = float(stdtrit(len(sizes), 0.9)) / Z_80 * math.sqrt(1 + 1 / len(sizes))
-    return float(np.interp(0.8, share, size[order])) / Z_80 * wider
+    return float(np.interp(0.8, np.cumsum(weight[order]) / weight.sum(), size[order])) / Z_80
 
 
 def _with_spread(stack: StackProfile, time_log_sd: float) -> StackProfile:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost import Settings, build
-from txlplan.cost._communication import all_reduce_s, memory_s
+from txlplan.cost._communication import all_reduce_s, memory_s, waits
 from txlplan.cost._kernels import Prepared, kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream
 from txlplan.cost._statics import statics
-from txlplan.cost._time import REGIONS, overlapped
+from txlplan.cost._time import REGIONS, host_speed, overlapped
 from txlplan.hardware import KernelModel, StackProfile, nearest_stack
 from txlplan.validation import Published
 
@@ -45,9 +45,9 @@ class Problem:
     transfer_s: FloatArray
     """… and what does, at the bus bandwidth of a large one."""
     memory_s: FloatArray
-    """Of one access of memory for each byte passed on."""
-    exchanges: FloatArray
-    """1 where gradients are exchanged, else 0."""
+    """Of one access of memory for each byte of gradients."""
+    waits: FloatArray
+    """Of an exchange of gradients, in those of four devices; 0 where there is none."""
     measured: FloatArray
     """Tokens per second."""
 
@@ -78,7 +78,7 @@ class Problem:
             latency_s=links[:, 0],
             transfer_s=links[:, 1],
             memory_s=links[:, 2],
-            exchanges=(links[:, 1] > 0).astype(float),
+            waits=(links[:, 1] > 0) * waits(np.array([float(run.plan.data_parallel) for run in kept])),
             measured=np.array([run.tokens_per_s for run in kept], dtype=float),
         )
 
@@ -89,7 +89,7 @@ class Problem:
         factors = np.array([1.0, kernels.host_backward, kernels.host_update])
         host_s: FloatArray = launches * kernels.host_op_s * self.dispatch[:, None] * factors
         region_s = overlapped(device_s, host_s, kernels.knee)
-        exchange_s = self.latency_s + self.transfer_s / kernels.all_reduce + self.exchanges * kernels.all_reduce_wait_s
+        exchange_s = self.latency_s + self.transfer_s / kernels.all_reduce + self.waits * kernels.all_reduce_wait_s
         exchange_s = exchange_s + kernels.all_reduce_traffic * self.memory_s
         step_s = self.accumulation * (region_s[:, 0] + region_s[:, 1] + exchange_s) + region_s[:, 2]
         return self.tokens / step_s
@@ -120,8 +120,7 @@ def _regions(stream: OpStream) -> npt.NDArray[np.int64]:
 
 
 def _host_speed(run: Published) -> float:
-    host = run.cluster.system.host
-    return host.relative_speed if host else 1.0
+    return float(host_speed(run.cluster, np.array([float(run.plan.data_parallel)]))[0])
 
 
 def _links(run: Published, stack: StackProfile) -> tuple[float, float, float]:
@@ -133,4 +132,4 @@ def _links(run: Published, stack: StackProfile) -> tuple[float, float, float]:
     ranks = one * run.plan.data_parallel
     latency = float(all_reduce_s(0.0 * one, ranks, run.cluster)[0])
     transfer = float(all_reduce_s(kept.all_reduce_bytes, ranks, run.cluster)[0]) - latency
-    return latency, transfer, float(memory_s(kept.all_reduce_bytes, ranks, run.cluster)[0])
+    return latency, transfer, float(memory_s(kept.all_reduce_bytes, run.cluster)[0])

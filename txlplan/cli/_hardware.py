@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from txlplan import units
+from txlplan.cli._hardware_add import add
 from txlplan.cli._output import JsonOption, Output
 from txlplan.errors import ConfigError, InputError
 
@@ -29,6 +30,7 @@ hardware = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
+    hardware.command("add")(add)
     app.add_typer(hardware, name="hardware")
 
 

@@ -53,6 +53,9 @@ def run(
         float | None, typer.Option(help="Above 1: what is there already is rarer (generate).")
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated (generate).")] = None,
+    compile_step: Annotated[
+        bool, typer.Option("--compile-step", help="Compile the step of a token; pays for long texts (generate).")
+    ] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes, instead of progress (generate).")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of this call.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
@@ -85,7 +88,7 @@ def _command_line(options: dict[str, Any]) -> str:
     """The command with these options that starts the run: without --dry-run, quoted for a shell."""
     words = ["txlplan", "run"] + ([str(options["plan"])] if options["plan"] else [])
     for name, value in options.items():
-        if name in ("plan", "dry_run", "as_json") or value is None or value is False:
+        if name in ("plan", "dry_run", "as_json") or not _is_given(value):
             continue
         for each in value if isinstance(value, list) else [value]:
             words += ["--" + name.replace("_", "-")] + ([] if each is True else [str(each)])
@@ -101,11 +104,15 @@ def _planned(options: dict[str, Any]) -> Planned:
         if options["resume"]:
             raise InputError("--resume needs the run to continue", hint="txlplan run RUN_DIRECTORY --resume")
         return plan_request(_request(options))
-    unused = [name for name in _REQUEST_ONLY if options[name] not in (None, [])]
+    unused = [name for name in _REQUEST_ONLY if _is_given(options[name])]
     if unused:
         named = "--" + unused[0].replace("_", "-")
         raise InputError(f"{named} has no effect on a plan that exists already: {path}", hint="edit the plan file instead")
     return plan_again(path, directory=options["directory"], runner=options["runner"])
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value is not False and value != []
 
 
 _OPTIMIZATION = ("optimizer", "schedule", "learning_rate", "warmup_steps")
@@ -121,6 +128,7 @@ _CHOICES = (
     "directory",
     "data",
     "checkpoint",
+    "compile_step",
 )
 _REQUEST_ONLY = (
     "task",
@@ -136,6 +144,7 @@ _REQUEST_ONLY = (
     "devices",
     "threads",
     "checkpoint",
+    "compile_step",
     "seed",
 )
 
@@ -145,7 +154,7 @@ def _request(options: dict[str, Any]) -> RunRequest:
     from txlplan.model import models
     from txlplan.plan_file import Sampling
 
-    given = {name: value for name, value in options.items() if value not in (None, [])}
+    given = {name: value for name, value in options.items() if _is_given(value)}
     _refuse_other_tasks(given)
     chosen = {name: given[name] for name in _CHOICES if name in given}
     return RunRequest(
@@ -187,7 +196,7 @@ def _on_text(planned: Planned, as_json: bool) -> Callable[[str], None]:
 def _refuse_other_tasks(given: dict[str, Any]) -> None:
     """An option that belongs to another task would have no effect."""
     wanted = given.get("task", "train")
-    for task, names in (("train", _OPTIMIZATION), ("generate", _SAMPLING)):
+    for task, names in (("train", _OPTIMIZATION), ("generate", (*_SAMPLING, "compile_step"))):
         if wanted != task and (unused := [name for name in names if name in given]):
             raise InputError(f"--{unused[0].replace('_', '-')} has no effect on --task {wanted}")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._validate_products import holds_products, validate_products
 from txlplan.errors import BarMissedError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from txlplan.validation import Validation
+    from txlplan.validation import Order, Ranking, Validation
 
 STORE = "store"
 _LEAVE_OUT = ("device", "model", "stack")
@@ -38,6 +40,9 @@ def validate(
         float | None,
         typer.Option(help="End with exit code 5 where the mean absolute error of tokens/s is above so many per cent."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with parity charts and every row.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score predictions: what each run was estimated to take beside what it took, overall and by group.
@@ -46,23 +51,35 @@ def validate(
     the shipped profiles/measurements/published.csv, which its bare name finds) by estimates made now, under the stack that
     each names, or the nearest version of it. Rows that cannot be predicted are listed, and miss any bar.
 
+    A CSV file of matrix products (the shipped deepbench_gemm.csv) is scored at its points and with families left out.
+
     Example: txlplan validate published.csv --leave-out device --max-mape 15
     """
     from txlplan.config import to_plain
 
     _check(source, left_out, max_mape)
     output = Output(as_json)
+    if source != STORE and holds_products(_path(source)):
+        validate_products(_path(source), source, left_out, max_mape, output)
+        return
     scored = _scored(source, left_out)
+    ranking = None if source == STORE else _ranking(scored)
     missed = None if max_mape is None else _missed(scored, max_mape, left_out, source)
     document = to_plain(scored) | {
         "source": source,
         "leave_out": left_out,
         "rows": _row_documents(scored),
         "wrong_fits": scored.wrong_fits,
+        "ranking": to_plain(ranking),
     }
     if missed:
         document["error"] = {"message": missed.message, "hint": missed.hint, "exit_code": missed.exit_code}
-    output.document(document, lambda console: _print(console, scored, left_out))
+    if html is not None:
+        from txlplan.reporting import write_validation
+
+        title = "record store" if source == STORE else Path(source).name
+        output.say(f"wrote {write_validation(scored, html, title=title, left_out=left_out, ranking=ranking)}")
+    output.document(document, lambda console: _print(console, scored, ranking, left_out))
     if missed and as_json:
         raise typer.Exit(missed.exit_code)  # (the one document holds the error already)
     if missed:
@@ -106,10 +123,16 @@ def _scored(source: str, left_out: str | None) -> Validation:
     return summarise([*leave_out(Problem.of(readable), left_out), *(row for row in rows if isinstance(row, Unscored))])
 
 
-def _path(source: str) -> Any:
-    """The file; a bare name that is none here is looked up among the shipped measurements."""
-    from pathlib import Path
+def _ranking(scored: Validation) -> Ranking:
+    from txlplan.hardware import devices
+    from txlplan.validation import rank
 
+    known = devices.paths()
+    return rank(scored.rows, {name: devices.get(name) for name in {row.device for row in scored.rows} if name in known})
+
+
+def _path(source: str) -> Path:
+    """The file; a bare name that is none here is looked up among the shipped measurements."""
     from txlplan import resources
 
     path, shipped = Path(source).expanduser(), resources.shipped("profiles") / "measurements" / source
@@ -144,7 +167,7 @@ def _missed(scored: Validation, max_mape: float, left_out: str | None, source: s
     return BarMissedError(f"mean absolute error of tokens/s is {mape * 100:.1f} %, above the bar of {max_mape:g} %", hint=hint)
 
 
-def _print(console: Console, scored: Validation, left_out: str | None) -> None:
+def _print(console: Console, scored: Validation, ranking: Ranking | None, left_out: str | None) -> None:
     from rich.text import Text
 
     from txlplan.reporting import percent
@@ -160,6 +183,8 @@ def _print(console: Console, scored: Validation, left_out: str | None) -> None:
         console.print()
     if not left_out:
         _print_fits(console, scored)
+    if ranking is not None and ranking.predicted.pairs:
+        _print_ranking(console, ranking)
     for item in scored.unscored:
         console.print(f"not scored: {item.id}: {item.reason}", markup=False, highlight=False)
 
@@ -167,6 +192,20 @@ def _print(console: Console, scored: Validation, left_out: str | None) -> None:
 def _print_fits(console: Console, scored: Validation) -> None:
     fits = f"fits in memory: {len(scored.rows) - len(scored.wrong_fits)} of {len(scored.rows)} right"
     console.print(fits + (f"; wrong: {', '.join(scored.wrong_fits)}" if scored.wrong_fits else ""), highlight=False)
+
+
+def _print_ranking(console: Console, ranking: Ranking) -> None:
+    """What a buyer relies on, beside what the data sheets alone would say."""
+    from txlplan.reporting import percent
+
+    def told(order: Order) -> str:
+        return f"{percent(order.right)} of {order.pairs:,} pairs in order, ratio off by {percent(order.ratio_error)}"
+
+    console.print(f"two systems compared, by prediction: {told(ranking.predicted)}", highlight=False)
+    console.print(f"the one with the higher peak wins: {told(ranking.by_peak)}", highlight=False)
+    if ranking.systems:
+        chosen = f"the setting predicted to be fastest, of those measured on each of {ranking.systems} systems"
+        console.print(f"{chosen}: {percent(ranking.choice_loss, digits=2)} slower than the fastest", highlight=False)
 
 
 def _table(scored: Validation, quantity: str) -> Table:

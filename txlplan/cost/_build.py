@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zipf_shares
+from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
@@ -29,11 +31,11 @@ class Settings:
     precision: Precision = "fp32"
     checkpointing: Checkpointing = "none"
     fused_dropout: bool = False
-    """Dropout is one kernel with a mask of bytes (CUDA), not three operations (CPU)."""
+    """Dropout is one kernel (CUDA); on a CPU its mask is drawn before."""
     full_precision_copy: bool = True
     """Parameters are fp32 and products cast them (autocast); False: everything is in the plan's precision."""
     implementation: Implementation = "reference"
-    """Whose kernels: ours, or those of the code that the published rows ran."""
+    """Whose kernels: our fast path's, our reference's, or those of the code that the published rows ran."""
     tail_shares: tuple[float, ...] | None = None
     """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
     tensor_parallel: int = 1
@@ -43,7 +45,8 @@ class Settings:
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
-        """As a plan runs under a stack."""
+        """As a plan runs under a stack; only a stack of ours has two ways to compute attention."""
+        reference = stack.implementation == "fast" and plan.attention == "reference"
         return cls(
             model=workload.model,
             task=workload.task,
@@ -52,7 +55,7 @@ class Settings:
             checkpointing=plan.activation_checkpointing if workload.task == "train" else "none",
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
-            implementation=stack.implementation,
+            implementation="reference" if reference else stack.implementation,
             tensor_parallel=plan.tensor_parallel,
             context_parallel=plan.context_parallel,
         )
@@ -100,12 +103,18 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     at = Lengths(B=micro_batch, T=queries, M=model.mem_len // share, model=model, context_parallel=share)
 
     def section(name: str, repeat: float = 1.0) -> Section:
-        return Section(name, settings.numbers, repeat=repeat, training=training, fused_dropout=settings.fused_dropout)
+        return Section(
+            name,
+            settings.numbers,
+            repeat=repeat,
+            training=training,
+            fused_dropout=settings.fused_dropout,
+            chunked_loss=settings.implementation != "published",
+        )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
     embedding(first, at)
-    published = settings.implementation == "published"
-    (published_layer if published else layer)(layers, at)
+    _LAYERS[settings.implementation](layers, at)
     remember(last, at)
     if settings.task == "generate":
         log_probabilities(last, at)
@@ -123,6 +132,14 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
         *(_update(settings) if training else []),
     ]
     return OpStream.of(ops, micro_batch.size)
+
+
+_LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
+    "reference": layer,
+    "xla": layer,
+    "published": published_layer,
+    "fast": fast_layer,
+}
 
 
 def _update(settings: Settings) -> list[Op]:

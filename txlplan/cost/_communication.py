@@ -59,14 +59,20 @@ def exchange_s(
         communication = all_reduce_s(payload_bytes, data_parallel, cluster)
         return communication, exposed_s(communication, backward_s, stack.communication_overlap)
     communication = all_reduce_s(payload_bytes / kernels.all_reduce, data_parallel, cluster)
-    communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, data_parallel, cluster)
-    communication = communication + np.where(data_parallel > 1, kernels.all_reduce_wait_s, 0.0)
+    communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, cluster)
+    communication = communication + waits(data_parallel) * kernels.all_reduce_wait_s
+    communication = np.where(data_parallel > 1, communication, 0.0)
     return communication, communication
 
 
-def memory_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
-    """Time of one access of the device's memory for each byte that a ring all-reduce passes on, [candidates]."""
-    return payload_bytes * 2 * (data_parallel - 1) / data_parallel / cluster.device.memory_bandwidth_bytes_per_s
+def memory_s(payload_bytes: FloatArray, cluster: Cluster) -> FloatArray:
+    """Time of one access of the device's memory for each byte of gradients, [candidates]."""
+    return payload_bytes / cluster.device.memory_bandwidth_bytes_per_s
+
+
+def waits(data_parallel: FloatArray) -> FloatArray:
+    """How long devices wait for the slowest, in the wait of four: it grows with the logarithm of their number."""
+    return np.log2(data_parallel) / 2
 
 
 def exposed_s(communication_s: FloatArray, backward_s: FloatArray, overlap: float) -> FloatArray:

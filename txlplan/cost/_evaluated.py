@@ -22,7 +22,7 @@ from txlplan.cost._pipeline import StageTime, stage_time, stages_of
 from txlplan.cost._plans import IntArray, Plans
 from txlplan.cost._stages import Stage
 from txlplan.cost._template import template
-from txlplan.cost._time import step_time
+from txlplan.cost._time import crowding, step_time
 from txlplan.cost._updating import Updating, updating
 from txlplan.hardware import StackProfile
 
@@ -63,8 +63,8 @@ class Evaluated:
 
     def model_flops(self) -> float:
         """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
-        whole = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1))
-        stream = whole.stream(self.plans.micro_batch[:1].astype(float))
+        size = self.plans.micro_batch[:1].astype(float)
+        stream = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1), size).stream(size)
         total = stream.total(stream.flops, "forward", "backward", "update")[0]
         return float(total * self.plans.accumulation[0] * self.plans.data_parallel[0])
 
@@ -97,14 +97,15 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     accumulation = plans.accumulation.astype(float)
     stages = _stages(layout, parts, plans, column)
     messages = _messages_s(layout, plans)
-    times = [stage_time(layout, parts, stage, messages) for stage, _ in stages]
+    slower = crowding(layout.cluster, stack, plans.n_devices)
+    times = [stage_time(layout, parts, stage, messages, slower) for stage, _ in stages]
     weights = [weight for _, weight in stages]
     totals = np.stack([time.total_s for time in times])
     slowest = np.where(np.stack(weights) > 0, totals, -1.0).argmax(axis=0)
     slow_s = _picked(totals, slowest)
     filled_s = sum(weight * time.total_s for weight, time in zip(weights, times, strict=True))
     bubble_s = (filled_s - slow_s) / plans.virtual_stages
-    update = updating(layout, parts, plans, [stage for stage, _ in stages])
+    update = updating(layout, parts, plans, [stage for stage, _ in stages], slower)
     compute_s = accumulation * _picked(np.stack([time.compute_s for time in times]), slowest) + update.total_s
     backward_s = _picked(np.stack([time.backward_s for time in times]), slowest)
     sent = exchange(layout, stack, plans, update.largest_share, backward_s, messages > 0)
@@ -135,7 +136,7 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
 
 def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
     """The parts of a layout's stream at some micro-batches, timed."""
-    pattern, cluster = template(layout.settings), layout.cluster
+    pattern, cluster = template(layout.settings, micro_batch), layout.cluster
     stream = pattern.stream(micro_batch)
     host = cluster.system.host
     speed = host.relative_speed if host else 1.0

@@ -14,8 +14,8 @@ from txlplan.hardware import Cluster, StackProfile
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
-_KEYS = ("precision", "activation_checkpointing", "tensor_parallel", "context_parallel", "threads", "compile")
-_RADIX = 1 << 10
+_KEYS = ("precision", "activation_checkpointing", "tensor_parallel", "context_parallel", "threads", "compile", "attention")
+_RADIX = 1 << 8
 
 
 def groups(plans: Plans, workload: Workload, cluster: Cluster, stack: StackProfile) -> Iterator[tuple[Layout, IntArray]]:

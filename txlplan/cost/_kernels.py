@@ -1,11 +1,13 @@
 """Time of kernels by a fitted model: which of compute, memory bandwidth and launch bounds each operation on a GPU.
 
     product      max(FLOPs / (peak · clock · share · k / (k + depth) · tiles), bytes / bandwidth) + launches · launch
-    other        bytes / (bandwidth · share) + launches · launch
+    other        bytes / (bandwidth · share) + accesses · instructions / (lanes · clock) + launches · launch
 
-`clock` is the sustained over the rated clock, where power binds: (W − board − memory) / multiprocessors over `full_clock_w`,
-to a power. `tiles` is the wave quantisation of `_efficiency`. An odd leading dimension (267,735 words) keeps a product off
-tensor cores in early libraries and, in later ones, bounds it by its element-wise loads (`odd_*`).
+`clock` is the sustained over the rated clock (`_clock`). `depth` grows with the rate of the units: prologue and epilogue of a
+product take the same time on faster ones. `tiles` is the wave quantisation of `_efficiency`. Elementwise kernels issue
+instructions for each element as well as move its bytes: many where they index strided scores, and faster memory does not
+help with them. An odd leading dimension (267,735 words) keeps a product off tensor cores in early libraries and, in later
+ones, bounds it by its element-wise loads (`odd_*`).
 
 What does not depend on the fitted numbers is worked out once (`Prepared`), so that a fit can turn them over many times.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from txlplan.cost._clock import clock_limit, clock_power_w, rated_clock_hz
 from txlplan.cost._efficiency import PRODUCTS, quantised
 from txlplan.cost._ends import SOFTMAX
 from txlplan.cost._layer import SCORES
@@ -25,12 +28,11 @@ from txlplan.hardware import DeviceProfile, KernelModel, StackProfile
 
 _LAUNCH_S = 2.6e-6
 """Back-to-back launches on one stream (te42kyfo/gpu-benches gpu-small-kernels, A100 80 GB)."""
-_BOARD_W = 10.0
-"""Drawn by a board that does nothing (a T4 idles at 10 W)."""
-_MEMORY_J_PER_BYTE = 56e-12
-"""Energy of GDDR6 traffic, about 7 pJ a bit; assumed for every memory, at the full bandwidth."""
 _ODD_FMA = 256.0
 """FMA per multiprocessor and clock that `odd_*` are shares of."""
+_LANES = 128.0
+"""Lanes that a multiprocessor issues instructions for in each clock: four schedulers, one warp each."""
+_BYTES = {"fp16": 2.0, "bf16": 2.0}
 _ALIGNED = {"fp16": 8, "bf16": 8, "tf32": 4, "fp32": 4}
 """Elements of 16 bytes: leading dimensions that are multiples of it load whole vectors."""
 
@@ -54,6 +56,8 @@ class Prepared:
     early: npt.NDArray[np.bool_]
     depth: FloatArray
     """k of a product."""
+    fma_per_clock: FloatArray
+    """Peak of a product per multiprocessor and clock."""
     tiles: FloatArray
     flops: FloatArray
     bytes_moved: FloatArray
@@ -63,8 +67,13 @@ class Prepared:
     """fp32 peak."""
     odd_flops_per_s: FloatArray
     bandwidth_bytes_per_s: FloatArray
-    power_w: FloatArray
-    """Per multiprocessor, memory and board deducted; infinite where the rated power is unknown."""
+    accesses: FloatArray
+    """Elements read and written."""
+    issue_per_s: FloatArray
+    """Lane instructions that the multiprocessors issue at the rated clock."""
+    clock_power_w: FloatArray
+    """See `_clock`."""
+    clock_limit: FloatArray
 
     @classmethod
     def joined(cls, parts: list[Prepared]) -> Prepared:
@@ -81,12 +90,12 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
     """All that the fitted numbers are applied to."""
     peak = np.array([_peak(device, dtype) for dtype in stream.dtypes])[:, None]
     product = _rows(kind in PRODUCTS for kind in stream.kinds)
-    half = _rows(dtype in ("fp16", "bf16") for dtype in stream.dtypes)
+    half = _rows(dtype in ("fp16", "bf16") and device.peak(dtype) is not None for dtype in stream.dtypes)
     vectors = np.array([_ALIGNED.get(dtype, 1) for dtype in stream.dtypes])[:, None]
     m, n, k = (np.maximum(size, 1.0) for size in (stream.m, stream.n, stream.k))
     count = np.maximum(stream.flops / (2 * m * n * k), 1.0)
     tiles = np.where(product, quantised(m, n, count, device.cores), 1.0)
-    clock_hz = device.clock_hz or _peak(device, "fp32") / (2 * 64 * device.cores)
+    clock_hz = rated_clock_hz(device)
     return Prepared(
         product=product,
         batched=_rows(kind == "bmm" for kind in stream.kinds),
@@ -96,11 +105,12 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
         fused=np.array([[stack.fused]]),
         odd=product & ((stream.n % vectors != 0) | (stream.k % vectors != 0)),
         half=half,
-        tf32=_rows(dtype == "tf32" for dtype in stream.dtypes),
+        tf32=_rows(dtype == "tf32" and device.peak(dtype) is not None for dtype in stream.dtypes),
         first_tensor_cores=np.array([[device.architecture in ("volta", "turing")]]),
         vector=np.array([[stack.odd_products == "vector"]]),
         early=np.array([[stack.odd_products == "early-tensor"]]),
         depth=stream.k,
+        fma_per_clock=peak / (2 * device.cores * clock_hz),
         tiles=np.maximum(tiles, 1e-3),
         flops=stream.flops,
         bytes_moved=stream.bytes_moved,
@@ -109,7 +119,10 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
         vector_flops_per_s=np.array([[_peak(device, "fp32")]]),
         odd_flops_per_s=np.array([[2 * _ODD_FMA * device.cores * clock_hz]]),
         bandwidth_bytes_per_s=np.array([[device.memory_bandwidth_bytes_per_s]]),
-        power_w=np.array([[_power_w(device)]]),
+        accesses=stream.bytes_moved / np.array([_BYTES.get(dtype, 4) for dtype in stream.dtypes])[:, None],
+        issue_per_s=np.array([[_LANES * device.cores * clock_hz]]),
+        clock_power_w=np.array([[clock_power_w(device)]]),
+        clock_limit=np.array([[clock_limit(device)]]),
     )
 
 
@@ -122,7 +135,10 @@ def kernel_s(prepared: Prepared, kernels: KernelModel) -> tuple[FloatArray, npt.
     fused = np.where(prepared.fused, kernels.fused_traffic, 1.0)
     traffic = np.where(prepared.scores, kernels.score_traffic * fused, 1.0)
     traffic = traffic / np.where(prepared.loss, kernels.loss, 1.0)
-    seconds = work * np.where(prepared.product, product_s, prepared.bytes_moved * traffic / bandwidth)
+    moving_s = prepared.bytes_moved * traffic / bandwidth
+    instructions = np.where(prepared.scores, kernels.issue_scores * fused, kernels.issue)
+    issuing_s = prepared.accesses * instructions / (prepared.issue_per_s * _clock(prepared, kernels))
+    seconds = work * np.where(prepared.product, product_s, moving_s + issuing_s)
     compute_bound = prepared.product & (computing_s >= prepared.bytes_moved / bandwidth)
     return seconds + prepared.launch_s, compute_bound
 
@@ -131,14 +147,20 @@ def _rate(prepared: Prepared, kernels: KernelModel) -> FloatArray:
     """FLOP/s of each product."""
     half = np.where(prepared.first_tensor_cores, kernels.product_fp16_first, kernels.product_fp16)
     share = _by_dtype(prepared, half, kernels.product_tf32, kernels.product_fp32)
-    depth = _by_dtype(prepared, kernels.depth_fp16, kernels.depth_tf32, kernels.depth_fp32)
+    depth = kernels.depth * prepared.fma_per_clock
     share = share * prepared.depth / (prepared.depth + depth) * prepared.tiles
     share = share * np.where(prepared.batched, kernels.batched, 1.0)
     aligned = prepared.peak_flops_per_s * share
     odd = np.where(prepared.vector, _odd_on_vectors(prepared, kernels, aligned), _odd_on_tensors(prepared, kernels, aligned))
-    clock = np.minimum(prepared.power_w / kernels.full_clock_w, 1.0) ** kernels.power_exponent
-    rate: FloatArray = np.maximum(np.where(prepared.odd, odd, aligned) * clock, 1.0)
+    rate: FloatArray = np.maximum(np.where(prepared.odd, odd, aligned) * _clock(prepared, kernels), 1.0)
     return rate
+
+
+def _clock(prepared: Prepared, kernels: KernelModel) -> FloatArray:
+    """Sustained over rated clock."""
+    allowed = (prepared.clock_power_w / kernels.full_clock_w) ** kernels.power_exponent
+    clock: FloatArray = np.minimum(allowed, prepared.clock_limit)
+    return clock
 
 
 def _odd_on_vectors(prepared: Prepared, kernels: KernelModel, aligned: FloatArray) -> FloatArray:
@@ -168,10 +190,3 @@ def _in_tail(name: str, group: str) -> bool:
 
 def _peak(device: DeviceProfile, dtype: str) -> float:
     return device.peak(dtype) or device.peak("fp32") or min(device.peak_flops_per_s.values())
-
-
-def _power_w(device: DeviceProfile) -> float:
-    if device.power_w is None:
-        return np.inf
-    memory_w = _MEMORY_J_PER_BYTE * device.memory_bandwidth_bytes_per_s
-    return max(device.power_w - _BOARD_W - memory_w, 1.0) / device.cores

@@ -64,14 +64,14 @@ def stages_of(layout: Layout, parts: Parts, column: IntArray, pipeline: IntArray
 
     def alone(first: FloatArray, layers: FloatArray, last: FloatArray) -> FloatArray:
         stage = Stage(column=column, first=first, last=last, layers=layers, checkpointed=none)
-        return stage_time(layout, parts, stage, none).total_s
+        return stage_time(layout, parts, stage, none, one).total_s
 
     layer_s = np.maximum(alone(none, one, none), 1e-9)
     return split(n_layer, pipeline, virtual, alone(one, none, none), layer_s, alone(none, none, one))
 
 
-def stage_time(layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray) -> StageTime:
-    """One micro-batch in one kind of stage; `message_s` of all its messages. [candidates]"""
+def stage_time(layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray, slower: FloatArray) -> StageTime:
+    """One micro-batch in one kind of stage; `message_s` of all its messages, `slower` of its host. [candidates]"""
     column, share = stage.column, stage.layers / layout.settings.model.n_layer
     again = parts.again(layout.kind)
 
@@ -102,8 +102,8 @@ def stage_time(layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray
         backward_device_s=device[1],
         forward_launches=launches[0],
         backward_launches=launches[1],
-        forward_s=parts.time.region_s("forward", device[0], launches[0]),
-        backward_s=parts.time.region_s("backward", device[1], launches[1]),
+        forward_s=parts.time.region_s("forward", device[0], launches[0], slower),
+        backward_s=parts.time.region_s("backward", device[1], launches[1], slower),
         tensor_s=layout.tensor_s(parts, column, stage, repeated),
         context_s=layout.context_s(parts, column, stage, repeated),
         message_s=message_s,

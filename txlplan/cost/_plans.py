@@ -18,8 +18,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "activation_checkpointing": get_args(Checkpointing),
     "optimizer_precision": get_args(StatePrecision),
     "offload": get_args(Offload),
+    "attention": ("fast", "reference"),
 }
-"""Settings that are names: a column holds the place of the name."""
+"""Settings that are names, the default first: a column holds the place of the name."""
 NUMBERS: dict[str, int] = {
     "micro_batch": 1,
     "accumulation": 1,

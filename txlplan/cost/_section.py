@@ -35,11 +35,22 @@ class Numbers:
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
+    `chunked_loss`: logits of very many words are computed a few rows at a time.
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
-    def __init__(self, name: str, numbers: Numbers, *, repeat: float = 1.0, training: bool, fused_dropout: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        numbers: Numbers,
+        *,
+        repeat: float = 1.0,
+        training: bool,
+        fused_dropout: bool,
+        chunked_loss: bool = False,
+    ) -> None:
         self.numbers = numbers
+        self.chunked_loss = chunked_loss
         self.training = training
         self.held: Figure = 0.0
         self._name = name
@@ -66,7 +77,7 @@ class Section:
         written: Figure,
         kept: Figure = 0.0,
         around: Figure | None = None,
-        launches: float = 1.0,
+        launches: Figure = 1.0,
         dtype: str = "fp32",
         draws: Figure = 0.0,
     ) -> None:
@@ -103,7 +114,7 @@ class Section:
         read: Figure,
         written: Figure,
         around: Figure | None = None,
-        launches: float = 1.0,
+        launches: Figure = 1.0,
         dtype: str = "fp32",
         gradient: Figure = 0.0,
     ) -> None:
@@ -137,12 +148,13 @@ class Section:
         k: Figure,
         count: Figure = 1.0,
         kept: Figure = 0.0,
+        launches: Figure = 1.0,
     ) -> None:
-        """`count` products [m, k] × [k, n] in one call."""
+        """`count` products [m, k] × [k, n] in so many calls, whose results are not alive together."""
         written = count * m * n * self.numbers.compute
         op = self._product(name, group, kind, m, n, k, count, "forward")
-        kept_bytes = kept if self.training else 0.0
-        self._forward.append(replace(op, saved_bytes=kept_bytes, transient_bytes=self.held + written))
+        kept_bytes, around = kept if self.training else 0.0, written / launches
+        self._forward.append(replace(op, saved_bytes=kept_bytes, transient_bytes=self.held + around, launches=launches))
         if self.training:
             self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
 
@@ -158,6 +170,7 @@ class Section:
         count: Figure = 1.0,
         around: Figure,
         gradient: Figure = 0.0,
+        launches: Figure = 1.0,
     ) -> None:
         """One of the two gradients of the products described last, given by the shape of those.
 
@@ -165,7 +178,7 @@ class Section:
         """
         if self.training:
             op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
-            self._backward_op(replace(op, transient_bytes=around, gradient_bytes=gradient))
+            self._backward_op(replace(op, transient_bytes=around, gradient_bytes=gradient, launches=launches))
 
     def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:
         return Op(
@@ -194,20 +207,26 @@ class Section:
         kept: Figure,
         bias: bool = False,
         input_gradient: bool = True,
+        pieces: Figure = 1.0,
     ) -> None:
-        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the input, the weight, and the bias."""
-        out_bytes, parameters = rows * n * self.numbers.compute, n * k + (n if bias else 0.0)
+        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the input, the weight, and the bias.
+
+        `pieces`: in how many calls, whose results are not alive together.
+        """
+        out_bytes, parameters = rows * n * self.numbers.compute / pieces, n * k + (n if bias else 0.0)
         self._weight_cast(name, parameters)
-        self.product(name, group, m=rows, n=n, k=k, kept=kept)
+        self.product(name, group, m=rows, n=n, k=k, kept=kept, launches=pieces)
         if input_gradient:
-            self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes + rows * k * self.numbers.compute)
-        self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes, gradient=parameters * self.numbers.wide)
+            around = out_bytes + rows * k * self.numbers.compute
+            self.gradient(name, group, m=rows, n=n, k=k, around=around, launches=pieces)
+        gradient = parameters * self.numbers.wide
+        self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes, gradient=gradient, launches=pieces)
         if bias:
             size = n * self.numbers.compute
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=out_bytes, dtype=self.numbers.narrow)
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
-        """Dropout: one fused kernel with a mask of bytes on a GPU; on a CPU a mask in the input's own dtype.
+        """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first.
 
         Nothing where the rate is 0 or the model is not training. `kept_output`: what follows saves the result, and does
         not save the input.
@@ -218,12 +237,16 @@ class Section:
         kept = moved if kept_output else 0.0
         if self._fused_dropout:
             self.run(name, group, read=moved, written=moved + elements, kept=elements + kept)
-            self.back(name, group, read=moved + elements, written=moved)
-            return
-        written = _MASK_PASSES * moved
-        self.run(f"{name} mask", group, read=moved, written=written, kept=moved, around=0.0, launches=2, draws=elements)
-        self.run(name, group, read=2 * moved, written=moved, kept=kept)
-        self.back(name, group, read=2 * moved, written=moved)
+        else:
+            self.mask(name, group, elements=elements)
+            self.run(name, group, read=moved + elements, written=moved, kept=kept)
+        self.back(name, group, read=moved + elements, written=moved)
+
+    def mask(self, name: str, group: str, *, elements: Figure) -> None:
+        """Draw which elements dropout keeps: two random bytes each, compared with a threshold; a byte each is kept."""
+        drawn = _DRAWN_BYTES * elements
+        written = drawn + elements
+        self.run(f"{name} mask", group, read=drawn, written=written, around=drawn, kept=elements, launches=2, draws=elements)
 
     def cast(self, name: str, *, elements: Figure, kept: Figure = 0.0, gradient: bool = True) -> None:
         """Wide to compute precision under autocast, and the gradient back; nothing where both are the same."""
@@ -248,7 +271,7 @@ class Section:
         if not self.training:
             return
         ops = self._backward[-1]
-        returned = ops and ops[-1].launches == 0
+        returned = ops and ops[-1].name.endswith(" released")
         ops.insert(len(ops) - 1 if returned else len(ops), op)
 
     def _returned(self, name: str, group: str, kept: Figure) -> Op:
@@ -266,8 +289,8 @@ class Section:
 
 
 CASTS = "precision casts"
-_MASK_PASSES = 2.0
-"""Writes of a CPU's dropout mask: drawing it and scaling it."""
+_DRAWN_BYTES = 2.0
+"""Random bytes that decide over one element on a CPU."""
 
 
 def _positive(value: Figure) -> Figure:

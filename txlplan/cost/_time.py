@@ -16,7 +16,7 @@ import numpy.typing as npt
 from txlplan.cost._efficiency import PRODUCTS, EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase
-from txlplan.hardware import DeviceProfile, KernelModel, StackProfile
+from txlplan.hardware import Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),
@@ -28,9 +28,9 @@ _HOST_OP_S = 8e-6
 """Eager dispatch of one operation where a stack does not say: 5–10 us in torch 2 on server CPUs of 2017–2024."""
 _LAUNCH_S = {"gpu": 2.5e-6, "tpu": 1e-6, "cpu": 0.0}
 """Back-to-back kernel launch where a stack does not say (te42kyfo/gpu-benches gpu-small-kernels: 2.1–2.6 us)."""
-_CPU_DRAW_S = 5.9e-9
-"""One Bernoulli number on a CPU: torch draws them one after another on one thread whatever the number of threads
-(torch 2.13 on an AMD EPYC of 2023: 5.8 to 5.9 ns in fp32 and bf16, 0.5 and 2 million numbers, with MKL there)."""
+_CPU_DRAW_S = 1.0e-9
+"""Random bits for one element of a dropout mask on a CPU: torch draws 64 bits at a time on one thread whatever the number
+of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a draw)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -48,9 +48,10 @@ class StepTime:
     knee: float
     """How host and device overlap, see `overlapped`: infinite for the longer of both, 1 for their sum."""
 
-    def region_s(self, region: str, device_s: FloatArray, launches: FloatArray) -> FloatArray:
-        """Time of a region in which the device computes so long and the host dispatches so many operations."""
-        host_s = launches * self.dispatch_s[region]
+    def region_s(self, region: str, device_s: FloatArray, launches: FloatArray, slower: FloatArray | float = 1.0) -> FloatArray:
+        """Time of a region in which the device computes so long and the host dispatches so many operations, `slower` times
+        slower than the host that the stream was timed for."""
+        host_s = launches * (self.dispatch_s[region] * slower)
         if self.knee == 1.0:
             return device_s + host_s
         return np.maximum(device_s, host_s) if np.isinf(self.knee) else overlapped(device_s, host_s, self.knee)
@@ -72,6 +73,17 @@ def step_time(
         dispatch = {region: _dispatch_s(stack, region) for region in REGIONS}
         knee = 1.0 if device.kind == "cpu" else np.inf
     return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee)
+
+
+def crowding(cluster: Cluster, stack: StackProfile, n_devices: npt.NDArray[np.int64]) -> FloatArray:
+    """How many times slower a host's core is when it serves so many processes, under a fitted kernel model. [candidates]"""
+    host = cluster.system.host
+    if host is None or stack.kernels is None:
+        return np.ones(n_devices.shape)
+    busy = np.minimum(n_devices, cluster.per_node)
+    share = np.log(busy) / np.log(max(cluster.system.n_devices, 2))
+    slower: FloatArray = host.crowded_speed**-share
+    return slower
 
 
 def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:

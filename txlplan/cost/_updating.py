@@ -50,7 +50,7 @@ def shards(layout: Layout, plans: Plans) -> FloatArray:
     return plans.data_parallel.astype(float) * float(layout.settings.context_parallel)
 
 
-def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]) -> Updating:
+def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage], slower: FloatArray) -> Updating:
     """One update. Under ZeRO 1 to 3 each device updates its shard (Rajbhandari et al. 2020, arXiv:1910.02054, §5)."""
     held = counts(layout.settings.sharded)
     largest = np.max([held.stage(stage.layers, stage.first, stage.last) for stage in stages], axis=0)
@@ -65,7 +65,7 @@ def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]
     device_s = share * (whole.device_s - optimizer.device_s)[column] + optimizer_share * optimizer.device_s[column]
     launches = share * whole.launches[column] - np.where(offloaded, share * optimizer.launches[column], 0.0)
     host_s = launches * parts.time.dispatch_s["update"]
-    total_s = parts.time.region_s("update", device_s, launches)
+    total_s = parts.time.region_s("update", device_s, launches, slower)
     moved_s = np.zeros(column.shape)
     if offloaded.any():
         wide = layout.settings.numbers.wide

@@ -57,6 +57,7 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         id=f"{device.id}-stack",
         family="txlplan",
         version=f"torch-{torch.__version__}",
+        implementation="fast" if on.where == "cpu" else "reference",
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
         launch_s=0.0 if on.where == "cpu" else None,

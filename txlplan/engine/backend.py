@@ -34,6 +34,11 @@ class Backend:
         dtype = _AUTOCAST_DTYPES.get(self.precision)
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
+    @property
+    def narrow_dtype(self) -> torch.dtype | None:
+        """What weights are cast to where nothing is trained; None: they stay as they are."""
+        return _AUTOCAST_DTYPES.get(self.precision)
+
     def grad_scaler(self) -> torch.amp.GradScaler:
         """Scales the loss under fp16, on a CPU too; does nothing under any other precision."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")

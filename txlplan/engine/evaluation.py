@@ -1,6 +1,6 @@
 """Scoring a split: every token predicted once, with recurrent memory.
 
-Shape suffixes: B sequences of this process, T tokens of a segment, L layers, M memory slots, D d_model.
+Shape suffixes: B sequences of this process, T tokens of a segment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from txlplan.engine.backend import Backend
 from txlplan.engine.events import Evaluated, Step
 from txlplan.engine.windows import Windows
 from txlplan.errors import DataError, RunFailedError
-from txlplan.nn import TransformerXL
+from txlplan.nn import Inference, TransformerXL
 from txlplan.plan_file import PlanFile
 
 _MAX_EXPONENT = 700.0
@@ -72,17 +72,14 @@ def score(
 
 
 def _segments(model: TransformerXL, backend: Backend, split: Windows) -> Iterator[Scored]:
-    """Score segment after segment of this process's rows."""
+    """Score segment after segment of this process's rows, with keys and values kept from one to the next."""
     rows = split.rows // backend.world.size
-    memory_LBMD = model.initial_memory(rows, backend.device, torch.float32)
-    valid_length = torch.zeros((), dtype=torch.int64, device=backend.device)
+    reader = Inference(model, dtype=backend.narrow_dtype)
+    ring = reader.ring(rows, longest=split.tgt_len)
     start_s = perf_counter()
     for step, arrays in enumerate(split.segments(backend.world.rank * rows, rows), start=1):
         inputs_BT, targets_BT, counted_BT = (torch.from_numpy(array).to(backend.device) for array in arrays)
-        with torch.no_grad(), backend.autocast():
-            hidden_BTD, memory_LBMD = model(inputs_BT, memory_LBMD, valid_length)
-            nll_BT = model.nll(hidden_BTD, targets_BT)
-        valid_length = model.advance(valid_length)
+        nll_BT = reader.nll(reader.read(inputs_BT, ring), targets_BT)
         nats, tokens = backend.sums([float((nll_BT.double() * counted_BT).sum()), float(counted_BT.sum())])
         yield Scored(step=step, step_s=perf_counter() - start_s, tokens=int(tokens), nats=nats)
         start_s = perf_counter()

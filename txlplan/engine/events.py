@@ -85,6 +85,15 @@ class Saved:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """Something that a person should know, and that ends nothing."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["noted"] = "noted"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Streamed:
     """A piece of a row's text is certain; the pieces of a row in their order are its text."""
 
@@ -116,10 +125,10 @@ class Finished:
     energy_j: float | None = None
 
 
-Event = Started | Step | Evaluating | Evaluated | Saved | Streamed | Generated | Finished
+Event = Started | Step | Evaluating | Evaluated | Saved | Noted | Streamed | Generated | Finished
 _KINDS: dict[str, type[Event]] = {
     kind.__dataclass_fields__["event"].default: kind
-    for kind in (Started, Step, Evaluating, Evaluated, Saved, Streamed, Generated, Finished)
+    for kind in (Started, Step, Evaluating, Evaluated, Saved, Noted, Streamed, Generated, Finished)
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from time import perf_counter
 
+from txlplan import resources
 from txlplan.data import Vocabulary
 from txlplan.engine.backend import Backend
-from txlplan.engine.events import Event, Generated, Step, Streamed
+from txlplan.engine.events import Event, Generated, Noted, Step, Streamed
 from txlplan.engine.generation import Generator
 from txlplan.engine.text_stream import TextStream
 from txlplan.errors import InputError
@@ -48,8 +50,8 @@ def generate_text(
     Ends early once every row has come to a stop string. False where `stopping` ended it.
     """
     prompts = prompts_of(plan_file, vocabulary)
-    sampling, rows = plan_file.sampling, [TextStream(vocabulary, plan_file.sampling.stop) for _ in prompts]
-    new = Generator(model, backend, sampling, seed=plan_file.run.seed).tokens(prompts)
+    rows = [TextStream(vocabulary, plan_file.sampling.stop) for _ in prompts]
+    new = _generator(plan_file, model, backend, emit).tokens(prompts)
     step = 0
     while step < steps and not all(row.is_stopped for row in rows):
         if stopping():
@@ -64,6 +66,24 @@ def generate_text(
         _show(emit, number, row.finish())
         emit(Generated(text=row.text))
     return step == steps or all(row.is_stopped for row in rows)
+
+
+def _generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit: Callable[[Event], None]) -> Generator:
+    """Compiled where the plan says so and this machine can; where it cannot, the plain one, and a note that says why."""
+    rows, seed = plan_file.plan.micro_batch, plan_file.run.seed
+    if plan_file.plan.compile:
+        keep_compiled_code()
+        try:
+            return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed, compiled=True)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            emit(Noted(text=f"the step could not be compiled, and runs uncompiled: {reason}"))
+    return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed)
+
+
+def keep_compiled_code() -> None:
+    """Have torch keep compiled code in the user's cache directory: the next run on this machine need not wait for it."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(resources.user_cache() / "compiled"))
 
 
 def _show(emit: Callable[[Event], None], row: int, text: str) -> None:

@@ -42,5 +42,7 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
         yield f"plan.accumulation = {plan.accumulation}: only training accumulates gradients; use 1 to {workload.task}"
     if workload.task != "train" and plan_file.run.checkpoint is None:
         yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
+    if workload.task != "generate" and plan.compile:
+        yield "plan.compile = true: this version compiles the step of generation only"
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from txlplan.choices import Checkpointing, Task
+from txlplan.choices import AttentionPath, Checkpointing, Task
 from txlplan.model import ModelConfig
 from txlplan.nn import TransformerXL
 
@@ -37,6 +37,7 @@ def trace_flops(
     task: Task = "train",
     *,
     activation_checkpointing: Checkpointing = "none",
+    attention: AttentionPath = "reference",
     tail_targets: Sequence[int] | None = None,
 ) -> TracedFlops:
     """One segment (train, score) or one token (generate) of each of `micro_batch` sequences, with full recurrent memory.
@@ -50,6 +51,7 @@ def trace_flops(
     with FakeTensorMode(), torch.device("cpu"), _ChosenSizes(sizes):
         model = TransformerXL(config).train(task == "train")
         model.activation_checkpointing = activation_checkpointing
+        model.use_attention(attention)
         with torch.set_grad_enabled(task == "train"):
             forward, output = _forward(model, config, micro_batch, task)
             backward = _backward(output) if task == "train" else {}

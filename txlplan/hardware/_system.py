@@ -42,6 +42,8 @@ class Host:
     """Of each device to the host, one direction; None: by the PCI Express generation of the device."""
     relative_speed: float = 1.0
     """Eager dispatch by one core, over that of a DGX A100's host (EPYC 7742)."""
+    crowded_speed: float = 1.0
+    """Speed of a core when processes of all devices are busy, over that when one is: all-core over highest turbo clock."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

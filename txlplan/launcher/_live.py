@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from txlplan.engine.events import Evaluated, Evaluating, Event, Saved, Started
+from txlplan.engine.events import Evaluated, Evaluating, Event, Noted, Saved, Started
 from txlplan.estimates import Estimate
 from txlplan.launcher._progress import Progress
 from txlplan.units import format_bytes, format_rate, format_s
@@ -67,7 +67,7 @@ class LiveView:
         if isinstance(event, Started) and self._steps is not None:
             end = event.step + self._steps
             self._progress.total_steps = end if event.total_steps is None else min(end, event.total_steps)
-        if isinstance(event, Evaluated | Saved):
+        if isinstance(event, Evaluated | Saved | Noted):
             self._tell(_told(event))
         elif isinstance(event, Evaluating):
             self._show(f"step {event.step:,}: scoring {event.split} ({event.segments:,} segments)")
@@ -125,7 +125,9 @@ def _loss(nats: float, *, bits: bool) -> str:
     return f"loss {nats:.3f} (ppl {math.exp(min(nats, 50.0)):,.1f})"
 
 
-def _told(event: Evaluated | Saved) -> str:
+def _told(event: Evaluated | Saved | Noted) -> str:
+    if isinstance(event, Noted):
+        return event.text
     if isinstance(event, Saved):
         return f"step {event.step:,}: checkpoint {event.path}"
     bits = "" if event.bits_per_character is None else f", {event.bits_per_character:.3f} bits per character"

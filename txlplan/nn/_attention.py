@@ -1,8 +1,8 @@
-"""Relative partial-learnable attention, the readable reference: every score is materialised.
+"""Relative partial-learnable attention. The readable reference materialises every score; `_fast_attention` does not.
 
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head,
-D d_model. This is the oracle for faster paths, and runs the operations of the original code: its one product gives q, k
-and v for memory and segment alike.
+D d_model. The reference is the oracle for faster paths, and runs the operations of the original code: its one product
+gives q, k and v for memory and segment alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
+from txlplan.nn._dropout import Dropout
+from txlplan.nn._fast_attention import fused_attention, tiled_attention
 from txlplan.nn._positions import relative_shift
 
 
@@ -25,6 +28,7 @@ class RelativeAttention(nn.Module):
         width = config.n_head * config.d_head
         self._heads = (config.n_head, config.d_head)
         self._pre_norm = config.norm == "pre"
+        self.path: AttentionPath = "reference"
         if config.untie_r:
             self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
             self.position_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
@@ -32,21 +36,35 @@ class RelativeAttention(nn.Module):
         self.position = nn.Linear(config.d_model, width, bias=False)
         self.output = nn.Linear(width, config.d_model, bias=False)
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
-        self.dropatt = nn.Dropout(config.dropatt)
+        self.dropout = Dropout(config.dropout)
+        self.dropatt = Dropout(config.dropatt)
 
     def forward(
         self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         """`biases` are u and v [H, K] where all layers share them; `masked_keys` broadcasts to [B, H, T, S]."""
-        u_HK, v_HK = biases if biases is not None else (self.content_bias, self.position_bias)
+        own = biases if biases is not None else (self.content_bias, self.position_bias)
+        mix = self._reference if self.path == "reference" else self._fast
+        mixed_BTW = mix(x_BTD, memory_BMD, self.position(sinusoids_SD).unflatten(-1, self._heads), masked_keys, own)
+        out_BTD = x_BTD + self.dropout(self.output(mixed_BTW))
+        return out_BTD if self._pre_norm else self.norm(out_BTD)
+
+    def _fast(
+        self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        if self._pre_norm:
+            x_BTD, memory_BMD = self.norm(x_BTD), self.norm(memory_BMD.to(x_BTD.dtype))
+        attend = fused_attention if x_BTD.is_cuda else tiled_attention
+        rate = self.dropatt.rate if self.training else 0.0
+        return attend(x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate)
+
+    def _reference(
+        self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor]
+    ) -> Tensor:
         context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
         q_BTHK, k_BSHK, v_BSHK = self._queries_keys_values(self.norm(context_BSD) if self._pre_norm else context_BSD, x_BTD)
-        r_SHK = self.position(sinusoids_SD).unflatten(-1, self._heads)
-        scores_BHTS = self._scores(q_BTHK + u_HK, q_BTHK + v_HK, k_BSHK, r_SHK)
-        mixed_BTHK = self._mix(scores_BHTS.masked_fill(masked_keys, float("-inf")), v_BSHK)
-        out_BTD = x_BTD + self.dropout(self.output(mixed_BTHK.flatten(2)))
-        return out_BTD if self._pre_norm else self.norm(out_BTD)
+        scores_BHTS = self._scores(q_BTHK + biases[0], q_BTHK + biases[1], k_BSHK, r_SHK)
+        return self._mix(scores_BHTS.masked_fill(masked_keys, float("-inf")), v_BSHK).flatten(2)
 
     def _queries_keys_values(self, context_BSD: Tensor, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(context_BSD).unflatten(-1, (3, *self._heads)).unbind(2)
@@ -75,7 +93,7 @@ class FeedForward(nn.Module):
         self.inner = nn.Linear(config.d_model, config.d_inner)
         self.outer = nn.Linear(config.d_inner, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Residual around dropout(W2 dropout(f(W1 x + b1)) + b2), normed before (pre) or after (post)."""

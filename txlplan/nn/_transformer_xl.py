@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from txlplan.choices import Checkpointing
+from txlplan.choices import AttentionPath, Checkpointing
 from txlplan.model import ModelConfig
 from txlplan.nn._attention import FeedForward, RelativeAttention
+from txlplan.nn._dropout import Dropout
 from txlplan.nn._embedding import AdaptiveEmbedding
 from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._softmax import AdaptiveSoftmax
@@ -51,8 +52,13 @@ class TransformerXL(nn.Module):
             self.position_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
         self.softmax = AdaptiveSoftmax(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._initialise(config.init_std)
+
+    def use_attention(self, path: AttentionPath) -> None:
+        """Compute attention by the readable reference (as a new module does) or by the fast path, equal to it."""
+        for layer in self.layers:
+            layer.attention.path = path
 
     def _initialise(self, std: float) -> None:
         """As the original: weights, u and v normal(0, std), norms' weights normal(1, std), biases 0; tables made so already."""

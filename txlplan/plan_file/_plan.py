@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
+from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 
@@ -41,6 +41,8 @@ class Plan:
     """What optimizer states are stored in."""
     offload: Offload = "none"
     """optimizer: states lie in the host's memory, and the host updates them."""
+    attention: AttentionPath = "fast"
+    """reference: the readable path, with every score in memory; both give one result."""
     compile: bool = False
     threads: int | None = None
     """CPU threads a process; None: not a CPU, or all."""
@@ -87,8 +89,6 @@ class Plan:
             yield f"plan.optimizer_precision = {self.optimizer_precision!r}: this version keeps optimizer states in fp32"
         if self.offload != "none":
             yield f"plan.offload = {self.offload!r}: this version keeps optimizer states on the device"
-        if self.compile:
-            yield "plan.compile = true: this version runs the model eagerly"
 
     @property
     def runnable(self) -> bool:

@@ -22,10 +22,12 @@ class Candidate:
     def of(cls, system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None) -> Candidate:
         """Look profiles up by name: `n_devices` in all (None: every device), over `n_nodes` equal nodes.
 
+        The name of a device stands for a node with one.
+
         Raises ConfigError for an unknown name, InputError for a number of devices that the nodes cannot share or a device
         for which no stack is known.
         """
-        profile = systems.get(system)
+        profile = _bare(system) if system not in systems.paths() and system in devices.paths() else systems.get(system)
         return cls.from_profiles(profile, devices.get(profile.device), n_nodes=n_nodes, n_devices=n_devices, stack=stack)
 
     @classmethod
@@ -49,6 +51,11 @@ class Candidate:
         if self.cluster.per_node == self.cluster.system.n_devices:
             return name
         return f"{name} ({self.cluster.per_node} of {self.cluster.system.n_devices} devices)"
+
+
+def _bare(device: str) -> SystemProfile:
+    """One device in a node of which nothing else is known, a price neither."""
+    return SystemProfile(id=device, name=devices.get(device).name, kind="server", device=device, n_devices=1)
 
 
 def stack_for(system: SystemProfile, device: DeviceProfile, name: str | None = None) -> StackProfile:

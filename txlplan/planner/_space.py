@@ -29,6 +29,8 @@ class Space:
     threads: tuple[int, ...] | None = None
     """CPU threads of a process; ignored on other devices."""
     data_parallel: tuple[int, ...] | None = None
+    compile: bool = False
+    """Whether the step is compiled (generate)."""
 
     def plans(self, workload: Workload, cluster: Cluster) -> list[Plan]:
         """Every plan of the space. Raises InputError for a precision that the device lacks, or when no plan is left."""
@@ -40,6 +42,7 @@ class Space:
                 data_parallel=data_parallel,
                 activation_checkpointing=checkpointing,
                 threads=threads,
+                compile=self.compile,
             )
             for precision in self._precisions(cluster)
             for checkpointing in self._checkpointing(workload)

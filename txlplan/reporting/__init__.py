@@ -9,6 +9,7 @@ from txlplan.reporting._comparison import (
 from txlplan.reporting._content import Report, build
 from txlplan.reporting._facts import facts
 from txlplan.reporting._format import percent, plan_text
+from txlplan.reporting._validation import write_validation
 from txlplan.reporting._verdict import Verdict, verdict
 from txlplan.reporting._write import Format, write_report
 
@@ -26,4 +27,5 @@ __all__ = [
     "verdict",
     "write_comparison",
     "write_report",
+    "write_validation",
 ]

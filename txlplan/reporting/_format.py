@@ -11,11 +11,11 @@ from txlplan.plan_file import Plan
 Formatter = Callable[[float | None], str]
 
 
-def percent(fraction: float | None, *, signed: bool = False) -> str:
+def percent(fraction: float | None, *, signed: bool = False, digits: int = 1) -> str:
     """`0.041` → `4.1 %`; signed, `+4.1 %` or `−4.1 %`."""
     if fraction is None:
         return "unknown"
-    text = f"{fraction * 100:{'+' if signed else ''}.1f} %"
+    text = f"{fraction * 100:{'+' if signed else ''}.{digits}f} %"
     return text.replace("-", "−")
 
 

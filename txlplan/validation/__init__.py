@@ -1,6 +1,7 @@
 """How good the predictions were: records scored against the estimates stored before they ran. Pure."""
 
 from txlplan.validation._errors import Errors, errors
+from txlplan.validation._order import Order, Ranking, rank
 from txlplan.validation._predict import predict
 from txlplan.validation._published import Published, Unreadable, read_published
 from txlplan.validation._rows import Row, Scored, Unscored, score
@@ -9,7 +10,9 @@ from txlplan.validation._validate import GROUPINGS, Summary, Validation, summari
 __all__ = [
     "GROUPINGS",
     "Errors",
+    "Order",
     "Published",
+    "Ranking",
     "Row",
     "Scored",
     "Summary",
@@ -18,6 +21,7 @@ __all__ = [
     "Validation",
     "errors",
     "predict",
+    "rank",
     "read_published",
     "score",
     "summarise",

@@ -1,0 +1,238 @@
+"""Scoring and generating against Hugging Face's transfo-xl and against our reference path, with the same weights.
+
+    python benchmarks/inference.py score        64 tokens of 4 rows at a time, 640 of memory
+    python benchmarks/inference.py generate     a token at a time, 640 of memory, 1 and 8 rows
+    python benchmarks/inference.py long         10,000 tokens: time a token and memory, first thousand against last
+    python benchmarks/inference.py dispatch     what a layer costs beside its arithmetic, plain and compiled
+
+Each prints a table, and with --json FILE writes it. The model is as large as WikiText-103 models that are trained on one
+machine: 16 layers of width 410, 30,000 words. Its weights are random: neither time nor equality depends on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+from _pairs import LEAST_PAIRS, ratio
+from torch import Tensor
+
+from txlplan.engine.generation_task import keep_compiled_code
+from txlplan.interchange._foreign_config import to_hugging_face
+from txlplan.interchange._layouts import foreign_state
+from txlplan.model import ModelConfig
+from txlplan.model import models as presets
+from txlplan.nn import Inference, KeyValueRing, TransformerXL
+
+MODEL = ModelConfig(
+    id="wt103-like",
+    n_layer=16,
+    d_model=410,
+    n_head=10,
+    d_head=41,
+    d_inner=2100,
+    vocab_size=30_000,
+    cutoffs=(2_000, 10_000, 20_000),
+    tie_projections=(False, False, False, False),
+    tgt_len=64,
+    mem_len=640,
+)
+ROWS = 4
+BF16 = torch.bfloat16
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=sorted(BENCHMARKS))
+    parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--bf16", action="store_true", help="bf16 too, also where the CPU has no units for it")
+    parser.add_argument("--tokens", type=int, default=10_000, help="of `long`")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    torch.manual_seed(1)
+    keep_compiled_code()
+    rows = BENCHMARKS[options.what](options)
+    for row in rows:
+        print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
+    if options.json:
+        machine = {"processor": platform.processor(), "threads": options.threads, "torch": torch.__version__}
+        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def hugging_face(model: TransformerXL) -> Any:
+    """Their module with our weights. Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here."""
+    from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
+
+    plain = Tensor.type_as
+    Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)
+    theirs = TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(model.config))).eval()
+    theirs.load_state_dict(foreign_state(model.config, model.state_dict(), "hugging-face"), strict=False)
+    memory = torch.randn(model.config.n_layer, 1, model.config.mem_len, model.config.d_model)
+    tokens = torch.randint(0, model.config.vocab_size, (1, 8))
+    hidden, _ = model(tokens, memory, torch.tensor(model.config.mem_len))
+    expected = theirs(tokens, mems=[layer.transpose(0, 1) for layer in memory]).prediction_scores
+    torch.testing.assert_close(model.log_probabilities(hidden[0]), expected[0], rtol=1e-3, atol=1e-3)
+    return theirs
+
+
+def full(reader: Inference, rows: int, longest: int) -> KeyValueRing:
+    """A ring whose memory is full."""
+    ring = reader.ring(rows, longest=longest)
+    ring.filled = [reader.config.mem_len] * rows
+    return ring
+
+
+def score(options: argparse.Namespace) -> list[Row]:
+    """Segments of ROWS rows, with a full memory that goes on."""
+    model = TransformerXL(MODEL).eval()
+    theirs = hugging_face(model)
+    tokens = torch.randint(0, MODEL.vocab_size, (ROWS, MODEL.tgt_len + 1))
+    mems = [torch.zeros(MODEL.mem_len, ROWS, MODEL.d_model) for _ in range(MODEL.n_layer)]
+
+    def theirs_scores() -> None:
+        nonlocal mems
+        mems = theirs(tokens[:, :-1], mems=mems, labels=tokens[:, :-1]).mems
+
+    rows = []
+    for dtype in _dtypes(options):
+        reader = Inference(model, dtype=dtype)
+        ring = full(reader, ROWS, MODEL.tgt_len)
+
+        def ours(reader: Inference = reader, ring: KeyValueRing = ring) -> None:
+            reader.nll(reader.read(tokens[:, :-1], ring), tokens[:, 1:])
+
+        units = ROWS * MODEL.tgt_len
+        found = ratio(theirs_scores, ours, pairs=options.pairs, a_units=units, b_units=units)
+        rows.append(_row(f"score {_name(dtype)}", "Hugging Face fp32", found))
+    return rows
+
+
+def generate(options: argparse.Namespace) -> list[Row]:
+    """One row against Hugging Face, eight against the module that keeps hidden states and projects them again."""
+    model = TransformerXL(MODEL).eval()
+    theirs = hugging_face(model)
+    mems = [torch.zeros(MODEL.mem_len, 1, MODEL.d_model) for _ in range(MODEL.n_layer)]
+    word = torch.randint(0, MODEL.vocab_size, (8, 1))
+
+    def theirs_generates() -> None:
+        nonlocal mems
+        mems = theirs(word[:1], mems=mems).mems
+
+    rows = []
+    for dtype in _dtypes(options):
+        for compiled in (False, True):
+            ours = _generating(model, 1, dtype, compiled)
+            found = ratio(theirs_generates, ours, pairs=options.pairs, b_units=_STEPS)
+            rows.append(_row(f"generate 1 row {_name(dtype)}{' compiled' * compiled}", "Hugging Face fp32", found))
+        reference, eight = _reference(model, 8, dtype), _generating(model, 8, dtype, True)
+        found = ratio(reference, eight, pairs=options.pairs, a_units=8, b_units=8 * _STEPS)
+        rows.append(_row(f"generate 8 rows {_name(dtype)} compiled", f"reference {_name(dtype)}", found))
+    return rows
+
+
+_STEPS = 5
+"""Of ours a call, which are short."""
+
+
+def _generating(model: TransformerXL, rows: int, dtype: torch.dtype | None, compiled: bool) -> Callable[[], None]:
+    reader = Inference(model, rows=rows, dtype=dtype, compiled=compiled)
+    ring = full(reader, rows, 1)
+    words = torch.randint(0, model.config.vocab_size, (rows, 1))
+
+    def work() -> None:
+        nonlocal words
+        for _ in range(_STEPS):
+            words = reader.log_probabilities(reader.read(words, ring)[:, -1]).argmax(-1, keepdim=True)
+
+    return work
+
+
+def _reference(model: TransformerXL, rows: int, dtype: torch.dtype | None) -> Callable[[], None]:
+    memory = model.initial_memory(rows)
+    words, valid = torch.randint(0, model.config.vocab_size, (rows, 1)), torch.tensor(model.config.mem_len)
+
+    def work() -> None:
+        nonlocal memory, words
+        with torch.autocast("cpu", dtype or BF16, enabled=dtype is not None):
+            hidden, memory = model(words, memory, valid)
+            words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
+
+    return work
+
+
+def long(options: argparse.Namespace) -> list[Row]:
+    """A small model's tokens one after another, plain and compiled: time of a token, resident memory."""
+    small = replace(presets.get("demo-bytes"), mem_len=256)
+    rows, process = [], psutil.Process()
+    for compiled in (False, True):
+        one = _generating(TransformerXL(small).eval(), 1, None, compiled)
+        one()
+        step_s, resident = [], []
+        for _ in range(options.tokens // _STEPS):
+            start_s = time.perf_counter()
+            one()
+            step_s.append((time.perf_counter() - start_s) / _STEPS)
+            resident.append(process.memory_info().rss)
+        share = len(step_s) // 10
+        rows.append(
+            {
+                "what": f"{options.tokens:,} tokens{' compiled' * compiled}",
+                "first tenth us": 1e6 * median(step_s[:share]),
+                "last tenth us": 1e6 * median(step_s[-share:]),
+                "memory grown KiB": (resident[-1] - resident[share]) // 1024,
+            }
+        )
+    return rows
+
+
+def dispatch(options: argparse.Namespace) -> list[Row]:
+    """Layers so narrow that a token's time is the host's."""
+    narrow = replace(
+        MODEL, d_model=16, n_head=2, d_head=8, d_inner=32, vocab_size=100, cutoffs=(), tie_projections=(), mem_len=16
+    )
+    works = [_generating(TransformerXL(narrow).eval(), 1, None, compiled) for compiled in (False, True)]
+    found = ratio(works[0], works[1], pairs=options.pairs, a_units=_STEPS * narrow.n_layer, b_units=_STEPS * narrow.n_layer)
+    return [_row("a layer compiled", "plain", found)]
+
+
+def _dtypes(options: argparse.Namespace) -> list[torch.dtype | None]:
+    return [None, BF16] if options.bf16 or torch.ops.mkldnn._is_mkldnn_bf16_supported() else [None]
+
+
+def _name(dtype: torch.dtype | None) -> str:
+    return "fp32" if dtype is None else "bf16"
+
+
+def _row(what: str, over: str, found: Any) -> Row:
+    return {"what": what, "over": over, **asdict(found)}
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "score": score,
+    "generate": generate,
+    "long": long,
+    "dispatch": dispatch,
+}
+
+
+if __name__ == "__main__":
+    main()

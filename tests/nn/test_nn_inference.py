@@ -1,0 +1,173 @@
+"""Reading with kept keys and values against the reference module, which keeps hidden states and projects them again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txlplan.model import ModelConfig
+from txlplan.nn import Inference, TransformerXL
+
+torch.set_num_threads(1)
+
+
+@st.composite
+def models(draw: Any) -> ModelConfig:
+    adaptive = draw(st.sampled_from([{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}]))
+    same_length = draw(st.booleans())
+    return ModelConfig(
+        id="drawn",
+        n_layer=draw(st.integers(1, 3)),
+        d_model=draw(st.sampled_from([8, 24])),
+        d_embed=draw(st.sampled_from([None, 16])),
+        n_head=draw(st.integers(1, 3)),
+        d_head=draw(st.sampled_from([4, 5])),
+        d_inner=16,
+        vocab_size=60,
+        tgt_len=draw(st.integers(1, 9)),
+        mem_len=draw(st.integers(1 if same_length else 0, 14)),
+        same_length=same_length,
+        clamp_len=draw(st.sampled_from([None, 1, 5])),
+        norm=draw(st.sampled_from(["pre", "post"])),
+        activation=draw(st.sampled_from(["relu", "gelu"])),
+        untie_r=draw(st.booleans()),
+        tie_weights=draw(st.booleans()),
+        **adaptive,
+    )
+
+
+def loud(config: ModelConfig, seed: int = 1) -> TransformerXL:
+    """Weights large enough for the scores to matter: near zero every key weighs the same, and errors hide."""
+    torch.manual_seed(seed)
+    model = TransformerXL(config).eval()
+    for name, parameter in model.named_parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1 if "norm" in name else 0.3)
+    return model
+
+
+@given(model=models(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), rows=st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_segments_of_any_length_read_as_the_reference_reads_them(model: ModelConfig, lengths: list[int], rows: int) -> None:
+    module = loud(model).double()
+    fast = Inference(module, rows=rows)
+    ring = fast.ring(rows, longest=max(lengths))
+    memory, valid = module.initial_memory(rows, dtype=torch.float64), torch.tensor(0)
+    for length in lengths:
+        tokens, targets = torch.randint(0, 60, (2, rows, length))
+        with torch.no_grad():
+            expected, memory = module(tokens, memory, valid)
+            valid = module.advance(valid, length)
+            wanted = module.nll(expected, targets), module.log_probabilities(expected[:, -1])
+        hidden = fast.read(tokens, ring)
+        torch.testing.assert_close(hidden, expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close((fast.nll(hidden, targets), fast.log_probabilities(hidden[:, -1])), wanted)
+        assert ring.filled == [int(valid)] * rows
+
+
+@given(model=models(), prompts=st.lists(st.integers(1, 20), min_size=1, max_size=3))
+@settings(max_examples=20, deadline=None)
+def test_rows_with_unequal_memories_go_on_as_each_does_alone(model: ModelConfig, prompts: list[int]) -> None:
+    """Through single tokens and through segments, past the end of the buffer."""
+    module = loud(model).double()
+    fast = Inference(module, rows=len(prompts))
+    alone = [fast.ring(1, longest=20) for _ in prompts]
+    for ring, length in zip(alone, prompts, strict=True):
+        fast.read(torch.randint(0, 60, (1, length)), ring)
+    together = type(alone[0]).joined(model, alone, longest=4)
+    for length in (1, 1, 4, *[1] * 18, 3, 1):
+        tokens = torch.randint(0, 60, (len(prompts), length))
+        expected = torch.cat([fast.read(row[None], ring) for row, ring in zip(tokens, alone, strict=True)])
+        torch.testing.assert_close(fast.read(tokens, together), expected, rtol=1e-9, atol=1e-9)
+
+
+def config(**changes: Any) -> ModelConfig:
+    base = ModelConfig(
+        id="small",
+        n_layer=3,
+        d_model=64,
+        n_head=4,
+        d_head=16,
+        d_inner=96,
+        vocab_size=200,
+        cutoffs=(50, 100),
+        tgt_len=16,
+        mem_len=32,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def test_prepacked_products_in_single_precision_are_within_a_hundred_thousandth() -> None:
+    module = loud(config())
+    fast = Inference(module, rows=2)
+    ring = fast.ring(2, longest=16)
+    memory, valid = module.initial_memory(2), torch.tensor(0)
+    for length in (16, 16, 16, 1, 1, 1):
+        tokens = torch.randint(0, 200, (2, length))
+        with torch.no_grad():
+            expected, memory = module(tokens, memory, valid)
+        valid = module.advance(valid, length)
+        hidden = fast.read(tokens, ring)
+        torch.testing.assert_close(hidden, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            fast.log_probabilities(hidden[:, -1]), module.log_probabilities(expected[:, -1]).detach(), rtol=1e-5, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("length", [1, 16])
+def test_narrow_weights_read_as_autocast_does(length: int) -> None:
+    """As near to full precision as the reference under autocast is, within its own error."""
+    module = loud(config())
+    fast = Inference(module, rows=2, dtype=torch.bfloat16)
+    ring = fast.ring(2, longest=16)
+    memory, valid = module.initial_memory(2), torch.tensor(0)
+    cast_memory = memory
+    for _ in range(4):
+        tokens, targets = torch.randint(0, 200, (2, 2, length))
+        with torch.no_grad():
+            exact, memory = module(tokens, memory, valid)
+            with torch.autocast("cpu", torch.bfloat16):
+                cast, cast_memory = module(tokens, cast_memory, valid)
+        valid = module.advance(valid, length)
+        hidden = fast.read(tokens, ring)
+        assert off(hidden, exact) < 1.5 * off(cast, exact)
+    with torch.no_grad():
+        wanted = module.nll(exact, targets)
+        with torch.autocast("cpu", torch.bfloat16):
+            of_autocast = module.nll(cast, targets)
+    assert off(fast.nll(hidden, targets), wanted) < 1.5 * off(of_autocast, wanted)
+
+
+def off(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Root of the mean squared error."""
+    return float((got.float() - wanted).pow(2).mean().sqrt())
+
+
+def test_a_long_text_allocates_nothing_new() -> None:
+    module = loud(config(mem_len=8))
+    fast = Inference(module, rows=1)
+    ring = fast.ring(1, longest=1)
+    held = ring.nbytes
+    window = {ring.window(0, 0, 1)[0].untyped_storage().data_ptr()}
+    for token in range(300):
+        fast.read(torch.tensor([[token % 200]]), ring)
+        window.add(ring.window(0, 8, 0)[0].untyped_storage().data_ptr())
+    assert ring.nbytes == held == 2 * 3 * 4 * 16 * (8 + 4) * 4
+    assert len(window) == 1
+
+
+def test_compiled_tokens_are_those_of_the_plain_path() -> None:
+    """From unfilled memory over the end of the buffer; one compilation serves all layers."""
+    module = loud(config(n_layer=2, d_model=16, n_head=2, d_head=5, d_inner=24, mem_len=6, same_length=True))
+    plain, compiled = (Inference(module, rows=1, compiled=how) for how in (False, True))
+    prompt = plain.ring(1, longest=9)
+    plain.read(torch.randint(0, 200, (1, 2)), prompt)
+    rings = [type(prompt).joined(module.config, [prompt], longest=1) for _ in range(2)]
+    for _ in range(12):
+        tokens = torch.randint(0, 200, (1, 1))
+        expected, got = plain.read(tokens, rings[0]), compiled.read(tokens, rings[1])
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)

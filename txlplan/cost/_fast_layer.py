@@ -1,0 +1,150 @@
+"""Operations of one layer of the fast path (txlplan.nn: `tiled_attention`, then FeedForward).
+
+Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `f`, those in residuals, norms
+and softmax. Attention runs a tile of scores at a time (`txlplan.model._tiles`): an operation here stands for that of all
+tiles, and `launches` for their number, so that its efficiency is that of one tile, whose scores are in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
+from txlplan.cost._op_stream import Figure, FloatArray
+from txlplan.cost._section import Section
+from txlplan.model._tiles import Block, blocks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tiled:
+    """Sums over the tiles of a layer, [candidates] where they grow with the micro-batch."""
+
+    at: Lengths
+    blocks: Sequence[Block]
+
+    @property
+    def tiles(self) -> FloatArray:
+        """How many there are."""
+        heads = self.at.model.n_head
+        return self.at.B * float(sum(heads // block.heads for block in self.blocks))
+
+    @property
+    def scores(self) -> FloatArray:
+        """Keys that no query of a block sees are left out."""
+        return self.at.B * float(self.at.model.n_head * sum(block.queries * block.keys for block in self.blocks))
+
+    @property
+    def tile_scores(self) -> float:
+        """Of the largest tile."""
+        return float(max(block.heads * block.queries * block.keys for block in self.blocks))
+
+    def product(self, distances: int = 0) -> dict[str, Figure]:
+        """Queries by keys (and `distances` more columns), one product a sequence, head and block, of their mean size."""
+        count, queries = len(self.blocks), self.at.T
+        keys = sum(block.queries * (block.keys + distances) for block in self.blocks) / queries
+        return {
+            "count": self.at.B * float(self.at.model.n_head * count),
+            "m": queries / count,
+            "n": keys,
+            "k": float(self.at.model.d_head),
+            "launches": self.tiles,
+        }
+
+
+def fast_layer(section: Section, at: Lengths) -> None:
+    """Describe one layer."""
+    tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head))
+    _inputs(section, at)
+    _projections(section, at)
+    _scores(section, tiled)
+    _values(section, tiled)
+    attention_output(section, at)
+    feed_forward(section, at)
+
+
+def _inputs(section: Section, at: Lengths) -> None:
+    """Segment and memory, normed (pre) each for itself, in the precision of products; joined."""
+    c, f, model = section.numbers.compute, section.numbers.wide, at.model
+    if model.norm == "pre":
+        norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=at.BTD * f)
+        section.run("memory norm", PROJECTIONS, "norm", read=_memory(at) * f, written=_memory(at) * f, kept=2 * at.B * at.M * f)
+        section.back("memory norm", PROJECTIONS, "norm", read=2 * _memory(at) * f, written=_memory(at) * f)
+    if section.numbers.cast:
+        section.cast("segment cast", elements=at.BTD, kept=at.BTD * c)
+    section.run(
+        "context",
+        PROJECTIONS,
+        "copy",
+        launches=2 if section.numbers.cast else 1,
+        read=at.BSD * f,
+        written=at.BSD * c,
+        kept=at.BSD * c + (0.0 if section.numbers.cast else at.BTD * f),
+        around=0.0,
+    )
+
+
+def _memory(at: Lengths) -> FloatArray:
+    return at.B * float(at.M * at.model.d_model)
+
+
+def _projections(section: Section, at: Lengths) -> None:
+    """q of the segment, k and v of memory and segment, W R once for all sequences; u and v added to the queries."""
+    c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
+    section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=at.BTW * c)
+    keys, n = 2 * at.BSW * c, 2.0 * at.W
+    section.linear("keys and values", PROJECTIONS, rows=at.B * at.C, n=n, k=width, kept=keys, input_gradient=False)
+    section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=keys + at.BTD * c)
+    if at.model.norm == "pre":
+        section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=keys + _memory(at) * c)
+    distances = float(at.S * width)
+    section.cast("position cast", elements=distances, kept=distances * c, gradient=False)
+    section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
+    padded = float((at.S + 1) * at.W) * c
+    section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
+    biased, gradient = 2 * at.BTW * c, 2 * at.W * section.numbers.wide if at.model.untie_r else 0.0
+    section.run("query biases", SCORES, launches=4, read=2 * biased, written=2 * biased, around=biased, dtype=d)
+    section.back("query biases", SCORES, launches=7, read=2 * biased, written=2 * biased, gradient=gradient, dtype=d)
+
+
+def _scores(section: Section, tiled: _Tiled) -> None:
+    """Position scores, content scores added to their shifted view, masked; softmax. Backward keeps nothing but a tile."""
+    c, d, at = section.numbers.compute, section.numbers.narrow, tiled.at
+    scores, tile, tiles = tiled.scores * c, 3 * tiled.tile_scores * c, tiled.tiles
+    keys, queries = float(at.S * at.W) * c, at.BTW * c
+    gradients = 2 * at.BSW * c + 3 * at.BTW * c
+    section.held = section.held + 3 * at.BTW * c + tile
+    for name, one_more in (("position", 1), ("content", 0)):
+        shape = tiled.product(one_more)
+        section.product(f"{name} scores", SCORES, "bmm", **shape)
+        for _ in range(2):
+            section.gradient(f"{name} scores", SCORES, "bmm", around=gradients + tile, **shape)
+    section.back(
+        "key gradients", SCORES, launches=2 * tiles, read=4 * at.BSW * c, written=2 * at.BSW * c, around=gradients, dtype=d
+    )
+    section.back("query gradients", SCORES, launches=5 * tiles, read=3 * queries, written=queries, around=gradients, dtype=d)
+    section.back("distance gradients", SCORES, launches=tiles, read=2 * keys, written=keys, around=gradients, dtype=d)
+    section.back("relative shift", SCORES, "copy", launches=3 * tiles, read=scores, written=scores, around=gradients, dtype=d)
+    section.run("score mask", SCORES, launches=tiles, read=scores, written=scores, around=0.0, dtype=d)
+    section.run("attention softmax", SCORES, "softmax", launches=tiles, read=scores, written=scores, kept=scores, dtype=d)
+    section.back(
+        "attention softmax", SCORES, "softmax", launches=tiles, read=2 * scores, written=scores, around=gradients, dtype=d
+    )
+
+
+def _values(section: Section, tiled: _Tiled) -> None:
+    """Probabilities dropped by a mask of the whole layer; values weighted by them, and gathered from heads."""
+    c, d, at = section.numbers.compute, section.numbers.narrow, tiled.at
+    rate, moved, mixed, tiles = at.model.dropatt, tiled.scores * c, at.BTW * c, tiled.tiles
+    if rate > 0 and section.training:
+        section.mask("attention dropout", SCORES, elements=at.BHTS)
+        moved_twice = 2 * moved
+        section.run("attention dropout", SCORES, launches=2 * tiles, read=moved_twice, written=moved_twice, around=0.0, dtype=d)
+        section.back(
+            "attention dropout", SCORES, launches=4 * tiles, read=2 * moved_twice, written=2 * moved_twice, around=mixed
+        )
+    shape = tiled.product()
+    section.product("weighted values", VALUES, "bmm", **shape)
+    for around in (2 * at.BSW * c, mixed):
+        section.gradient("weighted values", VALUES, "bmm", around=around, **shape)
+    section.run("head gather", VALUES, "copy", launches=tiles, read=mixed, written=mixed, kept=mixed, dtype=d)

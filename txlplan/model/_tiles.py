@@ -1,0 +1,60 @@
+"""How scores are cut into tiles and logits into chunks: shared by the module that runs them and the cost model that counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_BLOCK_QUERIES = 128
+"""Queries of a block, about: fewer skip more keys that no query of the block sees, but make products small."""
+_MAX_BLOCKS = 16
+_TILE_ELEMENTS = 1 << 19
+"""Scores of a tile at most, where one head has fewer: a quarter of them fit a core's cache in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Consecutive queries `[first, stop)` of a segment, which see `keys` keys at most: memory, and the segment up to `stop`."""
+
+    first: int
+    stop: int
+    keys: int
+    heads: int
+    """Of one sequence that make a tile; a divisor of all heads."""
+
+    @property
+    def queries(self) -> int:
+        """Number of queries."""
+        return self.stop - self.first
+
+
+def blocks(queries: int, mem_len: int, heads: int) -> tuple[Block, ...]:
+    """The blocks of a segment of `queries` tokens, the last ones first: that block sees every key."""
+    count = min(max(1, round(queries / _BLOCK_QUERIES)), _MAX_BLOCKS)
+    size = -(-queries // count)
+    bounds = [(first, min(first + size, queries)) for first in range(0, queries, size)]
+    return tuple(
+        Block(first=first, stop=stop, keys=mem_len + stop, heads=_heads(heads, (stop - first) * (mem_len + stop)))
+        for first, stop in reversed(bounds)
+    )
+
+
+def _heads(heads: int, scores: int) -> int:
+    """The largest divisor of `heads` whose tile is small enough; 1 where a single head is larger."""
+    fitting = (group for group in range(heads, 0, -1) if heads % group == 0 and group * scores <= _TILE_ELEMENTS)
+    return next(fitting, 1)
+
+
+_LOGITS_ELEMENTS = 1 << 24
+"""Logits that may exist at once: 64 MiB in fp32."""
+
+
+def loss_chunks(rows: float, words: int) -> int:
+    """How many chunks the loss of `rows` positions over `words` words is computed in; with more than one, logits are
+    computed twice."""
+    return 1 if rows * words <= _LOGITS_ELEMENTS else math.ceil(rows / loss_rows(words))
+
+
+def loss_rows(words: int) -> int:
+    """Rows of a chunk."""
+    return max(1, _LOGITS_ELEMENTS // words)

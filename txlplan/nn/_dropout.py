@@ -1,0 +1,64 @@
+"""Dropout (Srivastava et al. 2014) with masks of bytes that are cheap to draw on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_LEVELS = 1 << 16
+_PER_DRAW = 4
+"""Numbers of 16 bits that one draw of 64 gives."""
+
+
+def keep_mask(shape: Sequence[int], rate: float, device: torch.device) -> Tensor:
+    """True with probability 1 - rate, to within 2^-17: one draw of torch's generator serves four elements.
+
+    On one thread of a CPU torch's own Bernoulli numbers take one draw each.
+    """
+    count = prod(shape)
+    draws = torch.empty(-(-count // _PER_DRAW), dtype=torch.int64, device=device).random_(-(2**63), None)
+    dropped = round(rate * _LEVELS) - _LEVELS // 2
+    return (draws.view(torch.int16)[:count] >= dropped).view(*shape)
+
+
+class Dropout(nn.Module):
+    """Zeroes elements with probability `rate` in training, and divides the others by 1 - rate. Keeps its mask as bytes."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of any shape."""
+        if not self.training or self.rate == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.rate)
+        dropped: Tensor = _Drop.apply(x, keep_mask(x.shape, self.rate, x.device), 1 / (1 - self.rate))
+        return dropped
+
+
+class _Drop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return _scaled(x, keep, scale)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (keep,) = ctx.saved_tensors
+        return _scaled(gradient, keep, ctx.scale), None, None
+
+
+def _scaled(x: Tensor, keep: Tensor, scale: float) -> Tensor:
+    """x · keep · scale in one pass."""
+    result: Tensor = torch.ops.aten.native_dropout_backward(x, keep, scale)
+    return result

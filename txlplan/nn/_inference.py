@@ -1,0 +1,147 @@
+"""The model as a reader of text: each token is projected once, its keys and values are kept, nothing is differentiated.
+
+Shape suffixes: B rows, T tokens read at once, D d_model, H heads, K width of a head, S keys, N positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
+from txlplan.nn._head import Head
+from txlplan.nn._kept_attention import attend_segment, attend_token
+from txlplan.nn._layer_weights import Attend, LayerWeights
+from txlplan.nn._positions import sinusoids
+from txlplan.nn._ring import KeyValueRing
+from txlplan.nn._transformer_xl import TransformerXL
+
+
+class Inference:
+    """A trained model's weights, cast to `dtype` once (None: as they are), for segments and for one token a row at a time.
+
+    Norms, biases of queries and the residual stream stay in the model's own dtype, as under autocast. Later changes of the
+    model's weights may or may not be seen: make a new one. `rows`: of how many rows single tokens will be read, for which
+    weights are laid out; None: segments will be. `compiled`: single tokens of that many rows are read by compiled code, from
+    rings of `longest` 1; raises what torch raises where it cannot compile.
+    """
+
+    def __init__(
+        self, model: TransformerXL, *, rows: int | None = None, dtype: torch.dtype | None = None, compiled: bool = False
+    ) -> None:
+        self.config = model.config
+        self._embedding = model.embedding
+        self._like = model.layers[0].attention.norm.weight
+        self._dtype = dtype or self._like.dtype
+        self._layers = [LayerWeights(layer, model, self._dtype, rows) for layer in model.layers]
+        narrowed = self._dtype != self._like.dtype
+        self._softmax, self._words = (
+            copy.deepcopy(module).to(self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
+        )
+        self._head = Head(model.config, self._softmax, self._words, rows=rows)
+        self._positions: list[Tensor] = []
+        self._rows = rows or 1
+        self._compiled = self._compile(self._rows) if compiled else None
+
+    def ring(self, rows: int, *, longest: int) -> KeyValueRing:
+        """An empty memory of `rows` rows that read up to `longest` tokens at a time."""
+        return KeyValueRing(self.config, rows, longest=longest, dtype=self._dtype, device=self._like.device)
+
+    @torch.no_grad()
+    def read(self, tokens_BT: Tensor, ring: KeyValueRing) -> Tensor:
+        """Hidden states [B, T, D] of new tokens (int64), which become memory."""
+        tokens = tokens_BT.shape[1]
+        ring.make_room(tokens)
+        x_BTD = self._embedding(tokens_BT)
+        x_BTD = self._token(x_BTD[:, 0], ring).unsqueeze(1) if tokens == 1 else self._segment(x_BTD, ring)
+        ring.advance(tokens)
+        return x_BTD
+
+    @torch.no_grad()
+    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
+        """Negative log-likelihood [B, T] of the targets in nats, in fp32 at least."""
+        hidden_ND = hidden_BTD.flatten(0, 1).to(self._dtype)
+        return self._softmax.nll(hidden_ND, targets_BT.flatten(), self._words).view(targets_BT.shape)
+
+    @torch.no_grad()
+    def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
+        """Log-probabilities [B, V] of the next word in nats, in fp32 at least."""
+        return self._head.log_probabilities(hidden_BD)
+
+    def _segment(self, x_BTD: Tensor, ring: KeyValueRing) -> Tensor:
+        tokens = x_BTD.shape[1]
+        slots = max(ring.filled)
+        positions = self._distances(slots + tokens)
+        masks = {filled: self._masked(tokens, filled + tokens) for filled in set(ring.filled)}
+        for number, layer in enumerate(self._layers):
+            keys_BHSK, values_BHSK = ring.window(number, slots, tokens)
+            q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
+            keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
+            values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
+            mixed_BTW = torch.empty(*x_BTD.shape[:2], q_BTHK.shape[2] * q_BTHK.shape[3], dtype=self._dtype, device=x_BTD.device)
+            for row, filled in enumerate(ring.filled):
+                start = slots - filled
+                mixed_BTW[row] = attend_segment(
+                    q_BTHK[row],
+                    layer.u_HK,
+                    layer.v_HK,
+                    keys_BHSK[row, :, start:],
+                    values_BHSK[row, :, start:],
+                    positions[number][:, start:],
+                    masks[filled],
+                )
+            x_BTD = layer.segment.after_attention(x_BTD, mixed_BTW)
+        return x_BTD
+
+    def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
+        compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None
+        slots = self._visible_slots if compiled else min(max(ring.filled), self._visible_slots)
+        positions = self._distances(slots + 1)
+        mask_BS = _unfilled(ring.filled, slots, self._like)
+        read_token: ReadToken = LayerWeights.read_token
+        attend: Attend = attend_token
+        if compiled:
+            read_token, attend = compiled, attention_to_compile(ring)
+            mask_BS = x_BD.new_zeros(ring.rows, slots + 1) if mask_BS is None else mask_BS
+        for number, layer in enumerate(self._layers):
+            keys_BHSK, values_BHSK = ring.window(number, slots, 1)
+            x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, positions[number], mask_BS, attend)
+        return x_BD
+
+    @property
+    def _visible_slots(self) -> int:
+        """Memory slots that one token sees of a full memory."""
+        return self.config.mem_len - 1 if self.config.same_length else self.config.mem_len
+
+    def _compile(self, rows: int) -> ReadToken:
+        x_BD = torch.zeros(rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
+        positions = self._distances(self._visible_slots + 1)
+        return compiled_read_token(self._layers[0], x_BD, self.ring(rows, longest=1), positions[0])
+
+    def _masked(self, tokens: int, keys: int) -> Tensor | None:
+        """[T, S], True where a query may not see a key; None where that is but the future."""
+        if not self.config.same_length:
+            return None
+        key_S = torch.arange(keys, device=self._like.device)
+        distance_TS = torch.arange(keys - tokens, keys, device=self._like.device).unsqueeze(1) - key_S
+        return (distance_TS < 0) | (distance_TS >= self.config.mem_len)
+
+    def _distances(self, keys: int) -> list[Tensor]:
+        """W_r R of the distances keys - 1, …, 0, a layer each: [H, keys, K]. Projected once."""
+        if not self._positions or self._positions[0].shape[1] < keys:
+            config = self.config
+            sinusoids_SD = sinusoids(keys, config.d_model, config.clamp_len, self._like)
+            self._positions = [layer.positions(sinusoids_SD) for layer in self._layers]
+        return [positions_HSK[:, -keys:] for positions_HSK in self._positions]
+
+
+def _unfilled(filled: Sequence[int], slots: int, like: Tensor) -> Tensor | None:
+    """[B, slots + 1], minus infinity for memory slots that a row has not filled; None where every row has filled all."""
+    if min(filled) >= slots:
+        return None
+    filled_B1 = torch.tensor(filled, device=like.device).unsqueeze(1)
+    unfilled_BS = torch.arange(slots + 1, device=like.device) < slots - filled_B1
+    return torch.zeros(unfilled_BS.shape, dtype=like.dtype, device=like.device).masked_fill_(unfilled_BS, float("-inf"))

@@ -1,0 +1,85 @@
+"""Keys and values of what a model has read, kept so that no token is projected twice.
+
+Shape suffixes: L layers, B rows, H heads, M = mem_len memory slots, T tokens read at once, S = filled slots + T keys, K width
+of a head.
+
+A window of memory and new tokens slides through one preallocated buffer, oldest token first. At the end of the buffer the
+memory is copied to its beginning, once in at least M / 2 tokens: nothing is allocated while reading, a token costs the same
+however many came before, and a window is always a plain view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from txlplan.model import ModelConfig
+
+
+class KeyValueRing:
+    """Room for `longest` new tokens of each row beside the memory. `filled` says how many memory slots of each row are real."""
+
+    def __init__(
+        self, config: ModelConfig, rows: int, *, longest: int, dtype: torch.dtype, device: torch.device | str | None = None
+    ) -> None:
+        self._slots, self._longest = config.mem_len, longest
+        steps = max(1, -(-config.mem_len // (2 * longest)))
+        shape = (config.n_layer, rows, config.n_head, config.mem_len + steps * longest, config.d_head)
+        self._keys = torch.zeros(shape, dtype=dtype, device=device)
+        self._values = torch.zeros(shape, dtype=dtype, device=device)
+        self._end = config.mem_len
+        self.filled = [0] * rows
+
+    @property
+    def rows(self) -> int:
+        """Rows that are read together."""
+        return self._keys.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self._keys.dtype
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that are read at once."""
+        return self._longest
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers."""
+        return 2 * self._keys.nbytes
+
+    def make_room(self, tokens: int) -> None:
+        """Slide back when the buffer ends within the next `tokens`."""
+        assert tokens <= self._longest
+        if self._end + tokens <= self._keys.shape[3]:
+            return
+        for buffer in (self._keys, self._values):
+            for layer in buffer.unbind(0):
+                layer[:, :, : self._slots] = layer[:, :, self._end - self._slots : self._end].clone()
+        self._end = self._slots
+
+    def window(self, layer: int, slots: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, slots + tokens, K] of a layer: the last slots, then where the new tokens' go."""
+        start, size = self._end - slots, slots + tokens
+        return self._keys[layer].narrow(2, start, size), self._values[layer].narrow(2, start, size)
+
+    def advance(self, tokens: int) -> None:
+        """The new tokens become memory, and what is beyond it is forgotten."""
+        self._end += tokens
+        self.filled = [min(slots + tokens, self._slots) for slots in self.filled]
+
+    @classmethod
+    def joined(cls, config: ModelConfig, rings: Sequence[KeyValueRing], *, longest: int) -> KeyValueRing:
+        """The memories of one-row rings side by side, newest slot last, with room for `longest` new tokens."""
+        like = rings[0]._keys
+        ring = cls(config, len(rings), longest=longest, dtype=like.dtype, device=like.device)
+        for row, source in enumerate(rings):
+            old = slice(source._end - config.mem_len, source._end)
+            ring._keys[:, row, :, : config.mem_len] = source._keys[:, 0, :, old]
+            ring._values[:, row, :, : config.mem_len] = source._values[:, 0, :, old]
+            ring.filled[row] = source.filled[0]
+        return ring

@@ -1,0 +1,63 @@
+"""Scores of one tile: a few heads of one sequence against a block of queries and the keys that these may see.
+
+Shape suffixes: G heads of the tile, t its queries, s its keys, R = s + 1 rows of distances (the last is a dummy), K width of
+a head.
+
+Position scores [G, t, R] have one column more than there are keys. Read with rows of s elements from the (t - 1)th on, row
+i begins one distance later than row i - 1: the relative shift moves nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_aten = torch.ops.aten
+
+
+def shifted(position_GtR: Tensor) -> Tensor:
+    """Column j of row i holds the score of distance s - t + i - j, [G, t, s]: a view, as `relative_shift` copies it."""
+    G, t, R = position_GtR.shape
+    return position_GtR.view(G, t * R)[:, t - 1 : -1].view(G, t, R - 1)
+
+
+class Tile:
+    """Buffers of one tile's shape, used for one tile after the other, and what is computed in them.
+
+    Queries come with their bias and the scale 1/sqrt(K) in them.
+    """
+
+    def __init__(self, heads: int, queries: int, keys: int, like: Tensor) -> None:
+        self._position_GtR = like.new_empty(heads, queries, keys + 1)
+        self._scores_Gts = like.new_empty(heads, queries, keys)
+        self._gradient_Gts: Tensor | None = None
+
+    def probabilities(
+        self, content_GtK: Tensor, position_GtK: Tensor, k_GsK: Tensor, r_GRK: Tensor, masked_ts: Tensor, out: Tensor | None
+    ) -> Tensor:
+        """Softmax over keys [G, t, s], in `out` where that is given, else in a buffer that the next tile overwrites."""
+        torch.bmm(position_GtK, r_GRK.transpose(1, 2), out=self._position_GtR)
+        scores = torch.baddbmm(shifted(self._position_GtR), content_GtK, k_GsK.transpose(1, 2), out=self._scores_Gts)
+        scores.masked_fill_(masked_ts, float("-inf"))
+        result: Tensor = _aten._softmax.out(scores, -1, False, out=scores if out is None else out)
+        return result
+
+    def score_gradient(
+        self, out_GtK: Tensor, v_GsK: Tensor, probability_Gts: Tensor, keep_Gts: Tensor | None, scale: float
+    ) -> Tensor:
+        """Gradient of the scores [G, t, s], given that of the weighted values; dropped probabilities pass none."""
+        if self._gradient_Gts is None:
+            self._gradient_Gts = torch.empty_like(self._scores_Gts)
+        gradient = torch.bmm(out_GtK, v_GsK.transpose(1, 2), out=self._gradient_Gts)
+        if keep_Gts is not None:
+            torch.mul(gradient, keep_Gts, out=gradient).mul_(scale)
+        result: Tensor = _aten._softmax_backward_data.out(gradient, probability_Gts, -1, gradient.dtype, grad_input=gradient)
+        return result
+
+    def unshifted(self, gradient_Gts: Tensor) -> Tensor:
+        """Gradient of the position scores [G, t, R] where `gradient_Gts` is that of their shifted view."""
+        flat = self._position_GtR.flatten(1)
+        flat[:, : gradient_Gts.shape[1] - 1] = 0
+        flat[:, -1] = 0
+        shifted(self._position_GtR).copy_(gradient_Gts)
+        return self._position_GtR

@@ -1,0 +1,145 @@
+"""Attention over all tiles of a micro-batch, forward and backward.
+
+Shape suffixes: B sequences, T queries, M memory slots, S = M + T keys, H heads, K width of a head, R = S + 1 rows of
+distances (the last is a dummy); G heads, t queries and s keys of one tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from txlplan.model._tiles import Block, blocks
+from txlplan.nn._tile import Tile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where one tile lies in the tensors of a micro-batch. All that it gives are views."""
+
+    block: Block
+    sequence: int
+    heads: slice
+
+    def queries(self, x_BTHK: Tensor) -> Tensor:
+        """[G, t, K] of queries, or of what has their shape."""
+        return x_BTHK[self.sequence, self.block.first : self.block.stop, self.heads].transpose(0, 1)
+
+    def keys(self, kv_BS2HK: Tensor, which: int) -> Tensor:
+        """[G, s, K] of keys (0) or values (1)."""
+        return kv_BS2HK[self.sequence, : self.block.keys, which, self.heads].transpose(0, 1)
+
+    def distances(self, r_HRK: Tensor) -> Tensor:
+        """[G, s + 1, K] of distances: the nearest s, and the dummy."""
+        return r_HRK[self.heads, r_HRK.shape[1] - self.block.keys - 1 :]
+
+    def masked(self, masked_keys: Tensor) -> Tensor:
+        """[1, t, s] of a mask [1 or B, 1, T, S]."""
+        sequence = self.sequence if masked_keys.shape[0] > 1 else 0
+        return masked_keys[sequence, :, self.block.first : self.block.stop, : self.block.keys]
+
+    def kept(self, keep_BHTS: Tensor) -> Tensor:
+        """[G, t, s] of a dropout mask."""
+        return keep_BHTS[self.sequence, self.heads, self.block.first : self.block.stop, : self.block.keys]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gradients:
+    """Of what `TiledScores` was given."""
+
+    q_BTHK: Tensor
+    kv_BS2HK: Tensor
+    r_HRK: Tensor
+    u_HK: Tensor
+    v_HK: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TiledScores:
+    """((q + u)·k + shifted (q + v)·r) / sqrt(K), masked, softmax, dropout, values: a tile at a time."""
+
+    q_BTHK: Tensor
+    kv_BS2HK: Tensor
+    r_HRK: Tensor
+    u_HK: Tensor
+    v_HK: Tensor
+    keep_BHTS: Tensor | None
+    """Probabilities that dropout keeps; None: all."""
+    kept_scale: float
+
+    def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, list[Tensor]]:
+        """Weighted values [B, T, H, K], and the probabilities [B, H, t, s] of each block where they are to be kept."""
+        content, position = self._biased(self.u_HK), self._biased(self.v_HK)
+        mixed_BTHK = torch.empty_like(self.q_BTHK)
+        kept: list[Tensor] = []
+        for block, tile in self._blocks():
+            whole_BHts = self._probabilities(block) if keep_probabilities else None
+            for at in self._places(block):
+                p_Gts = tile.probabilities(
+                    at.queries(content),
+                    at.queries(position),
+                    at.keys(self.kv_BS2HK, 0),
+                    at.distances(self.r_HRK),
+                    at.masked(masked_keys),
+                    None if whole_BHts is None else whole_BHts[at.sequence, at.heads],
+                )
+                at.queries(mixed_BTHK).copy_(torch.bmm(self._dropped(p_Gts, at), at.keys(self.kv_BS2HK, 1)))
+            kept += [] if whole_BHts is None else [whole_BHts]
+        return mixed_BTHK, kept
+
+    def gradients(self, mixed_BTHK: Tensor, probabilities: Sequence[Tensor]) -> Gradients:
+        """Given the gradient of the weighted values and what `mix` kept. Sums over tiles are taken in fp32 at least."""
+        content, position = self._biased(self.u_HK), self._biased(self.v_HK)
+        wide = torch.promote_types(self.q_BTHK.dtype, torch.float32)
+        r_HRK, u_HK, v_HK = (torch.zeros_like(each, dtype=wide) for each in (self.r_HRK, self.u_HK, self.v_HK))
+        q_BTHK, kv_BS2HK = torch.empty_like(self.q_BTHK), torch.empty_like(self.kv_BS2HK)
+        for (block, tile), whole_BHts in zip(self._blocks(), probabilities, strict=True):
+            for at in self._places(block):
+                p_Gts, out_GtK = whole_BHts[at.sequence, at.heads], at.queries(mixed_BTHK)
+                self._add(kv_BS2HK, at, 1, torch.bmm(self._dropped(p_Gts, at).transpose(1, 2), out_GtK))
+                keep = None if self.keep_BHTS is None else at.kept(self.keep_BHTS)
+                scores_Gts = tile.score_gradient(out_GtK, at.keys(self.kv_BS2HK, 1), p_Gts, keep, self.kept_scale)
+                self._add(kv_BS2HK, at, 0, torch.bmm(scores_Gts.transpose(1, 2), at.queries(content)))
+                content_GtK = torch.bmm(scores_Gts, at.keys(self.kv_BS2HK, 0))
+                position_GtR = tile.unshifted(scores_Gts)
+                at.distances(r_HRK).add_(torch.bmm(position_GtR.transpose(1, 2), at.queries(position)))
+                position_GtK = torch.bmm(position_GtR, at.distances(self.r_HRK))
+                torch.add(content_GtK, position_GtK, out=at.queries(q_BTHK))
+                u_HK[at.heads] += content_GtK.sum(1, dtype=wide)
+                v_HK[at.heads] += position_GtK.sum(1, dtype=wide)
+        scale = self.q_BTHK.shape[-1] ** -0.5
+        scaled = (each.mul_(scale) for each in (q_BTHK, u_HK, v_HK))
+        return Gradients(kv_BS2HK=kv_BS2HK, r_HRK=r_HRK, **dict(zip(("q_BTHK", "u_HK", "v_HK"), scaled, strict=True)))
+
+    def _biased(self, bias_HK: Tensor) -> Tensor:
+        """Queries with a bias, scaled, in the precision of products."""
+        return (self.q_BTHK + bias_HK).mul_(self.q_BTHK.shape[-1] ** -0.5).to(self.q_BTHK.dtype)
+
+    def _blocks(self) -> Iterator[tuple[Block, Tile]]:
+        _, queries, heads, _ = self.q_BTHK.shape
+        for block in blocks(queries, self.kv_BS2HK.shape[1] - queries, heads):
+            yield block, Tile(block.heads, block.queries, block.keys, self.q_BTHK)
+
+    def _places(self, block: Block) -> Iterator[Place]:
+        B, _, H, _ = self.q_BTHK.shape
+        for sequence in range(B):
+            for first in range(0, H, block.heads):
+                yield Place(block=block, sequence=sequence, heads=slice(first, first + block.heads))
+
+    def _probabilities(self, block: Block) -> Tensor:
+        B, _, H, _ = self.q_BTHK.shape
+        return self.q_BTHK.new_empty(B, H, block.queries, block.keys)
+
+    def _dropped(self, p_Gts: Tensor, at: Place) -> Tensor:
+        return p_Gts if self.keep_BHTS is None else (p_Gts * at.kept(self.keep_BHTS)).mul_(self.kept_scale)
+
+    def _add(self, kv_BS2HK: Tensor, at: Place, which: int, gradient_GsK: Tensor) -> None:
+        """The first block of a sequence sees every key and so fills what is not yet written; the others add to it."""
+        mine = at.keys(kv_BS2HK, which)
+        if at.block.stop == self.q_BTHK.shape[1]:
+            mine.copy_(gradient_GsK)
+        else:
+            mine.add_(gradient_GsK)
