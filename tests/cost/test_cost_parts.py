@@ -82,7 +82,7 @@ def test_parts_add_up_to_the_stream_and_to_its_walk(
 def test_a_template_is_the_stream_at_every_micro_batch(model: ModelConfig, batch: int, tensor: int, context: int) -> None:
     chosen = Settings(model=model, optimization=Optimization(), tensor_parallel=tensor, context_parallel=context)
     sizes = np.array([float(batch), 2.0 * batch])
-    wanted, found = build(chosen, sizes), Template.of(chosen).stream(sizes)
+    wanted, found = build(chosen, sizes), Template(chosen).stream(sizes)
     for name in FIGURES:
         assert np.allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-6), name
 

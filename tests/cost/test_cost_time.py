@@ -94,7 +94,7 @@ def test_fewer_threads_are_slower(cpu: DeviceProfile, stack: StackProfile, tiny_
 def test_dropout_masks_take_a_cpu_the_time_to_draw_them(
     cpu: DeviceProfile, gpu: DeviceProfile, stack: StackProfile, tiny_model: ModelConfig
 ) -> None:
-    """About 2 ns a number, more than what the mask's memory traffic takes; on a GPU nothing beside that traffic."""
+    """About 1 ns an element, beside what the mask's memory traffic takes; on a GPU nothing but that traffic."""
     dropped = _stream(replace(tiny_model, dropatt=0.1))
     numbers = tiny_model.n_layer * 4 * tiny_model.n_head * tiny_model.tgt_len * (tiny_model.tgt_len + tiny_model.mem_len)
     assert dropped.total(dropped.draws, "forward") == pytest.approx(numbers)

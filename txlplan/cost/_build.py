@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from txlplan.choices import Checkpointing, Precision, Task
-from txlplan.cost._ends import embedding, log_probabilities, loss, outputs, remember, zipf_shares
+from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
@@ -17,7 +17,6 @@ from txlplan.cost._update import published_update, update
 from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
-from txlplan.model._tiles import loss_chunks
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -67,11 +66,6 @@ class Settings:
         return sharded(self.model, self.tensor_parallel)
 
     @property
-    def chunked_loss(self) -> bool:
-        """Whether logits of very many words are computed a few rows at a time."""
-        return self.implementation != "published"
-
-    @property
     def numbers(self) -> Numbers:
         """Bytes of an element in products, and elsewhere."""
         compute = 2.0 if self.precision in ("fp16", "bf16") else 4.0
@@ -115,7 +109,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             repeat=repeat,
             training=training,
             fused_dropout=settings.fused_dropout,
-            chunked_loss=settings.chunked_loss,
+            chunked_loss=settings.implementation != "published",
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
@@ -138,14 +132,6 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
         *(_update(settings) if training else []),
     ]
     return OpStream.of(ops, micro_batch.size)
-
-
-def loss_in_pieces(settings: Settings, micro_batch: float) -> bool:
-    """Whether the loss of so many sequences is computed in several pieces."""
-    rows = micro_batch * settings.model.tgt_len / settings.context_parallel
-    return settings.chunked_loss and any(
-        loss_chunks(rows, outputs(settings.sharded, cluster)) > 1 for cluster in range(settings.model.n_clusters)
-    )
 
 
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {

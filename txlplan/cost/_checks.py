@@ -21,8 +21,8 @@ def check(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfil
     for wrong, message, hint in (
         *_devices(plans, cluster),
         *_divisions(plans, workload),
-        *_states(plans, cluster, workload, stack),
-        *_tasks(plans, workload),
+        *_states(plans, cluster, stack),
+        *_tasks(plans, workload, stack),
     ):
         if wrong.any():
             plan = plans[int(np.flatnonzero(wrong)[0])]
@@ -35,8 +35,8 @@ def allowed(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProf
     for wrong, _, _ in (
         *_devices(plans, cluster),
         *_divisions(plans, workload),
-        *_states(plans, cluster, workload, stack),
-        *_tasks(plans, workload),
+        *_states(plans, cluster, stack),
+        *_tasks(plans, workload, stack),
     ):
         found &= ~wrong
     return found
@@ -85,21 +85,23 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
     yield interleaved & (plans.accumulation % plans.pipeline_parallel != 0), message, "interleaved stages need it to be"
 
 
-def _states(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
+def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Refusal]:
     known = ", ".join(cluster.device.peak_flops_per_s)
     if stack.kernels is None:
         lacking = [place for place, name in enumerate(NAMES["precision"]) if cluster.device.peak(name) is None]
         yield np.isin(plans.precision, lacking), f"{cluster.device.name} has no {{plan.precision}}", f"it has {known}"
-    if stack.mode != "compiled" and workload.task != "generate":
-        message = f"compile = true: stack {stack.id} is {stack.mode}, and no compiled figure of it is known"
-        yield plans.compile != 0, message, "name a stack whose mode is compiled, or leave compile out"
     if stack.gradient_sync == "none":
         yield plans.zero_stage > 0, f"zero_stage = {{plan.zero_stage}}: stack {stack.id} exchanges no gradients", None
     if cluster.device.kind == "cpu":
         yield plans.offload != 0, "offload = '{plan.offload}': a CPU has no other host", None
 
 
-def _tasks(plans: Plans, workload: Workload) -> Iterator[Refusal]:
+def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
+    if stack.mode != "compiled" and workload.task != "generate":
+        message = (
+            f"compile = true: stack {stack.id} is {stack.mode}, and of its compiled steps only that of generation is known"
+        )
+        yield plans.compile != 0, message, "name a stack whose mode is compiled, or leave compile out"
     if workload.task == "train":
         return
     yield plans.accumulation > 1, "accumulation = {plan.accumulation}: only training accumulates", None

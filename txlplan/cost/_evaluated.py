@@ -22,7 +22,7 @@ from txlplan.cost._pipeline import StageTime, stage_time, stages_of
 from txlplan.cost._plans import IntArray, Plans
 from txlplan.cost._stages import Stage
 from txlplan.cost._template import template
-from txlplan.cost._time import host_speed, step_time
+from txlplan.cost._time import crowding, step_time
 from txlplan.cost._updating import Updating, updating
 from txlplan.hardware import StackProfile
 
@@ -63,8 +63,8 @@ class Evaluated:
 
     def model_flops(self) -> float:
         """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
-        whole = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1))
-        stream = whole.stream(self.plans.micro_batch[:1].astype(float))
+        size = self.plans.micro_batch[:1].astype(float)
+        stream = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1), size).stream(size)
         total = stream.total(stream.flops, "forward", "backward", "update")[0]
         return float(total * self.plans.accumulation[0] * self.plans.data_parallel[0])
 
@@ -97,7 +97,7 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     accumulation = plans.accumulation.astype(float)
     stages = _stages(layout, parts, plans, column)
     messages = _messages_s(layout, plans)
-    slower = _crowding(layout, stack, plans)
+    slower = crowding(layout.cluster, stack, plans.n_devices)
     times = [stage_time(layout, parts, stage, messages, slower) for stage, _ in stages]
     weights = [weight for _, weight in stages]
     totals = np.stack([time.total_s for time in times])
@@ -136,20 +136,12 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
 
 def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
     """The parts of a layout's stream at some micro-batches, timed."""
-    pattern, cluster = template(layout.settings), layout.cluster
+    pattern, cluster = template(layout.settings, micro_batch), layout.cluster
     stream = pattern.stream(micro_batch)
     host = cluster.system.host
     speed = host.relative_speed if host else 1.0
     time = step_time(stream, cluster.device, stack, layout.threads, host_speed=speed)
     return Parts(template=pattern, stream=stream, time=time)
-
-
-def _crowding(layout: Layout, stack: StackProfile, plans: Plans) -> FloatArray | float:
-    """How much slower a host with so many processes dispatches, where a stack's kernel model is fitted to it. [candidates]"""
-    host = layout.cluster.system.host
-    if stack.kernels is None or host is None:
-        return 1.0
-    return host.relative_speed / host_speed(layout.cluster, plans.n_devices.astype(float))
 
 
 def _picked(stacked: FloatArray, place: IntArray) -> FloatArray:

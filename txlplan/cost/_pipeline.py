@@ -64,16 +64,14 @@ def stages_of(layout: Layout, parts: Parts, column: IntArray, pipeline: IntArray
 
     def alone(first: FloatArray, layers: FloatArray, last: FloatArray) -> FloatArray:
         stage = Stage(column=column, first=first, last=last, layers=layers, checkpointed=none)
-        return stage_time(layout, parts, stage, none).total_s
+        return stage_time(layout, parts, stage, none, one).total_s
 
     layer_s = np.maximum(alone(none, one, none), 1e-9)
     return split(n_layer, pipeline, virtual, alone(one, none, none), layer_s, alone(none, none, one))
 
 
-def stage_time(
-    layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray, slower: FloatArray | float = 1.0
-) -> StageTime:
-    """One micro-batch in one kind of stage; `message_s` of all its messages, `slower` of `StepTime.region_s`. [candidates]"""
+def stage_time(layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray, slower: FloatArray) -> StageTime:
+    """One micro-batch in one kind of stage; `message_s` of all its messages, `slower` of its host. [candidates]"""
     column, share = stage.column, stage.layers / layout.settings.model.n_layer
     again = parts.again(layout.kind)
 

@@ -9,7 +9,7 @@ from typing import Any, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
+from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
 from txlplan.plan_file import Plan
 
 IntArray = npt.NDArray[np.int64]
@@ -18,9 +18,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "activation_checkpointing": get_args(Checkpointing),
     "optimizer_precision": get_args(StatePrecision),
     "offload": get_args(Offload),
-    "attention": get_args(AttentionPath),
+    "attention": ("fast", "reference"),
 }
-"""Settings that are names: a column holds the place of the name."""
+"""Settings that are names, the default first: a column holds the place of the name."""
 NUMBERS: dict[str, int] = {
     "micro_batch": 1,
     "accumulation": 1,

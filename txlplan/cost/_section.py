@@ -271,12 +271,12 @@ class Section:
         if not self.training:
             return
         ops = self._backward[-1]
-        returned = bool(ops) and ops[-1].name.endswith(_RELEASED)
+        returned = ops and ops[-1].name.endswith(" released")
         ops.insert(len(ops) - 1 if returned else len(ops), op)
 
     def _returned(self, name: str, group: str, kept: Figure) -> Op:
         return Op(
-            name=name + _RELEASED,
+            name=f"{name} released",
             group=group,
             section=f"{self._name} backward",
             kind="copy",
@@ -289,7 +289,6 @@ class Section:
 
 
 CASTS = "precision casts"
-_RELEASED = " released"
 _DRAWN_BYTES = 2.0
 """Random bytes that decide over one element on a CPU."""
 

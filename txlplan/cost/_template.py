@@ -1,20 +1,20 @@
 """The op stream of one layout as a function of the micro-batch, and the parts that pipeline stages are made of.
 
-Every figure of a stream is a + b·B in the number B of sequences, so that a stream is written down once for a layout and then
-costs a multiplication and an addition for each micro-batch. A stream that is not (a builder that rounds up to tiles) is written
-down again.
+Where every figure of a stream is a + b·B in the number B of sequences, it is written down once for a layout and then costs a
+multiplication and an addition for each micro-batch. Where it is not (a loss in chunks) it is written down for every micro-batch
+and kept.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from txlplan.choices import Checkpointing
-from txlplan.cost._build import Settings, build, loss_in_pieces
+from txlplan.cost._build import Settings, build
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
 from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
@@ -33,40 +33,62 @@ PARTS = (
 )
 """Runs of operations in the order in which they run; a stage of a pipeline has some of them, and so many layers."""
 _SELECTED = {"attention": (SCORES, VALUES), "feed-forward": (FEED_FORWARD,)}
-_PROBES = np.array([1.0, 2.0, 1021.0])
+_PROBES = np.array([1.0, 2.0, 16381.0])
+_KEPT = 256
+"""Templates, and micro-batches that one of them writes down and keeps at once."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Template:
-    """The stream of one micro-batch of a layout without checkpointing."""
+    """The stream of one micro-batch of a layout, without checkpointing: that is applied to the parts."""
 
-    settings: Settings
-    labels: OpStream
-    """At the probed micro-batches."""
+    def __init__(self, settings: Settings, micro_batch: FloatArray = _PROBES) -> None:
+        """Write the stream down, at probes and at the micro-batches that are wanted first."""
+        self.settings = replace(settings, checkpointing="none")
+        self._known: dict[float, int] = {}
+        self._written = self._write(np.concatenate([_PROBES, micro_batch]))
 
-    @classmethod
-    def of(cls, settings: Settings) -> Template:
-        """Write the stream down (settings for any checkpointing: it is applied to the parts)."""
-        settings = replace(settings, checkpointing="none")
-        return cls(settings=settings, labels=build(settings, _PROBES))
+    @property
+    def labels(self) -> OpStream:
+        """The stream, for its names."""
+        return self._written
 
     def stream(self, micro_batch: FloatArray) -> OpStream:
         """At these micro-batches, [ops, candidates]."""
-        if not self._affine or loss_in_pieces(self.settings, float(micro_batch.max(initial=0.0))):
+        if self._affine:
+            figures = {name: base + slope * micro_batch for name, (base, slope) in self._coefficients.items()}
+            return self._written.with_figures(figures)
+        missing = micro_batch[[size not in self._known for size in micro_batch.tolist()]]
+        if missing.size > _KEPT:
             return build(self.settings, micro_batch)
-        figures = {name: base + slope * micro_batch for name, (base, slope) in self._coefficients.items()}
-        return self.labels.with_figures(figures)
+        if missing.size:
+            self._write(missing)
+        columns = [self._known[size] for size in micro_batch.tolist()]
+        return self._written.with_figures({name: getattr(self._written, name)[:, columns] for name in FIGURES})
+
+    def _write(self, micro_batch: FloatArray) -> OpStream:
+        """Write down, and keep beside what is known."""
+        written = build(self.settings, micro_batch)
+        if self._known:
+            known = self._written
+            written = written.with_figures(
+                {name: np.concatenate([getattr(known, name), getattr(written, name)], axis=1) for name in FIGURES}
+            )
+        before = written.flops.shape[1] - micro_batch.size
+        for column, size in enumerate(micro_batch.tolist(), start=before):
+            self._known.setdefault(size, column)
+        self._written = written
+        return written
 
     @cached_property
     def _coefficients(self) -> dict[str, tuple[FloatArray, FloatArray]]:
-        figures = {name: getattr(self.labels, name) for name in FIGURES}
+        figures = {name: getattr(self._written, name) for name in FIGURES}
         slopes = {name: figure[:, 1:2] - figure[:, :1] for name, figure in figures.items()}
         return {name: (figure[:, :1] - slopes[name], slopes[name]) for name, figure in figures.items()}
 
     @cached_property
     def _affine(self) -> bool:
         return all(
-            np.allclose(base[:, 0] + slope[:, 0] * _PROBES[2], getattr(self.labels, name)[:, 2], rtol=1e-9)
+            np.allclose(base[:, 0] + slope[:, 0] * _PROBES[2], getattr(self._written, name)[:, 2], rtol=1e-9)
             for name, (base, slope) in self._coefficients.items()
         )
 
@@ -126,7 +148,13 @@ def _part(stream: OpStream, row: int) -> str | None:
     return {"softmax backward": "loss backward", "old memory": None}.get(section, section)
 
 
-@lru_cache(maxsize=256)
-def template(settings: Settings) -> Template:
-    """The template of some settings, written down once."""
-    return Template.of(settings)
+_TEMPLATES: dict[Settings, Template] = {}
+
+
+def template(settings: Settings, micro_batch: FloatArray) -> Template:
+    """The template of some settings, written down once; `micro_batch`: what it will be asked for first."""
+    if settings not in _TEMPLATES:
+        if len(_TEMPLATES) >= _KEPT:
+            _TEMPLATES.clear()
+        _TEMPLATES[settings] = Template(settings, micro_batch[:_KEPT])
+    return _TEMPLATES[settings]

@@ -49,11 +49,9 @@ class StepTime:
     """How host and device overlap, see `overlapped`: infinite for the longer of both, 1 for their sum."""
 
     def region_s(self, region: str, device_s: FloatArray, launches: FloatArray, slower: FloatArray | float = 1.0) -> FloatArray:
-        """Time of a region in which the device computes so long and the host dispatches so many operations.
-
-        `slower`: the time of a dispatch, over that on a host with one process.
-        """
-        host_s = launches * self.dispatch_s[region] * slower
+        """Time of a region in which the device computes so long and the host dispatches so many operations, `slower` times
+        slower than the host that the stream was timed for."""
+        host_s = launches * (self.dispatch_s[region] * slower)
         if self.knee == 1.0:
             return device_s + host_s
         return np.maximum(device_s, host_s) if np.isinf(self.knee) else overlapped(device_s, host_s, self.knee)
@@ -77,15 +75,15 @@ def step_time(
     return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee)
 
 
-def host_speed(cluster: Cluster, processes: FloatArray) -> FloatArray:
-    """Relative speed of a host's core when it serves so many processes, on all nodes together. [candidates]"""
+def crowding(cluster: Cluster, stack: StackProfile, n_devices: npt.NDArray[np.int64]) -> FloatArray:
+    """How many times slower a host's core is when it serves so many processes, under a fitted kernel model. [candidates]"""
     host = cluster.system.host
-    if host is None:
-        return np.ones(processes.shape)
-    busy = np.minimum(processes, cluster.per_node)
+    if host is None or stack.kernels is None:
+        return np.ones(n_devices.shape)
+    busy = np.minimum(n_devices, cluster.per_node)
     share = np.log(busy) / np.log(max(cluster.system.n_devices, 2))
-    speed: FloatArray = host.relative_speed * host.crowded_speed**share
-    return speed
+    slower: FloatArray = host.crowded_speed**-share
+    return slower
 
 
 def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:

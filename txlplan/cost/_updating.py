@@ -47,14 +47,11 @@ def state_share(plans: Plans) -> FloatArray:
 
 def shards(layout: Layout, plans: Plans) -> FloatArray:
     """Devices that hold the same parameters, and that ZeRO shards states over: data × context parallel. [candidates]"""
-    return plans.data_parallel.astype(float) * layout.settings.context_parallel
+    return plans.data_parallel.astype(float) * float(layout.settings.context_parallel)
 
 
-def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage], slower: FloatArray | float = 1.0) -> Updating:
-    """One update, dispatched `slower` times slower (`StepTime.region_s`).
-
-    Under ZeRO 1 to 3 each device updates its shard (Rajbhandari et al. 2020, arXiv:1910.02054, §5).
-    """
+def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage], slower: FloatArray) -> Updating:
+    """One update. Under ZeRO 1 to 3 each device updates its shard (Rajbhandari et al. 2020, arXiv:1910.02054, §5)."""
     held = counts(layout.settings.sharded)
     largest = np.max([held.stage(stage.layers, stage.first, stage.last) for stage in stages], axis=0)
     share = largest / held.model / np.where(plans.zero_stage > 0, shards(layout, plans), 1.0)
@@ -66,7 +63,7 @@ def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]
     offloaded = plans.offload != 0
     optimizer_share = share * np.where(offloaded, 0.0, 1 - np.minimum(saved, 1.0))
     device_s = share * (whole.device_s - optimizer.device_s)[column] + optimizer_share * optimizer.device_s[column]
-    launches: FloatArray = share * whole.launches[column] - np.where(offloaded, share * optimizer.launches[column], 0.0)
+    launches = share * whole.launches[column] - np.where(offloaded, share * optimizer.launches[column], 0.0)
     host_s = launches * parts.time.dispatch_s["update"]
     total_s = parts.time.region_s("update", device_s, launches, slower)
     moved_s = np.zeros(column.shape)

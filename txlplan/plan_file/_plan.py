@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision, Task
+from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 
@@ -34,16 +34,15 @@ class Plan:
     zero_stage: int = 0
     """0: replicated; 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     activation_checkpointing: Checkpointing = "none"
-    """full: each layer keeps its input only and runs again in backward."""
     """full: each layer keeps its input only and runs again in backward; attention, feed-forward: only that part of it does."""
     checkpointed_layers: int | None = None
     """Layers of each pipeline stage that checkpoint, the first ones; None: all."""
-    attention: AttentionPath = "fast"
-    """reference: the readable path, with every score in memory; both give one result."""
     optimizer_precision: StatePrecision = "fp32"
     """What optimizer states are stored in."""
     offload: Offload = "none"
     """optimizer: states lie in the host's memory, and the host updates them."""
+    attention: AttentionPath = "fast"
+    """reference: the readable path, with every score in memory; both give one result."""
     compile: bool = False
     threads: int | None = None
     """CPU threads a process; None: not a CPU, or all."""
@@ -74,7 +73,7 @@ class Plan:
         """Sequences per optimizer step over all devices."""
         return self.micro_batch * self.accumulation * self.data_parallel
 
-    def not_runnable(self, task: Task) -> Iterator[str]:
+    def not_runnable(self) -> Iterator[str]:
         """One sentence for each setting that can be costed and that the engine does not execute yet; none where it does."""
         for axis in PARALLEL_AXES[1:]:
             if getattr(self, axis) > 1:
@@ -90,5 +89,8 @@ class Plan:
             yield f"plan.optimizer_precision = {self.optimizer_precision!r}: this version keeps optimizer states in fp32"
         if self.offload != "none":
             yield f"plan.offload = {self.offload!r}: this version keeps optimizer states on the device"
-        if self.compile and task != "generate":
-            yield "plan.compile = true: this version compiles the step of generation only"
+
+    @property
+    def runnable(self) -> bool:
+        """Whether the engine of this version executes it."""
+        return next(self.not_runnable(), None) is None
