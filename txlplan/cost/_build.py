@@ -11,6 +11,7 @@ from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
+from txlplan.cost._ring import reading
 from txlplan.cost._section import Numbers, Section
 from txlplan.cost._update import published_update, update
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
@@ -36,11 +37,13 @@ class Settings:
     """Whose kernels: our fast path's, our reference's, or those of the code that the published rows ran."""
     tail_shares: tuple[float, ...] | None = None
     """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
+    compiled: bool = False
+    """The step of generation is compiled."""
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
-        """As a plan runs under a stack; only a stack of ours has two ways to compute attention."""
-        reference = stack.implementation == "fast" and plan.attention == "reference"
+        """As a plan runs under a stack; only a stack of ours has two ways to compute attention, and in training alone."""
+        reference = stack.implementation == "fast" and plan.attention == "reference" and workload.task == "train"
         return cls(
             model=workload.model,
             task=workload.task,
@@ -50,7 +53,13 @@ class Settings:
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
             implementation="reference" if reference else stack.implementation,
+            compiled=plan.compile,
         )
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether keys and values are kept from step to step, not hidden states: nothing is trained on our own stack."""
+        return self.task != "train" and self.implementation == "fast"
 
     @property
     def numbers(self) -> Numbers:
@@ -64,6 +73,8 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
 
     Generation runs one token of each sequence against a full memory.
     """
+    if settings.keeps_keys:
+        return _reading(settings, micro_batch)
     model, training = settings.model, settings.task == "train"
     at = Lengths(B=micro_batch, T=1 if settings.task == "generate" else model.tgt_len, M=model.mem_len, model=model)
 
@@ -92,6 +103,28 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     return OpStream.of(ops, micro_batch.size)
 
 
+def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
+    """As above, with keys and values kept. Where the lengths are equal, a token does not see the oldest memory slot."""
+    model, one = settings.model, settings.task == "generate"
+    slots = model.mem_len - 1 if one and model.same_length else model.mem_len
+    at = Lengths(B=micro_batch, T=1 if one else model.tgt_len, M=slots, model=model)
+    wide = Numbers(dtype="fp32", compute=4.0)
+
+    def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
+        return Section(name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False)
+
+    first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
+    last = section("softmax", settings.numbers)
+    reading(first, layers, last, at, settings.tail_shares)
+    ops = [*first.forward(), *layers.forward(), *last.forward()]
+    share = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0
+    dispatched = [replace(op, launches=op.launches * (share if op.section == "layers" else 1.0)) for op in ops]
+    return OpStream.of(dispatched, micro_batch.size)
+
+
+COMPILED_DISPATCH_SHARE = 0.23
+"""Host time of a compiled layer's step over that of the eager one: 71 against 302 us, layers of width 16 on 2 cores of an AMD
+EPYC (Zen 3), torch 2.13 (`benchmarks/inference.py dispatch`, 2026-11-24)."""
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "reference": layer,
     "xla": layer,

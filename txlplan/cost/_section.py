@@ -38,13 +38,23 @@ class Section:
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
-    def __init__(self, name: str, numbers: Numbers, *, repeat: float = 1.0, training: bool, fused_dropout: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        numbers: Numbers,
+        *,
+        repeat: float = 1.0,
+        training: bool,
+        fused_dropout: bool,
+        casts_weights: bool = True,
+    ) -> None:
         self.numbers = numbers
         self.training = training
         self.held: Figure = 0.0
         self._name = name
         self._repeat = repeat
         self._fused_dropout = fused_dropout
+        self._casts_weights = casts_weights
         self._forward: list[Op] = []
         self._backward: list[list[Op]] = []
 
@@ -242,7 +252,7 @@ class Section:
 
     def _weight_cast(self, name: str, parameters: float) -> None:
         """Autocast's copy of a weight, made once a micro-batch (its memory is counted apart), and the gradient's way back."""
-        if not self.numbers.cast:
+        if not (self.numbers.cast and self._casts_weights):
             return
         wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
         dtype = self.numbers.narrow

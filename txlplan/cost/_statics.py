@@ -8,6 +8,7 @@ import numpy as np
 
 from txlplan.cost._build import Settings
 from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._ring import kept_bytes
 from txlplan.cost._update import state_bytes
 from txlplan.hardware import StackProfile
 from txlplan.model import parameter_count
@@ -48,6 +49,8 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
     count = np.full(micro_batch.shape, float(parameter_count(model)))
     training = settings.task == "train"
     memory = model.n_layer * micro_batch * model.mem_len * model.d_model * numbers.wide
+    if settings.keeps_keys:
+        memory = kept_bytes(model, micro_batch, 1 if settings.task == "generate" else model.tgt_len, numbers.compute)
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     return Statics(
         parameters_bytes=count * numbers.wide,
