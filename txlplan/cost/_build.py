@@ -11,7 +11,7 @@ from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
-from txlplan.cost._ring import reading
+from txlplan.cost._ring import reading, streamed
 from txlplan.cost._section import Numbers, Section
 from txlplan.cost._update import published_update, update
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
@@ -116,7 +116,7 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)
     reading(first, layers, last, at, settings.tail_shares)
-    ops = [*first.forward(), *layers.forward(), *last.forward()]
+    ops = [*([streamed(at, settings.numbers)] if one else []), *first.forward(), *layers.forward(), *last.forward()]
     share = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0
     dispatched = [replace(op, launches=op.launches * (share if op.section == "layers" else 1.0)) for op in ops]
     return OpStream.of(dispatched, micro_batch.size)

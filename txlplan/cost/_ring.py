@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from txlplan.cost._ends import embedded_words, log_probabilities, loss
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
-from txlplan.cost._op_stream import Figure, FloatArray
-from txlplan.cost._section import Section
+from txlplan.cost._op_stream import Figure, FloatArray, Op
+from txlplan.cost._section import Numbers, Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
 
@@ -37,16 +37,16 @@ def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_sh
     _slide(first, at)
     _layer(layers, at)
     if at.T == 1:
-        _streamed(first, at, layers.numbers.compute)
         log_probabilities(last, at)
     else:
         loss(last, at, tail_shares)
 
 
-def _streamed(section: Section, at: Lengths, itemsize: float) -> None:
-    """Every weight, key and value read from memory once a token: between two tokens no cache keeps them.
+def streamed(at: Lengths, numbers: Numbers) -> Op:
+    """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
 
-    It bounds a step of few rows, and comes on top of the products, whose measured efficiency is that of operands in cache.
+    It is most of a step of few rows, and comes on top of the products, whose measured efficiency is that of operands in
+    cache.
     """
     model = at.model
     weights = model.n_layer * (4 * at.W * model.d_model + 2 * model.d_model * model.d_inner)
@@ -54,8 +54,16 @@ def _streamed(section: Section, at: Lengths, itemsize: float) -> None:
         words * width + (model.d_model * width if has_projections(model) else 0) for words, width in table_shapes(model)
     )
     kept = model.n_layer * at.S * at.W * (2 * at.B + 1)
-    read = (weights + words + kept) * itemsize
-    section.run("weights and memory", STREAMED, "copy", launches=0.0, read=read, written=0.0, around=0.0)
+    return Op(
+        name="weights, keys and values",
+        group=STREAMED,
+        section="embedding",
+        kind="gemm",
+        phase="forward",
+        dtype=numbers.dtype,
+        bytes_moved=(weights + words + kept) * numbers.compute,
+        launches=0.0,
+    )
 
 
 def _slide(section: Section, at: Lengths) -> None:
