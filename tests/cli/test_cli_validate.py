@@ -73,3 +73,14 @@ def test_what_cannot_be_asked(txlplan, arguments, message):
     result = txlplan("validate", *arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+def test_matrix_products_are_scored_by_their_own_columns(txlplan):
+    document = txlplan("validate", "deepbench_gemm.csv", "--json").json
+    seen = {(score["what"], score["device"], score["precision"]): score["median"] for score in document["products"]}
+    assert seen["its own points", "t4", "fp16"] < 1e-9
+    assert seen["all but its (M, K) family", "v100-sxm2-16gb", "fp32"] < 0.1
+    assert txlplan("validate", "deepbench_gemm.csv", "--max-mape", 10).exit_code == 0
+    missed = txlplan("validate", "deepbench_gemm.csv", "--max-mape", 1, "--json")
+    assert (missed.exit_code, missed.json["error"]["exit_code"]) == (5, 5)
+    assert txlplan("validate", "deepbench_gemm.csv", "--leave-out", "device").exit_code == 2

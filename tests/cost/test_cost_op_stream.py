@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.cost import OpStream, Settings, build
-from txlplan.model import ModelConfig, parameter_count, parameter_shapes
+from txlplan.model import ModelConfig, _tiles, parameter_count, parameter_shapes
 from txlplan.model import models as presets
 from txlplan.nn import TransformerXL
 from txlplan.workload import Optimization
@@ -104,6 +104,22 @@ def test_flops_and_saved_bytes_are_those_of_the_module(path: str, model: ModelCo
     assert stream.total(stream.flops, "forward") == pytest.approx(forward, rel=1e-12)
     assert stream.total(stream.flops, "backward") == pytest.approx(backward, rel=1e-12)
     assert saved_bytes(stream) == pytest.approx(saved, rel=0.02, abs=256)
+
+
+@pytest.mark.parametrize("adaptive", [{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}])
+def test_a_loss_in_chunks_computes_its_logits_twice_and_keeps_none(
+    tiny_model: ModelConfig, adaptive: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(tiny_model, dropout=0.0, dropatt=0.0, **adaptive)
+    whole = traced(model)
+    monkeypatch.setattr(_tiles, "_LOGITS_ELEMENTS", 100)
+    forward, backward, saved = traced(model)
+    stream = stream_of(model)
+    assert forward == whole[0]
+    assert backward > whole[1]
+    assert stream.total(stream.flops, "forward") == forward
+    assert stream.total(stream.flops, "backward") == backward
+    assert saved_bytes(stream) == pytest.approx(saved, rel=0.02)
 
 
 @pytest.mark.parametrize("path", PATHS)

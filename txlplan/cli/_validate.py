@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._validate_products import holds_products, validate_products
 from txlplan.errors import BarMissedError, InputError
 
 if TYPE_CHECKING:
@@ -50,12 +51,17 @@ def validate(
     the shipped profiles/measurements/published.csv, which its bare name finds) by estimates made now, under the stack that
     each names, or the nearest version of it. Rows that cannot be predicted are listed, and miss any bar.
 
+    A CSV file of matrix products (the shipped deepbench_gemm.csv) is scored at its points and with families left out.
+
     Example: txlplan validate published.csv --leave-out device --max-mape 15
     """
     from txlplan.config import to_plain
 
     _check(source, left_out, max_mape)
     output = Output(as_json)
+    if source != STORE and holds_products(_path(source)):
+        validate_products(_path(source), source, left_out, max_mape, output)
+        return
     scored = _scored(source, left_out)
     ranking = None if source == STORE else _ranking(scored)
     missed = None if max_mape is None else _missed(scored, max_mape, left_out, source)

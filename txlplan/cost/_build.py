@@ -79,7 +79,14 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     at = Lengths(B=micro_batch, T=1 if settings.task == "generate" else model.tgt_len, M=model.mem_len, model=model)
 
     def section(name: str, repeat: float = 1.0) -> Section:
-        return Section(name, settings.numbers, repeat=repeat, training=training, fused_dropout=settings.fused_dropout)
+        return Section(
+            name,
+            settings.numbers,
+            repeat=repeat,
+            training=training,
+            fused_dropout=settings.fused_dropout,
+            chunked_loss=settings.implementation != "published",
+        )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
     embedding(first, at)

@@ -9,11 +9,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from txlplan.cost._layer import RESIDUAL, Lengths
 from txlplan.cost._op_stream import Figure
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
+from txlplan.model._tiles import loss_chunks
 
 EMBEDDING, MEMORY, SOFTMAX = "embedding", "recurrent memory", "softmax loss"
 _EULER = 0.5772156649
@@ -86,7 +89,7 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float] | None = No
     """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster (None: Zipf)."""
     f, model = section.numbers.wide, at.model
     shares = zipf_shares(model) if tail_shares is None else tail_shares
-    _cluster_loss(section, model, 0, at.rows)
+    _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
     for cluster, share in enumerate(shares, start=1):
         mine = at.rows * share
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
@@ -95,7 +98,7 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float] | None = No
         section.run(name, SOFTMAX, "gather", launches=9, read=read, written=written, kept=mine * _INDEX_BYTES)
         back = at.BTD * f
         section.back(name, SOFTMAX, "gather", launches=3, read=chosen + back, written=2 * back)
-        _cluster_loss(section, model, cluster, mine)
+        _cluster_loss(section, model, cluster, mine, _pieces(section, model, cluster, at.rows))
 
 
 def log_probabilities(section: Section, at: Lengths) -> None:
@@ -127,29 +130,51 @@ def _outputs(model: ModelConfig, cluster: int) -> int:
     return model.cluster_sizes[cluster] + (model.n_clusters - 1 if cluster == 0 else 0)
 
 
-def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> None:
-    """Logits, then cross-entropy in fp32: log-softmax keeps its output, the likelihood picks from it."""
+def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0) -> None:
+    """Logits, then cross-entropy in fp32: log-softmax keeps its output, the likelihood picks from it.
+
+    In several `pieces` nothing but a sum a row is kept, and backward begins with the logits of a piece.
+    """
     c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
     name, elements = f"cluster {cluster}", rows * _outputs(model, cluster)
-    logits, wide = elements * c, elements * f
-    _logits(section, model, cluster, rows)
-    section.held = logits
+    logits, wide, again = elements * c, elements * f, np.greater(pieces, 1) * 1.0
+    around = wide / pieces
+    _logits(section, model, cluster, rows, pieces)
+    section.held = logits / pieces
     if section.numbers.cast:
-        section.run(f"{name} widening", SOFTMAX, "copy", read=logits, written=wide, dtype=d)
-        section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, dtype=d)
-        section.held = logits + wide
-    section.run(f"{name} log-softmax", SOFTMAX, "loss", read=wide, written=wide, kept=wide)
-    section.back(f"{name} log-softmax", SOFTMAX, "loss", read=2 * wide, written=wide)
+        section.run(f"{name} widening", SOFTMAX, "copy", read=logits, written=wide, around=around, dtype=d)
+        section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around, dtype=d)
+        section.held = (logits + wide) / pieces
+    kept = wide * (1 - again) + rows * f * again
+    section.run(
+        f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=wide, written=wide, kept=kept, around=again * around
+    )
+    n, k = float(_outputs(model, cluster)), _width(model, cluster)
+    section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
+    section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
-    section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide, around=wide)
+    section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=around)
     section.held = 0.0
 
 
-def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> None:
+def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:
+    """In how many pieces the loss over a cluster is computed, given the rows of the whole segment, [candidates]."""
+    if not section.chunked_loss:
+        return 1.0
+    words = _outputs(model, cluster)
+    return np.array([float(loss_chunks(each, words)) for each in np.atleast_1d(rows)])
+
+
+def _width(model: ModelConfig, cluster: int) -> float:
+    """Of the vectors of a cluster's words."""
+    tables = table_shapes(model)
+    return float(tables[cluster if len(tables) > 1 else 0][1])
+
+
+def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0) -> None:
     """Hidden states narrowed to the cluster's width, then against its words; autocast narrows every operand first."""
     c, f = section.numbers.compute, section.numbers.wide
-    tables = table_shapes(model)
-    outputs, width = _outputs(model, cluster), tables[cluster if len(tables) > 1 else 0][1]
+    outputs, width = _outputs(model, cluster), _width(model, cluster)
     name, hidden = f"cluster {cluster}", rows * model.d_model
     if cluster == 0 and model.n_clusters > 1:
         words = outputs * width * f
@@ -160,8 +185,8 @@ def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure) ->
     if has_projections(model):
         section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
         kept_hidden = rows * width * c
-    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=outputs, k=width, kept=kept_hidden, bias=True)
-    if len(tables) == 1:
+    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=outputs, k=width, kept=kept_hidden, bias=True, pieces=pieces)
+    if len(table_shapes(model)) == 1:
         _sliced_table(section, model, cluster, outputs * width * f)
 
 

@@ -35,6 +35,7 @@ class Numbers:
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
+    `chunked_loss`: logits of very many words are computed a few rows at a time.
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
@@ -47,8 +48,10 @@ class Section:
         training: bool,
         fused_dropout: bool,
         casts_weights: bool = True,
+        chunked_loss: bool = False,
     ) -> None:
         self.numbers = numbers
+        self.chunked_loss = chunked_loss
         self.training = training
         self.held: Figure = 0.0
         self._name = name
@@ -206,14 +209,20 @@ class Section:
         kept: Figure,
         bias: bool = False,
         input_gradient: bool = True,
+        pieces: Figure = 1.0,
     ) -> None:
-        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the input, the weight, and the bias."""
-        out_bytes, parameters = rows * n * self.numbers.compute, n * k + (n if bias else 0.0)
+        """A linear layer [rows, k] → [rows, n] and its backward: gradients of the input, the weight, and the bias.
+
+        `pieces`: in how many calls, whose results are not alive together.
+        """
+        out_bytes, parameters = rows * n * self.numbers.compute / pieces, n * k + (n if bias else 0.0)
         self._weight_cast(name, parameters)
-        self.product(name, group, m=rows, n=n, k=k, kept=kept)
+        self.product(name, group, m=rows, n=n, k=k, kept=kept, launches=pieces)
         if input_gradient:
-            self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes + rows * k * self.numbers.compute)
-        self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes, gradient=parameters * self.numbers.wide)
+            around = out_bytes + rows * k * self.numbers.compute
+            self.gradient(name, group, m=rows, n=n, k=k, around=around, launches=pieces)
+        gradient = parameters * self.numbers.wide
+        self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes, gradient=gradient, launches=pieces)
         if bias:
             size = n * self.numbers.compute
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=out_bytes, dtype=self.numbers.narrow)
@@ -264,7 +273,7 @@ class Section:
         if not self.training:
             return
         ops = self._backward[-1]
-        returned = ops and ops[-1].launches == 0
+        returned = bool(ops) and not np.any(ops[-1].launches)
         ops.insert(len(ops) - 1 if returned else len(ops), op)
 
     def _returned(self, name: str, group: str, kept: Figure) -> Op:

@@ -1,7 +1,8 @@
-"""How the fast attention path cuts scores into tiles: shared by the module that runs them and the cost model that counts."""
+"""How scores are cut into tiles and logits into chunks: shared by the module that runs them and the cost model that counts."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _BLOCK_QUERIES = 128
@@ -42,3 +43,18 @@ def _heads(heads: int, scores: int) -> int:
     """The largest divisor of `heads` whose tile is small enough; 1 where a single head is larger."""
     fitting = (group for group in range(heads, 0, -1) if heads % group == 0 and group * scores <= _TILE_ELEMENTS)
     return next(fitting, 1)
+
+
+_LOGITS_ELEMENTS = 1 << 24
+"""Logits that may exist at once: 64 MiB in fp32."""
+
+
+def loss_chunks(rows: float, words: int) -> int:
+    """How many chunks the loss of `rows` positions over `words` words is computed in; with more than one, logits are
+    computed twice."""
+    return 1 if rows * words <= _LOGITS_ELEMENTS else math.ceil(rows / loss_rows(words))
+
+
+def loss_rows(words: int) -> int:
+    """Rows of a chunk."""
+    return max(1, _LOGITS_ELEMENTS // words)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import table_shapes, untied_projections
+from txlplan.model._tiles import loss_chunks
+from txlplan.nn._chunked_loss import chunked_cross_entropy
 from txlplan.nn._embedding import PROJECTION_INIT_STD, AdaptiveEmbedding
 
 
@@ -48,22 +50,33 @@ class AdaptiveSoftmax(nn.Module):
         Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
         that every parameter gets a gradient whatever the targets are. (With clusters, FakeTensorMode needs a ShapeEnv.)
         """
-        nll_N = _cross_entropy(self._head_logits(hidden_ND, embedding), self._head_targets(targets_N))
+        rows = len(hidden_ND)
+        nll_N = self._cluster_nll(0, rows, hidden_ND, self._head_targets(targets_N), embedding)
         for cluster in range(1, self._n_clusters):
             start, stop = self._bounds[cluster : cluster + 2]
             here_n = torch.nonzero((targets_N >= start) & (targets_N < stop)).squeeze(1)
-            logits_nC = self._tail_logits(cluster, hidden_ND.index_select(0, here_n), embedding)
-            within_n = _cross_entropy(logits_nC, targets_N.index_select(0, here_n) - start)
+            chosen_nD, within_n = hidden_ND.index_select(0, here_n), targets_N.index_select(0, here_n) - start
+            within_n = self._cluster_nll(cluster, rows, chosen_nD, within_n, embedding)
             nll_N = nll_N.index_add(0, here_n, within_n)
         return nll_N
 
+    def _cluster_nll(
+        self, cluster: int, rows: int, hidden_ND: Tensor, targets_N: Tensor, embedding: AdaptiveEmbedding
+    ) -> Tensor:
+        """Of targets in a cluster (0: the head); in chunks where the logits of all `rows` of the segment would be many."""
+        weight_CE, bias_C = self._outputs(cluster, embedding)
+        narrow_NE = self._narrowed(cluster, hidden_ND, embedding)
+        if loss_chunks(rows, len(bias_C)) > 1:
+            return chunked_cross_entropy(narrow_NE, weight_CE, bias_C, targets_N)
+        return _cross_entropy(F.linear(narrow_NE, weight_CE, bias_C), targets_N)
+
     def log_probabilities(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
         """Log-probabilities [N, V] in nats."""
-        head_NH = _log_softmax(self._head_logits(hidden_ND, embedding))
+        head_NH = _log_softmax(self._logits(0, hidden_ND, embedding))
         words = self._bounds[1]
         parts = [head_NH[:, :words]]
         for cluster in range(1, self._n_clusters):
-            within_NC = _log_softmax(self._tail_logits(cluster, hidden_ND, embedding))
+            within_NC = _log_softmax(self._logits(cluster, hidden_ND, embedding))
             parts.append(within_NC + head_NH[:, words + cluster - 1, None])
         return torch.cat(parts, dim=1)
 
@@ -73,11 +86,7 @@ class AdaptiveSoftmax(nn.Module):
 
     def outputs(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor, Tensor | None]:
         """Output vectors and biases of a cluster (the head's include those of the further clusters), and its projection."""
-        weight_HE, bias_H = self._words(cluster, embedding)
-        if cluster == 0 and self._n_clusters > 1:
-            weight_HE = torch.cat([weight_HE, self.cluster_weight])
-            bias_H = torch.cat([bias_H, self.cluster_bias])
-        return weight_HE, bias_H, self._projection(cluster, embedding)
+        return *self._outputs(cluster, embedding), self._projection(cluster, embedding)
 
     def _head_targets(self, targets_N: Tensor) -> Tensor:
         """Index in the head's outputs: of the word itself, or of the cluster it is in."""
@@ -87,13 +96,15 @@ class AdaptiveSoftmax(nn.Module):
             targets_N = torch.where(inside_N, self._bounds[1] + cluster - 1, targets_N)
         return targets_N
 
-    def _head_logits(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
-        weight_HE, bias_H, _ = self.outputs(0, embedding)
-        return F.linear(self._narrowed(0, hidden_ND, embedding), weight_HE, bias_H)
+    def _logits(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+        return F.linear(self._narrowed(cluster, hidden_ND, embedding), *self._outputs(cluster, embedding))
 
-    def _tail_logits(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
+    def _outputs(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor]:
+        """Vectors [C, E] and biases [C] of a cluster's words; those of the head [H, E] end with the further clusters."""
         weight_CE, bias_C = self._words(cluster, embedding)
-        return F.linear(self._narrowed(cluster, hidden_ND, embedding), weight_CE, bias_C)
+        if cluster > 0 or self._n_clusters == 1:
+            return weight_CE, bias_C
+        return torch.cat([weight_CE, self.cluster_weight]), torch.cat([bias_C, self.cluster_bias])
 
     def _words(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor]:
         """Output vectors [C, E] and biases [C] of a cluster."""

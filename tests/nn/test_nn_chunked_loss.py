@@ -1,0 +1,67 @@
+"""Cross-entropy in chunks against torch's over all logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from txlplan.model import ModelConfig, _tiles
+from txlplan.nn import TransformerXL
+from txlplan.nn._chunked_loss import chunked_cross_entropy
+
+
+def inputs(rows: int, words: int, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+    torch.manual_seed(0)
+    tensors = [torch.randn(shape, dtype=dtype).requires_grad_() for shape in ((rows, 6), (words, 6), (words,))]
+    return tensors, torch.randint(0, words, (rows,))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("rows", "words"), [(1, 7), (40, 7), (41, 300), (0, 5)])
+def test_loss_and_gradients_are_those_of_all_logits(
+    rows: int, words: int, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_tiles, "_LOGITS_ELEMENTS", 2000)
+    tensors, targets = inputs(rows, words, dtype)
+    expected = F.cross_entropy(F.linear(*tensors), targets, reduction="none")
+    found = chunked_cross_entropy(*tensors, targets)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    weights = torch.rand(rows, dtype=dtype)
+    for gradients in zip(*(torch.autograd.grad((weights * each).sum(), tensors) for each in (found, expected)), strict=True):
+        torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+def test_autocast_computes_logits_in_its_dtype_and_the_loss_in_fp32() -> None:
+    tensors, targets = inputs(30, 50, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = chunked_cross_entropy(*tensors, targets)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, F.cross_entropy(F.linear(*tensors), targets, reduction="none"), rtol=0.05, atol=0.05)
+    assert all(gradient.dtype == torch.float32 for gradient in torch.autograd.grad(found.sum(), tensors))
+
+
+def test_a_step_over_267735_words_has_no_tensor_of_all_logits() -> None:
+    """8 sequences of 192 tokens: 1.6 GB of logits were they whole. The largest tensor is a chunk of 64 MiB."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    words = 267_735
+    config = ModelConfig(id="t", n_layer=1, d_model=8, n_head=1, d_head=8, d_inner=8, vocab_size=words, tgt_len=192, mem_len=0)
+    largest = [0]
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor):
+                largest[0] = max(largest[0], result.untyped_storage().nbytes())
+            return result
+
+    with FakeTensorMode():
+        module = TransformerXL(config)
+        tokens = torch.zeros(8, 192, dtype=torch.int64)
+        with Watch():
+            hidden, _ = module(tokens, module.initial_memory(8), torch.zeros((), dtype=torch.int64))
+            module.nll(hidden, tokens).mean().backward()
+    assert largest[0] <= 64 << 20
