@@ -81,3 +81,12 @@ def test_compiling_spares_dispatch_and_nothing_else(tiny_model: ModelConfig) -> 
 def test_narrow_weights_are_not_cast_at_every_step(tiny_model: ModelConfig) -> None:
     stream = stream_of(tiny_model, "generate", precision="bf16")
     assert not [name for name in stream.names if "weight cast" in name]
+
+
+@pytest.mark.parametrize("task", ["train", "score", "generate"])
+def test_micro_batches_costed_together_are_each_as_alone(task: Any, tiny_model: ModelConfig) -> None:
+    chosen = Settings(model=tiny_model, optimization=Optimization(), task=task, implementation="fast")
+    together = build(chosen, np.array([1.0, 4.0]))
+    for column, size in enumerate((1.0, 4.0)):
+        alone = build(chosen, np.array([size]))
+        assert together.total(together.flops, *set(together.phases))[column] == alone.total(alone.flops, *set(alone.phases))[0]

@@ -73,7 +73,9 @@ def test_a_plan_that_cannot_run_is_told_and_left_behind(plan_of, tried):
 @pytest.mark.parametrize("task", ["score", "generate"])
 def test_scoring_and_generating_are_tried_with_the_weights(plan_of, work, tried, tmp_path, task):
     trained = work(plan_of(steps=1))
-    plan_file = plan_of(steps=None, workload={"task": task}, data={"split": "valid"}, run={"checkpoint": str(trained.directory)})
+    plan_file = plan_of(
+        steps=None, workload={"task": task}, data={"split": "valid"}, run={"checkpoint": str(trained.directory)}
+    )
     plan_file = dataclasses.replace(plan_file, run=dataclasses.replace(plan_file.run, directory=str(tmp_path / "tried")))
     ran = tried(plan_file, [Plan(micro_batch=2, threads=1), Plan(micro_batch=2, threads=1, precision="bf16")])
     assert ran.exit_code == 0

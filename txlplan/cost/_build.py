@@ -118,7 +118,9 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     wide = Numbers(dtype="fp32", compute=4.0)
 
     def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
-        return Section(name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False)
+        return Section(
+            name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False, chunked_loss=True
+        )
 
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)
