@@ -82,7 +82,7 @@ class AdaptiveSoftmax(nn.Module):
 
     def outputs(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor, Tensor | None]:
         """Output vectors and biases of a cluster (the head's include those of the further clusters), and its projection."""
-        return *self._outputs(cluster, embedding), self._projection(cluster, embedding)
+        return *self._words(embedding)[cluster], self._projection(cluster, embedding)
 
     def _head_targets(self, targets_N: Tensor) -> Tensor:
         """Index in the head's outputs: of the word itself, or of the cluster it is in."""
