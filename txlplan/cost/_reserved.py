@@ -41,5 +41,5 @@ def reserved_peak(stream: OpStream, column: npt.NDArray[np.int64], settings: Set
 def cached_bytes(settings: Settings, reserved: ReservedModel) -> float:
     """Optimizer temporaries that stay cached, in bytes."""
     tables = reserved.tables_lamb if settings.optimization.optimizer == "lamb" else reserved.tables_adam
-    largest: FloatArray | float = 4.0 * max(prod(shape) for shape in parameter_shapes(settings.model).values())
+    largest: FloatArray | float = 4.0 * max(prod(shape) for shape in parameter_shapes(settings.sharded).values())
     return float(tables * largest)
