@@ -26,9 +26,21 @@ _INDEX_BYTES = 8.0
 def embedding(section: Section, at: Lengths) -> None:
     """Every table read for every token, projected, summed, scaled, dropped; distances and masks made once a segment."""
     f, model = section.numbers.wide, at.model
-    mask, hidden = float(at.T * at.S), at.BTD * f
+    mask = float(at.T * at.S)
     index = _INDEX_BYTES * mask
     section.run("hidden keys", EMBEDDING, launches=7, read=3 * index, written=2 * index, kept=mask, around=index)
+    embedded_words(section, at)
+    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=f, rate=model.dropout)
+    distances = at.S * model.d_model * f
+    kept = 0.0 if section.numbers.cast else distances
+    section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
+    if model.dropout > 0 and section.training:
+        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / f)
+
+
+def embedded_words(section: Section, at: Lengths) -> None:
+    """Every table read for every token, projected, summed and scaled."""
+    model, hidden = at.model, at.BTD * section.numbers.wide
     tables = len(table_shapes(model))
     for cluster in range(tables):
         _table(section, at, cluster)
@@ -37,12 +49,6 @@ def embedding(section: Section, at: Lengths) -> None:
         section.run("table sum", EMBEDDING, launches=sums, read=2 * sums * hidden, written=sums * hidden)
     section.run("embedding scale", EMBEDDING, read=hidden, written=hidden)
     section.back("embedding scale", EMBEDDING, read=hidden, written=hidden)
-    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=f, rate=model.dropout)
-    distances = at.S * model.d_model * f
-    kept = 0.0 if section.numbers.cast else distances
-    section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
-    if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / f)
 
 
 def _table(section: Section, at: Lengths, cluster: int) -> None:
