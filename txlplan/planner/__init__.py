@@ -5,7 +5,8 @@ from txlplan.planner._choose import Choice, RunnerUp, plan
 from txlplan.planner._compare import RankBy, Row, Size, Terms
 from txlplan.planner._comparison import Comparison, compare
 from txlplan.planner._duration import Duration
-from txlplan.planner._infeasible import describe, smallest_change
+from txlplan.planner._explain import Rejection
+from txlplan.planner._infeasible import Fix, describe, fixes
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, Way
@@ -22,9 +23,11 @@ __all__ = [
     "Choice",
     "Comparison",
     "Duration",
+    "Fix",
     "Offer",
     "Pay",
     "RankBy",
+    "Rejection",
     "Row",
     "RunnerUp",
     "Sensitivity",
@@ -36,10 +39,10 @@ __all__ = [
     "Way",
     "compare",
     "describe",
+    "fixes",
     "global_batch",
     "plan",
     "recipe",
-    "smallest_change",
     "stack_for",
     "totals",
 ]

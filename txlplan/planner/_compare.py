@@ -134,13 +134,13 @@ def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, 
     """The best plan of one cluster. Where the cheapest is too slow, the fastest is tried; limits count the whole time."""
     bare = Size(candidate=candidate, label=offer.label_of(candidate))
     wanted = _objective(candidate, terms)
-    if len(offer.sizes) > 1:
-        space = _whole(candidate, space)
+    if len(offer.sizes) > 1 and candidate.cluster.n_nodes > 1 and candidate.cluster.device.kind != "cpu":
+        space = replace(space or Space(), every_device=True)
     found = bare
     for objective in dict.fromkeys((wanted, "fastest")):
         unlimited = replace(workload, objective=objective, deadline_s=None, budget_usd=None)
         try:
-            choice = plan(unlimited, candidate.cluster, candidate.stack, space=space)
+            choice = plan(unlimited, candidate.cluster, candidate.stack, space=space, simplify=False)
         except TxlplanError as error:
             return replace(bare, reason=error.message)
         done = planned(workload, candidate, choice)
@@ -150,14 +150,6 @@ def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, 
         if not found.reason:
             break
     return found
-
-
-def _whole(candidate: Candidate, space: Space | None) -> Space | None:
-    """Plans that use every device of several nodes: of a range of sizes, each is to be seen as the size that it is."""
-    cluster = candidate.cluster
-    if cluster.n_nodes == 1 or cluster.device.kind == "cpu":
-        return space
-    return replace(space or Space(), data_parallel=(cluster.n_devices,))
 
 
 def _objective(candidate: Candidate, terms: Terms) -> Objective:
