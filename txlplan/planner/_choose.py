@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.cost import Plans, estimate
+from txlplan.cost import Estimates, Plans, estimate
 from txlplan.cost._ranges import time_log_sd
 from txlplan.errors import NoPlanFitsError
 from txlplan.estimates import Estimate
@@ -22,7 +22,6 @@ from txlplan.planner._search import Found, search
 from txlplan.planner._space import Space
 from txlplan.workload import Workload
 
-_RUNNERS_UP = 5
 _EVEN = 0.2533
 """Normal quantile of 0.6: a plan that is better with no more than that probability is not told apart."""
 _SHARED_ERROR = 0.5
@@ -72,22 +71,25 @@ def plan(
     space: Space | None = None,
     simplify: bool = True,
     explain: bool = False,
+    runners_up: int = 5,
+    known: Estimates | None = None,
 ) -> Choice:
     """The plan of `space` that is best by `workload.objective` among those that fit memory and meet every limit.
 
     Plans whose objective is equal are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. With
     `simplify`, a plan that engages fewer mechanisms is offered where the best one is better with a probability of no more than
-    60 %, by the ranges. Raises NoPlanFitsError (memory or a limit), InputError when the objective needs an unknown figure.
+    60 %, by the ranges. `known`: estimates of the plans of the space without checkpointing, where they are there already.
+    Raises NoPlanFitsError (memory or a limit), InputError when the objective needs an unknown figure.
     """
     space = space or Space()
     slack = _slack(cluster, stack) if simplify and not space.bounded(workload, cluster) else 1.0
-    found = search(workload, cluster, stack, space, keep=_RUNNERS_UP + 1, slack=slack)
+    found = search(workload, cluster, stack, space, keep=runners_up + 1, slack=slack, known=known)
     if not len(found.plans):
         raise _refusal(workload, cluster, stack, space, found)
     offered = _simplest(found, slack)
     chosen = found.plans[offered]
     of_it = estimate(workload, cluster, stack, [chosen])[0]
-    others = [index for index in range(len(found.plans)) if index != offered][:_RUNNERS_UP]
+    others = [index for index in range(len(found.plans)) if index != offered][:runners_up]
 
     def other(index: int) -> RunnerUp:
         it = found.plans[index]

@@ -74,10 +74,15 @@ def _sizes(space: Space, cluster: Cluster) -> list[int]:
         beyond = [n for n in space.data_parallel if n > most]
         if beyond:
             raise InputError(f"{beyond[0]} data-parallel processes are more than the cluster has room for ({most})")
-    if space.every_device:
-        return [cluster.n_devices]
-    inside = {cluster.per_node, *powers_of_two(cluster.per_node)}
-    return sorted(inside | {cluster.per_node * nodes for nodes in {*powers_of_two(cluster.n_nodes), cluster.n_nodes}})
+    if space.devices:
+        return sorted(space.devices)
+    whole = {cluster.per_node * nodes for nodes in {*powers_of_two(cluster.n_nodes), cluster.n_nodes}}
+    return sorted(whole | set(within_node(cluster)))
+
+
+def within_node(cluster: Cluster) -> list[int]:
+    """Powers of two of the devices of one node, and all of them."""
+    return sorted({cluster.per_node, *powers_of_two(cluster.per_node)})
 
 
 def _chosen(asked: tuple[int, ...] | None, known: list[int], bounded: bool) -> Iterable[int]:

@@ -47,13 +47,23 @@ class Found:
     limits: Limited
 
 
-def search(workload: Workload, cluster: Cluster, stack: StackProfile, space: Space, *, keep: int, slack: float = 1.0) -> Found:
+def search(
+    workload: Workload,
+    cluster: Cluster,
+    stack: StackProfile,
+    space: Space,
+    *,
+    keep: int,
+    slack: float = 1.0,
+    known: Estimates | None = None,
+) -> Found:
     """The `keep` best plans of a space, and all that are within `slack` times the best; InputError as `Space.plans`.
 
-    Equal plans are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads.
+    Equal plans are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. `known`: estimates of
+    the plans without checkpointing, where they are there already.
     """
-    plain = space.plain(workload, cluster, stack)
-    estimates = estimate(workload, cluster, stack, plain)
+    estimates = known or estimate(workload, cluster, stack, space.plain(workload, cluster, stack))
+    plain = estimates.plans
     bound, limits = objective_of(workload, cluster, estimates), limited(workload, cluster, estimates)
     kept_whole = "none" in space.kinds(workload, cluster)
     fitting = estimates.fits & kept_whole

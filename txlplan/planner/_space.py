@@ -47,8 +47,8 @@ class Space:
     """Whether the step is compiled (generate)."""
     runnable: bool = False
     """Only what the engine of this version executes."""
-    every_device: bool = False
-    """Only plans that use every device of the cluster."""
+    devices: tuple[int, ...] | None = None
+    """Devices in all."""
 
     def plans(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
         """Every plan of the space, checkpointed ones included.
