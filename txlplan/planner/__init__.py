@@ -12,11 +12,13 @@ from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, Way
 from txlplan.planner._recipe import recipe
 from txlplan.planner._resolve import Candidate, stack_for
+from txlplan.planner._restrictions import RESTRICTIONS, without
 from txlplan.planner._sensitivity import Sensitivity
 from txlplan.planner._space import Space, global_batch
 from txlplan.planner._verdict import Verdict
 
 __all__ = [
+    "RESTRICTIONS",
     "Account",
     "BreakEven",
     "Candidate",
@@ -45,4 +47,5 @@ __all__ = [
     "recipe",
     "stack_for",
     "totals",
+    "without",
 ]
