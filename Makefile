@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DIST := dist
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test bench-inference check wheel clean
+.PHONY: help setup demo test bench-planner bench-inference check wheel clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(STAMP) ## All tests, with line coverage
 
 bench-inference: $(STAMP) ## Scoring and generating against Hugging Face's transfo-xl, in pairs (about 3 minutes)
 	for what in score generate long dispatch; do $(BIN)/python benchmarks/inference.py $$what || exit 1; done
+
+bench-planner: $(STAMP) ## One estimate, a million, the whole space of 1,024 devices, twenty systems (under 1 minute)
+	$(BIN)/python benchmarks/planner.py --million --compare
 
 check: $(STAMP) ## Style, types and floors: ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
