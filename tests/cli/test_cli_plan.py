@@ -122,17 +122,17 @@ BIG = ("--model", "nvidia-wt103-large", "--system", "dgx-1", "--nodes", 2, "--to
 
 
 def test_a_plan_that_cannot_be_run_yet_says_so_and_is_refused(txlplan: Any, tmp_path: Path) -> None:
-    tight = ("--model", "nvidia-wt103-large", "--system", "p3.2xlarge", "--stack", "nvidia-20.06-eager", "--tokens", "1e9")
-    chosen = txlplan("plan", *tight, "--json").json["choice"]
+    large = ("--model", "nvidia-wt103-large", "--system", "dgx-a100-40gb", "--nodes", 32, "--tokens", "1e9")
+    chosen = txlplan("plan", *large, "--json").json["choice"]
     assert not chosen["runnable"]
-    assert "cannot be run yet: plan." in txlplan("plan", *tight).stdout
-    runs = txlplan("plan", *tight, "--runnable", "--json").json["choice"]
+    assert "cannot be run yet: plan." in txlplan("plan", *large).stdout
+    runs = txlplan("plan", *large, "--runnable", "--json").json["choice"]
     assert runs["runnable"]
     assert runs["estimate"]["tokens_per_s"]["value"] <= 1.2 * chosen["estimate"]["tokens_per_s"]["value"]
 
     path = tmp_path / "plan.toml"
     assert txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e6", "-o", path).exit_code == 0
-    path.write_text(path.read_text().replace("[plan]", '[plan]\nzero_stage = 2', 1).replace("\nzero_stage = 0", "", 1))
+    path.write_text(path.read_text().replace("[plan]", "[plan]\nzero_stage = 2", 1).replace("\nzero_stage = 0", "", 1))
     refused = txlplan("run", path)
     assert refused.exit_code == 2
     assert "plan.zero_stage = 2: this version keeps every state on every device" in refused.stderr

@@ -67,7 +67,7 @@ def test_a_better_part_is_not_slower(name):
     more = replace(
         device, cores=2 * device.cores, peak_flops_per_s={d: 2 * peak for d, peak in device.peak_flops_per_s.items()}
     )
-    assert tokens_per_s(more) >= 0.97 * speed
+    assert tokens_per_s(more) >= 0.95 * speed, "the same power for twice as many: half the clock, and waves less full"
 
 
 def test_faster_memory_helps_less_than_in_proportion():

@@ -12,6 +12,7 @@ from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
+from txlplan.cost._ring import reading, streamed
 from txlplan.cost._section import Numbers, Section
 from txlplan.cost._update import published_update, update
 from txlplan.errors import InputError
@@ -42,11 +43,13 @@ class Settings:
     """Devices that share heads, inner states and words (Megatron-LM: Shoeybi et al. 2019, arXiv:1909.08053)."""
     context_parallel: int = 1
     """Devices that share the positions of segment and memory."""
+    compiled: bool = False
+    """The step of generation is compiled."""
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
-        """As a plan runs under a stack; only a stack of ours has two ways to compute attention."""
-        reference = stack.implementation == "fast" and plan.attention == "reference"
+        """As a plan runs under a stack; only a stack of ours has two ways to compute attention, and in training alone."""
+        reference = stack.implementation == "fast" and plan.attention == "reference" and workload.task == "train"
         return cls(
             model=workload.model,
             task=workload.task,
@@ -58,12 +61,23 @@ class Settings:
             implementation="reference" if reference else stack.implementation,
             tensor_parallel=plan.tensor_parallel,
             context_parallel=plan.context_parallel,
+            compiled=plan.compile,
         )
 
     @property
     def sharded(self) -> ModelConfig:
         """What one device holds of the model: its heads, its inner states, and its words of every cluster."""
         return sharded(self.model, self.tensor_parallel)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the targets in each further cluster."""
+        return tuple(zipf_shares(self.model)) if self.tail_shares is None else self.tail_shares
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether keys and values are kept from step to step, not hidden states: nothing is trained on our own stack."""
+        return self.task != "train" and self.implementation == "fast"
 
     @property
     def numbers(self) -> Numbers:
@@ -98,6 +112,8 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
 
     Generation runs one token of each sequence against a full memory.
     """
+    if settings.keeps_keys:
+        return _reading(settings, micro_batch)
     model, training, share = settings.sharded, settings.task == "train", settings.context_parallel
     queries = 1 if settings.task == "generate" else model.tgt_len // share
     at = Lengths(B=micro_batch, T=queries, M=model.mem_len // share, model=model, context_parallel=share)
@@ -119,7 +135,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     if settings.task == "generate":
         log_probabilities(last, at)
     else:
-        loss(last, at, zipf_shares(settings.model) if settings.tail_shares is None else settings.tail_shares)
+        loss(last, at, settings.shares)
     inputs_bytes = at.BTD * settings.numbers.wide
     ops = [
         *first.forward(),
@@ -134,6 +150,30 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     return OpStream.of(ops, micro_batch.size)
 
 
+def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
+    """As above, with keys and values kept. Where the lengths are equal, a token does not see the oldest memory slot."""
+    model, one, share = settings.sharded, settings.task == "generate", settings.context_parallel
+    slots = model.mem_len - 1 if one and model.same_length else model.mem_len // share
+    at = Lengths(B=micro_batch, T=1 if one else model.tgt_len // share, M=slots, model=model, context_parallel=share)
+    wide = Numbers(dtype="fp32", compute=4.0)
+
+    def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
+        return Section(
+            name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False, chunked_loss=True
+        )
+
+    first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
+    last = section("softmax", settings.numbers)
+    reading(first, layers, last, at, settings.shares)
+    ops = [*([streamed(at, settings.numbers)] if one else []), *first.forward(), *layers.forward(), *last.forward()]
+    dispatch = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0
+    dispatched = [replace(op, launches=op.launches * (dispatch if op.section == "layers" else 1.0)) for op in ops]
+    return OpStream.of(dispatched, micro_batch.size)
+
+
+COMPILED_DISPATCH_SHARE = 0.23
+"""Host time of a compiled layer's step over that of the eager one: 71 against 302 us, layers of width 16 on 2 cores of an AMD
+EPYC (Zen 3), torch 2.13 (`benchmarks/inference.py dispatch`, 2026-11-24)."""
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "reference": layer,
     "xla": layer,

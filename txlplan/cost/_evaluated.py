@@ -190,7 +190,7 @@ def _parts(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Part
     host = cluster.system.host
     speed = host.relative_speed if host else 1.0
     time = step_time(stream, cluster.device, stack, layout.threads, host_speed=speed)
-    return Parts(template=pattern, stream=stream, time=time)
+    return Parts(template=pattern, micro_batch=micro_batch, stream=stream, time=time)
 
 
 def _picked(stacked: FloatArray, place: IntArray) -> FloatArray:

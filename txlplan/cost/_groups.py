@@ -15,7 +15,6 @@ from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
 _KEYS = ("precision", "activation_checkpointing", "tensor_parallel", "context_parallel", "threads", "compile", "attention")
-_RADIX = 1 << 8
 
 
 def groups(plans: Plans, workload: Workload, cluster: Cluster, stack: StackProfile) -> Iterator[tuple[Layout, IntArray]]:
@@ -27,7 +26,8 @@ def groups(plans: Plans, workload: Workload, cluster: Cluster, stack: StackProfi
         return
     key = ranks
     for name in _KEYS:
-        key = key * _RADIX + plans.columns[name]
+        column = plans.columns[name]
+        key = key * (int(column.max(initial=0)) + 1) + column
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     bounds = np.searchsorted(inverse[order], np.arange(first.size + 1))

@@ -64,12 +64,11 @@ class Layout:
             return np.zeros(column.shape)
         model = self.settings.sharded
         keys = model.mem_len + model.tgt_len
-        sequences = self._rows(parts) / (model.tgt_len / self.settings.context_parallel)
-        payload = 2 * sequences * keys * model.n_head * model.d_head * self.settings.numbers.compute
+        payload = 2 * parts.micro_batch * keys * model.n_head * model.d_head * self.settings.numbers.compute
         gather_s = context_gather_s(payload, self.settings.context_parallel, self.settings.tensor_parallel, self.cluster)
         return ((2.0 if self.training else 1.0) * stage.layers + repeated) * gather_s[column]
 
     def _rows(self, parts: Parts) -> FloatArray:
         """Tokens of a micro-batch on one device, [micro-batches]."""
-        model, numbers = self.settings.model, self.settings.numbers
-        return parts.inputs_bytes / (model.d_model * numbers.wide)
+        tokens = 1 if self.settings.task == "generate" else self.settings.model.tgt_len
+        return parts.micro_batch * (tokens / self.settings.context_parallel)

@@ -166,6 +166,7 @@ def _stage_stream(parts: Parts, stage: Stage, layout: Layout) -> OpStream:
     figures = {name: getattr(stream, name)[:, column] for name in FIGURES}
     saved = stream.saved_bytes[:, column]
     again, note = parts.template.again(layout.kind), parts.template.note("memory joined")
+    assert note is not None
     repeat[again] = stage.layers - stage.checkpointed
     held = stage.checkpointed if layout.kind == "full" else 0.0 * stage.checkpointed
     boundary = stage.checkpointed * parts.template.boundary(layout.kind, stream)[column]
@@ -173,5 +174,6 @@ def _stage_stream(parts: Parts, stage: Stage, layout: Layout) -> OpStream:
     saved[note] -= (stage.layers - held) * parts.inputs_bytes[column]
     repeat[note] = 1.0
     old = parts.template.note("old memory")
+    assert old is not None
     repeat[old] = np.where(held > 0, 0.0, stage.layers / layout.settings.model.n_layer)
     return stream.with_figures({**figures, "saved_bytes": saved, "repeat": repeat})

@@ -57,6 +57,7 @@ class Parts:
     """Of a layout at some micro-batches, all without checkpointing; what runs again is told by `again`."""
 
     template: Template
+    micro_batch: FloatArray
     stream: OpStream
     time: StepTime
     _runs: dict[tuple[str, Checkpointing, bool], Run] = field(default_factory=dict)
@@ -83,15 +84,18 @@ class Parts:
 
     @cached_property
     def inputs_bytes(self) -> FloatArray:
-        """A layer's input, held for the new memory."""
-        held: FloatArray = self.stream.saved_bytes[self.template.note("layer input")]
-        return held
+        """A layer's input, held for the new memory; none where keys and values are kept instead."""
+        return self._noted("layer input")
 
     @cached_property
     def memory_bytes(self) -> FloatArray:
-        """Recurrent memory of all layers."""
-        memory: FloatArray = -self.stream.saved_bytes[self.template.note("old memory")]
-        return memory
+        """Recurrent memory of all layers, of which there are two for a while."""
+        return -self._noted("old memory")
+
+    def _noted(self, name: str) -> FloatArray:
+        row = self.template.note(name)
+        nothing = np.zeros(self.stream.saved_bytes.shape[1])
+        return nothing if row is None else self.stream.saved_bytes[row]
 
     def run(self, part: str, kind: Checkpointing = "none", *, gradients_exist: bool) -> Run:
         """Memory over a part; over a layer (`layers`, `layers backward`) with checkpointing of `kind`."""

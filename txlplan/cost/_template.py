@@ -133,10 +133,10 @@ class Template:
             return inner
         return np.zeros(stream.flops.shape[1])
 
-    def note(self, name: str) -> int:
-        """The row of a note about memory, which takes no time."""
+    def note(self, name: str) -> int | None:
+        """The row of a note about memory, which takes no time; None where there is none."""
         pairs = zip(self.labels.names, self.labels.launches[:, 0], strict=True)
-        return next(row for row, (other, launches) in enumerate(pairs) if other == name and launches == 0)
+        return next((row for row, (other, launches) in enumerate(pairs) if other == name and launches == 0), None)
 
 
 def _part(stream: OpStream, row: int) -> str | None:
@@ -144,7 +144,8 @@ def _part(stream: OpStream, row: int) -> str | None:
     if section == "softmax":
         if group == MEMORY:
             return None if stream.launches[row, 0] == 0 else "memory"
-        return "before memory" if row < stream.names.index("inputs stacked") else "loss"
+        before = "inputs stacked" in stream.names[row:]
+        return "before memory" if before else "loss"
     return {"softmax backward": "loss backward", "old memory": None}.get(section, section)
 
 
