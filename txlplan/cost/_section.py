@@ -35,7 +35,8 @@ class Numbers:
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
-    `chunked_loss`: logits of very many words are computed a few rows at a time.
+    `chunked_loss`: logits of very many words are computed a few rows at a time, and a table of several clusters is split once
+    (our loss); else all rows together, and each cluster is a slice of the table (the published one).
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
