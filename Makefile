@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DIST := dist
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test bench-inference bench-tuning check wheel clean
+.PHONY: help setup demo test bench-inference bench-training bench-tuning check wheel clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -32,6 +32,11 @@ bench-inference: $(STAMP) ## Scoring and generating against Hugging Face's trans
 
 bench-tuning: $(STAMP) ## What tuning gains and costs against measuring every plan (about 15 minutes)
 	$(BIN)/python benchmarks/tuning.py
+
+bench-training: $(STAMP) ## Training steps against Hugging Face's transfo-xl and our reference path, in pairs (about 6 minutes)
+	for config in tiny wt103 enwik8; do $(BIN)/python benchmarks/training.py speed $$config --against hugging-face || exit 1; done
+	$(BIN)/python benchmarks/training.py speed tiny --against reference
+	$(BIN)/python benchmarks/training.py dropout tiny
 
 check: $(STAMP) ## Style, types and floors: ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .

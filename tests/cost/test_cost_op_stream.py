@@ -154,6 +154,19 @@ def test_what_is_kept_is_given_back(tiny_model: ModelConfig, checkpointing: str,
     assert stream.total(stream.gradient_bytes, "backward") == pytest.approx(4 * parameter_count(tiny_model))
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_candidates_costed_together_are_those_costed_alone(tiny_model: ModelConfig, path: str) -> None:
+    """Of the three, the loss of the last is in chunks."""
+    settings = Settings(model=replace(tiny_model, vocab_size=50_000), optimization=Optimization(), implementation=path)
+    sizes = [1.0, 7.0, 64.0]
+    together = build(settings, np.array(sizes))
+    for column, size in enumerate(sizes):
+        alone = build(settings, np.array([size]))
+        assert together.names == alone.names
+        for figure in ("flops", "bytes_moved", "saved_bytes", "transient_bytes", "gradient_bytes", "launches"):
+            np.testing.assert_array_equal(getattr(together, figure)[:, column], getattr(alone, figure)[:, 0], figure)
+
+
 def test_scoring_and_generating_keep_nothing(tiny_model: ModelConfig) -> None:
     for task in ("score", "generate"):
         stream = stream_of(tiny_model, task=task)

@@ -85,12 +85,13 @@ def remember(section: Section, at: Lengths) -> None:
     section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
 
 
-def loss(section: Section, at: Lengths, tail_shares: Sequence[float] | None = None) -> None:
-    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster (None: Zipf)."""
+def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
+    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
     f, model = section.numbers.wide, at.model
-    shares = zipf_shares(model) if tail_shares is None else tail_shares
+    if model.n_clusters > 1 and len(table_shapes(model)) == 1:
+        _split_table(section, model)
     _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
-    for cluster, share in enumerate(shares, start=1):
+    for cluster, share in enumerate(tail_shares, start=1):
         mine = at.rows * share
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
         name = f"cluster {cluster} rows"
@@ -106,7 +107,7 @@ def log_probabilities(section: Section, at: Lengths) -> None:
     f, model = section.numbers.wide, at.model
     for cluster in range(model.n_clusters):
         _logits(section, model, cluster, at.B)
-        logits = at.B * _outputs(model, cluster) * f
+        logits = at.B * outputs(model, cluster) * f
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
         joined = 2 * at.B * model.vocab_size * f
@@ -125,7 +126,7 @@ def _harmonic(number: int) -> float:
     return math.log(number) + _EULER + 1 / (2 * number)
 
 
-def _outputs(model: ModelConfig, cluster: int) -> int:
+def outputs(model: ModelConfig, cluster: int) -> int:
     """Outputs of a cluster: its words, and for the head one more for each further cluster."""
     return model.cluster_sizes[cluster] + (model.n_clusters - 1 if cluster == 0 else 0)
 
@@ -136,7 +137,7 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     In several `pieces` nothing but a sum a row is kept, and backward begins with the logits of a piece.
     """
     c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
-    name, elements = f"cluster {cluster}", rows * _outputs(model, cluster)
+    name, elements = f"cluster {cluster}", rows * outputs(model, cluster)
     logits, wide, again = elements * c, elements * f, np.greater(pieces, 1) * 1.0
     around = wide / pieces
     _logits(section, model, cluster, rows, pieces)
@@ -149,7 +150,7 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     section.run(
         f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=wide, written=wide, kept=kept, around=again * around
     )
-    n, k = float(_outputs(model, cluster)), _width(model, cluster)
+    n, k = float(outputs(model, cluster)), _width(model, cluster)
     section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
@@ -161,7 +162,7 @@ def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) ->
     """In how many pieces the loss over a cluster is computed, given the rows of the whole segment, [candidates]."""
     if not section.chunked_loss:
         return 1.0
-    words = _outputs(model, cluster)
+    words = outputs(model, cluster)
     return np.array([float(loss_chunks(each, words)) for each in np.atleast_1d(rows)])
 
 
@@ -174,10 +175,10 @@ def _width(model: ModelConfig, cluster: int) -> float:
 def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0) -> None:
     """Hidden states narrowed to the cluster's width, then against its words; autocast narrows every operand first."""
     c, f = section.numbers.compute, section.numbers.wide
-    outputs, width = _outputs(model, cluster), _width(model, cluster)
+    n, width = outputs(model, cluster), _width(model, cluster)
     name, hidden = f"cluster {cluster}", rows * model.d_model
     if cluster == 0 and model.n_clusters > 1:
-        words = outputs * width * f
+        words = n * width * f
         kept = 0.0 if section.numbers.cast else words
         section.run(f"{name} words joined", SOFTMAX, "copy", launches=2, read=words, written=words, kept=kept)
     section.cast(f"{name} hidden cast", elements=hidden, kept=hidden * c)
@@ -185,15 +186,12 @@ def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pi
     if has_projections(model):
         section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
         kept_hidden = rows * width * c
-    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=outputs, k=width, kept=kept_hidden, bias=True, pieces=pieces)
-    if len(table_shapes(model)) == 1:
-        _sliced_table(section, model, cluster, outputs * width * f)
+    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=n, k=width, kept=kept_hidden, bias=True, pieces=pieces)
 
 
-def _sliced_table(section: Section, model: ModelConfig, cluster: int, slice_bytes: float) -> None:
-    """Clusters that are slices of one table: each gradient is laid into zeros of the whole table, then all are added."""
+def _split_table(section: Section, model: ModelConfig) -> None:
+    """Clusters that are parts of one table: their gradients are put together once."""
     words, width = table_shapes(model)[0]
     table = words * width * section.numbers.wide
-    name, sums = f"cluster {cluster} slice", 0 if cluster == model.n_clusters - 1 else 1
-    read, written = slice_bytes + 2 * sums * table, slice_bytes + (1 + sums) * table
-    section.back(name, SOFTMAX, "copy", launches=2 + 2 * sums, read=read, written=written, around=(1 + sums) * table)
+    section.run("words split", SOFTMAX, "copy", read=0.0, written=0.0)
+    section.back("words split", SOFTMAX, "copy", read=table, written=table, around=2 * table)

@@ -31,7 +31,7 @@ def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: flo
     return kept
 
 
-def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_shares: Sequence[float] | None) -> None:
+def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
     """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory."""
     embedded_words(first, at)
     _slide(first, at)

@@ -9,7 +9,7 @@ Row i of `cluster_weight` belongs to cluster i + 1; the original code keeps thes
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -50,25 +50,21 @@ class AdaptiveSoftmax(nn.Module):
         Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
         that every parameter gets a gradient whatever the targets are. (With clusters, FakeTensorMode needs a ShapeEnv.)
         """
-        rows = len(hidden_ND)
-        nll_N = self._cluster_nll(0, rows, hidden_ND, self._head_targets(targets_N), embedding)
+        rows, words = len(hidden_ND), self._words(embedding)
+        nll_N = self._cluster_nll(rows, self._narrowed(0, hidden_ND, embedding), words[0], self._head_targets(targets_N))
         for cluster in range(1, self._n_clusters):
             start, stop = self._bounds[cluster : cluster + 2]
             here_n = torch.nonzero((targets_N >= start) & (targets_N < stop)).squeeze(1)
             chosen_nD, within_n = hidden_ND.index_select(0, here_n), targets_N.index_select(0, here_n) - start
-            within_n = self._cluster_nll(cluster, rows, chosen_nD, within_n, embedding)
+            within_n = self._cluster_nll(rows, self._narrowed(cluster, chosen_nD, embedding), words[cluster], within_n)
             nll_N = nll_N.index_add(0, here_n, within_n)
         return nll_N
 
-    def _cluster_nll(
-        self, cluster: int, rows: int, hidden_ND: Tensor, targets_N: Tensor, embedding: AdaptiveEmbedding
-    ) -> Tensor:
-        """Of targets in a cluster (0: the head); in chunks where the logits of all `rows` of the segment would be many."""
-        weight_CE, bias_C = self._outputs(cluster, embedding)
-        narrow_NE = self._narrowed(cluster, hidden_ND, embedding)
-        if loss_chunks(rows, len(bias_C)) > 1:
-            return chunked_cross_entropy(narrow_NE, weight_CE, bias_C, targets_N)
-        return _cross_entropy(F.linear(narrow_NE, weight_CE, bias_C), targets_N)
+    def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
+        """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
+        if loss_chunks(rows, len(words[1])) > 1:
+            return chunked_cross_entropy(narrow_NE, *words, targets_N)
+        return _cross_entropy(F.linear(narrow_NE, *words), targets_N)
 
     def log_probabilities(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
         """Log-probabilities [N, V] in nats."""
@@ -86,7 +82,7 @@ class AdaptiveSoftmax(nn.Module):
 
     def outputs(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor, Tensor | None]:
         """Output vectors and biases of a cluster (the head's include those of the further clusters), and its projection."""
-        return *self._outputs(cluster, embedding), self._projection(cluster, embedding)
+        return *self._words(embedding)[cluster], self._projection(cluster, embedding)
 
     def _head_targets(self, targets_N: Tensor) -> Tensor:
         """Index in the head's outputs: of the word itself, or of the cluster it is in."""
@@ -97,22 +93,23 @@ class AdaptiveSoftmax(nn.Module):
         return targets_N
 
     def _logits(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
-        return F.linear(self._narrowed(cluster, hidden_ND, embedding), *self._outputs(cluster, embedding))
+        return F.linear(self._narrowed(cluster, hidden_ND, embedding), *self._words(embedding)[cluster])
 
-    def _outputs(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor]:
-        """Vectors [C, E] and biases [C] of a cluster's words; those of the head [H, E] end with the further clusters."""
-        weight_CE, bias_C = self._words(cluster, embedding)
-        if cluster > 0 or self._n_clusters == 1:
-            return weight_CE, bias_C
-        return torch.cat([weight_CE, self.cluster_weight]), torch.cat([bias_C, self.cluster_bias])
+    def _words(self, embedding: AdaptiveEmbedding) -> list[tuple[Tensor, Tensor]]:
+        """Vectors [C, E] and biases [C] of each cluster's words; those of the head [H, E] end with the further clusters.
 
-    def _words(self, cluster: int, embedding: AdaptiveEmbedding) -> tuple[Tensor, Tensor]:
-        """Output vectors [C, E] and biases [C] of a cluster."""
+        Clusters of one table are split from it in one operation, so that its gradient is put together once.
+        """
         tables = self.tables if len(self.tables) else embedding.tables
+        if self._n_clusters == 1:
+            return [(tables[0], self.biases[0])]
         if len(tables) > 1:
-            return tables[cluster], self.biases[cluster]
-        start, stop = self._bounds[cluster : cluster + 2]
-        return tables[0][start:stop], self.biases[0][start:stop]
+            words = list(zip(tables, self.biases, strict=True))
+        else:
+            sizes = [stop - start for start, stop in pairwise(self._bounds)]
+            words = list(zip(tables[0].split(sizes), self.biases[0].split(sizes), strict=True))
+        head_CE, head_C = words[0]
+        return [(torch.cat([head_CE, self.cluster_weight]), torch.cat([head_C, self.cluster_bias])), *words[1:]]
 
     def _narrowed(self, cluster: int, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
         """Hidden states in the width of a cluster's embedding."""

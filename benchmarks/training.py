@@ -1,0 +1,157 @@
+"""Training steps against our reference path, Hugging Face's transfo-xl and x-transformers, in pairs.
+
+    python benchmarks/training.py speed enwik8 --against hugging-face      time, memory, share of the machine's products
+    python benchmarks/training.py speed tiny --against x-transformers --bf16
+    python benchmarks/training.py dropout tiny                             what dropout of 0.1 costs
+    python benchmarks/training.py curves --text FILE        bits per character after the same steps, by path and seed
+
+A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
+process of its own, which waits while the other works; --python-of-other names another interpreter for it, such as one with
+another version of transformers. Each benchmark prints what it found, and with --json FILE writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from _contenders import CONFIGS, CONTENDERS, ROWS
+from _curves import curves
+from _pairs import LEAST_PAIRS, ratio
+
+from txlplan.engine.trace import trace_flops
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Run one benchmark, or one side of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "dropout", "curves", "side"])
+    parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
+    parser.add_argument("--against", choices=sorted(set(CONTENDERS) - {"fast"}), default="reference")
+    parser.add_argument("--bf16", action="store_true", help="ours in bf16; x-transformers too, the others in fp32")
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--python-of-other", default=sys.executable)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--steps", type=int, default=300, help="of `curves`")
+    parser.add_argument("--seeds", type=int, default=3, help="of `curves`")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = {"speed": speed, "dropout": dropout, "curves": curves, "side": _work}[options.what](options)
+    for row in rows:
+        print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
+    if options.json:
+        machine = {"processor": platform.processor(), "threads": options.threads, "torch": torch.__version__}
+        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def speed(options: argparse.Namespace) -> list[Row]:
+    """Ours against another."""
+    both = options.bf16 and options.against == "x-transformers"
+    with (
+        Side(options, options.against, bf16=both, python=options.python_of_other) as other,
+        Side(options, "fast", bf16=options.bf16) as ours,
+    ):
+        found = ratio(other.step, ours.step, pairs=options.pairs)
+        peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
+    dtype = torch.bfloat16 if options.bf16 else torch.float32
+    flops = trace_flops(CONFIGS[options.config], ROWS[options.config], attention="fast")
+    share = (flops.forward + flops.backward) / found.b_s / _best_product_flops_per_s(dtype)
+    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'}"
+    return [{"what": what, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]
+
+
+def dropout(options: argparse.Namespace) -> list[Row]:
+    """Ours with dropout of 0.1 against ours without."""
+    with Side(options, "fast", bf16=options.bf16, dropout=0.1) as dropping, Side(options, "fast", bf16=options.bf16) as whole:
+        found = ratio(dropping.step, whole.step, pairs=options.pairs)
+    return [{"what": f"{options.config} without dropout", "over": "dropout 0.1", **asdict(found)}]
+
+
+class Side:
+    """A process that trains when it is asked to."""
+
+    def __init__(
+        self, options: argparse.Namespace, name: str, *, bf16: bool, python: str = sys.executable, dropout: float | None = None
+    ) -> None:
+        self.name = f"{name} {'bf16' if bf16 else 'fp32'}"
+        command = [python, __file__, "side", options.config, "--threads", str(options.threads)]
+        command += ["--dropout", str(options.dropout if dropout is None else dropout), *(["--bf16"] if bf16 else [])]
+        environment = {**os.environ, "TXLPLAN_BENCHMARK_SIDE": name}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
+        )
+
+    def __enter__(self) -> Side:
+        self._ask("step")
+        self._ask("step")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def step(self) -> None:
+        """One training step."""
+        self._ask("step")
+
+    def peak_bytes(self) -> int:
+        """Of the process until now."""
+        return int(self._ask("peak"))
+
+    def _ask(self, what: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(what + "\n")
+        answer = self._process.stdout.readline().strip()
+        if not answer:
+            raise SystemExit(f"{self.name} ended with code {self._process.wait()}: see above")
+        return answer
+
+
+def _work(options: argparse.Namespace) -> list[Row]:
+    """The other end of a Side: steps and memory, as they are asked for."""
+    from txlplan.engine import footprint
+
+    torch.manual_seed(1)
+    config = replace(CONFIGS[options.config], dropout=options.dropout)
+    step: Callable[[], float] = CONTENDERS[os.environ["TXLPLAN_BENCHMARK_SIDE"]](config, ROWS[options.config], options.bf16)
+    for line in sys.stdin:
+        answer = step() if line.strip() == "step" else footprint.peak_bytes(torch.device("cpu"))
+        print(answer, flush=True)
+    return []
+
+
+def _best_product_flops_per_s(dtype: torch.dtype) -> float:
+    """Of the sizes that a training step has, the best call within a second of each."""
+    best = 0.0
+    for m, n, k in ((1024, 1024, 1024), (2048, 1024, 512), (1024, 2048, 512)):
+        a, b, out = (torch.ones(shape, dtype=dtype) for shape in ((m, k), (n, k), (m, n)))
+        stop_s = time.perf_counter() + 1
+        while (start_s := time.perf_counter()) < stop_s:
+            torch.mm(a, b.t(), out=out)
+            best = max(best, 2.0 * m * n * k / (time.perf_counter() - start_s))
+    return best
+
+
+if __name__ == "__main__":
+    main()
