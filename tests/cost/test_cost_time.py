@@ -91,10 +91,10 @@ def test_fewer_threads_are_slower(cpu: DeviceProfile, stack: StackProfile, tiny_
 def test_dropout_masks_take_a_cpu_the_time_to_draw_them(
     cpu: DeviceProfile, gpu: DeviceProfile, stack: StackProfile, tiny_model: ModelConfig
 ) -> None:
-    """About 6 ns a number, many times what the mask's memory traffic takes; on a GPU nothing beside that traffic."""
+    """About 1 ns a number, about as long as the memory traffic takes; on a GPU nothing beside that traffic."""
     dropped = _stream(replace(tiny_model, dropatt=0.1))
     numbers = tiny_model.n_layer * 4 * tiny_model.n_head * tiny_model.tgt_len * (tiny_model.tgt_len + tiny_model.mem_len)
     assert dropped.total(dropped.draws, "forward") == pytest.approx(numbers)
     extra = step_time(dropped, cpu, stack).device_s["forward"] - step_time(_stream(tiny_model), cpu, stack).device_s["forward"]
-    assert numbers * 5e-9 < float(extra[0]) < numbers * 10e-9
+    assert numbers * 1e-9 < float(extra[0]) < numbers * 3e-9
     assert step_time(dropped, gpu, stack).device_s["forward"] < 1e-3
