@@ -74,7 +74,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             repeat=repeat,
             training=training,
             fused_dropout=settings.fused_dropout,
-            chunked_loss=settings.implementation != "published",
+            own_loss=settings.implementation != "published",
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")

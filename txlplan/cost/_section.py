@@ -35,7 +35,7 @@ class Numbers:
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
-    `chunked_loss`: logits of very many words are computed a few rows at a time.
+    `own_loss`: clusters of one table are split from it once, and logits of very many words computed a few rows at a time.
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
@@ -47,10 +47,10 @@ class Section:
         repeat: float = 1.0,
         training: bool,
         fused_dropout: bool,
-        chunked_loss: bool = False,
+        own_loss: bool = False,
     ) -> None:
         self.numbers = numbers
-        self.chunked_loss = chunked_loss
+        self.own_loss = own_loss
         self.training = training
         self.held: Figure = 0.0
         self._name = name
