@@ -13,8 +13,12 @@ Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential"
 """How the learning rate moves after warm-up."""
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 """What matrix products compute in."""
-Checkpointing = Literal["none", "full"]
-"""Activation checkpointing."""
+Checkpointing = Literal["none", "attention", "feed-forward", "full"]
+"""Activation checkpointing: of nothing, of the operations of one kind (selective), or of whole layers."""
+StatePrecision = Literal["fp32", "bf16"]
+"""What optimizer states are stored in."""
+Offload = Literal["none", "optimizer"]
+"""What is kept and computed on the host."""
 AttentionPath = Literal["reference", "fast"]
 """How attention is computed: readably, with every score in memory, or a tile of scores at a time. Both give one result."""
 Outcome = Literal["running", "ok", "oom", "failed", "stopped"]

@@ -120,7 +120,9 @@ def _train(directory: Path, train_s: float, say: Say) -> Record:
         f"peak memory {format_bytes(memory.value)} ({format_bytes(memory.low)} to {format_bytes(memory.high)})"
     )
     say(f"train: about {format_s(train_s)}, {format_count(planned.plan_file.workload.tokens)} tokens")
-    return _done(launcher.run_planned(planned, trial_share=TRIAL_SHARE, say=lambda text: say(f"  {text}")).record)
+    return _done(
+        launcher.run_planned(planned, budget=launcher.Budget(share=TRIAL_SHARE), say=lambda text: say(f"  {text}")).record
+    )
 
 
 def _score(run: Record, say: Say) -> Record:

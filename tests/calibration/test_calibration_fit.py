@@ -41,6 +41,44 @@ def test_a_fit_to_the_published_rows_gives_the_shipped_kernel_model(problem):
         assert value == pytest.approx(shipped[name], rel=0.01), name
 
 
+def test_a_fit_to_the_published_peaks_gives_the_shipped_allocators(problem):
+    found = refit(problem)
+    assert len(found.reserved) == len(problem.peaks.names) == 6
+    for each in found.stacks.values():
+        fitted = asdict(each.reserved)
+        assert fitted == pytest.approx(asdict(stacks.get(each.id).reserved), rel=0.01), each.id
+
+
+def test_peaks_predict_as_an_estimate_does(problem):
+    found = refit(problem)
+    rows = predict(problem.runs, found.stacks)
+    mine = ~np.isnan(problem.peaks.measured)
+    assert mine.sum() == 45
+    predicted = np.array([row.peak_memory_bytes.predicted for row in rows])[mine]
+    assert problem.peaks.predicted(np.array(list(found.reserved.values())))[mine] == pytest.approx(predicted, rel=1e-6)
+    errors = np.abs(predicted / problem.peaks.measured[mine] - 1)
+    assert errors.mean() < 0.04
+    assert errors.max() < 0.10
+
+
+def test_weak_scaling_of_every_published_exchange_is_within_four_points(problem):
+    predicted = problem.tokens_per_s(stacks.get("nvidia-20.06-eager").kernels)
+    alone = {}
+    for index, run in enumerate(problem.runs):
+        if run.plan.data_parallel == 1 and run.workload.task == "train":
+            alone[_setting(run)] = index
+    shared = [(index, run) for index, run in enumerate(problem.runs) if run.gradient_sync == "ddp"]
+    assert len(shared) == 15
+    for index, run in shared:
+        one, ranks = alone[_setting(run)], run.plan.data_parallel
+        efficiency = [tokens[index] / tokens[one] / ranks for tokens in (predicted, problem.measured)]
+        assert abs(efficiency[0] - efficiency[1]) < 0.04, run.id
+
+
+def _setting(run: Published) -> tuple[object, ...]:
+    return run.stack_name, run.cluster.device.id, run.workload.model.id, run.plan.precision, run.plan.micro_batch
+
+
 def test_the_problem_predicts_as_an_estimate_does(few):
     kernels = stacks.get("nvidia-20.06-eager").kernels
     rows = predict(few.runs)

@@ -36,10 +36,12 @@ def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     worker: Callable[[str], None], scripted_plan: PlanFile, data: Path, make_estimate: Callable[..., Estimate]
 ) -> None:
     worker("""
-        from txlplan.plan_file import read_plan_file
-        step_s = {1: 0.5, 2: 0.25}[read_plan_file(Path(sys.argv[1])).plan.micro_batch]
         start()
-        for number in range(1, 10): step(number, step_s)
+        if sys.argv[2:3] == ["--trials"]:
+            for number, step_s in enumerate((0.5, 0.25)):
+                tell(events.Trying(candidate=number, steps=3))
+                for count in range(4): step(count, step_s)
+                tell(events.Tried(candidate=number, outcome="ok"))
         finish("ok")
     """)
     plan_file = dataclasses.replace(scripted_plan, plan=Plan(micro_batch=1))
@@ -59,7 +61,7 @@ def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     assert session.tuned is not None
     assert {trial.parent for trial in session.tuned.trials} == {session.record.id}
     assert [record.kind for record in open_store().list()] == ["run", "trial", "trial"]
-    assert any("2 trials of 30 steps" in line for line in said)
+    assert "trials of 2 plans, at most 60.0 s (0.6% of the predicted run)" in said
     with pytest.raises(InputError, match="holds a run already"):
         run_planned(planned)
 

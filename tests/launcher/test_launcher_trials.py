@@ -1,4 +1,4 @@
-"""Trials: how many fit the budget, which plan wins, and what is said of it. Runs are real processes (scripted workers)."""
+"""Trials: how many fit the budget, which plan wins, what is remembered. Runs are real processes (scripted workers)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lock_holder import LATE, hold
 from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
-from txlplan.launcher import Candidate, describe, schedule_trials, tune
-from txlplan.launcher._trials import LEAST_STEPS, MOST_STEPS, MOST_TRIALS, START_S, WARMUP_STEPS, TrialPlan
+from txlplan.launcher import Budget, Candidate, Tuned, describe, known_speeds, schedule_trials, tune
+from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, START_S, near
 from txlplan.plan_file import Plan, PlanFile
 from txlplan.records import open_store
 
@@ -29,38 +29,42 @@ def candidates(make_estimate: MakeEstimate, *rates: float, step_s: float = 0.1, 
     ]
 
 
-def test_plans_whose_range_lies_below_are_not_tried(make_estimate: MakeEstimate) -> None:
-    found = schedule_trials(candidates(make_estimate, 100, 90, 50), total_steps=100_000)
-    assert [candidate.plan.micro_batch for candidate in found.candidates] == [1, 2]
+def test_plans_whose_range_lies_below_or_that_take_other_devices_are_not_tried(make_estimate: MakeEstimate) -> None:
+    found = candidates(make_estimate, 100, 90, 50, 95)
+    elsewhere = dataclasses.replace(found[3], plan=Plan(micro_batch=1, data_parallel=2))
+    assert near([*found[:3], elsewhere]) == tuple(found[:2])
 
 
 def test_nothing_comes_near_the_best(make_estimate: MakeEstimate) -> None:
-    found = schedule_trials(candidates(make_estimate, 100, 50), total_steps=100_000)
+    found = schedule_trials(candidates(make_estimate, 100), total_steps=100_000, budget=Budget())
     assert len(found.candidates) == 1
     assert "no other plan" in found.reason
 
 
 def test_short_run_has_no_trials(make_estimate: MakeEstimate) -> None:
-    found = schedule_trials(candidates(make_estimate, 100, 99), total_steps=200)
-    assert (len(found.candidates), found.steps) == (1, 0)
+    found = schedule_trials(candidates(make_estimate, 100, 99), total_steps=2000, budget=Budget())
+    assert (len(found.candidates), found.seconds) == (1, 0)
     assert "too short" in found.reason
+    asked = schedule_trials(candidates(make_estimate, 100, 99), total_steps=2000, budget=Budget(seconds=10))
+    assert (len(asked.candidates), asked.seconds) == (2, 10 - START_S)
 
 
-def test_length_unknown_has_no_trials(make_estimate: MakeEstimate) -> None:
-    assert schedule_trials(candidates(make_estimate, 100, 99), total_steps=None).steps == 0
+def test_length_unknown_has_no_trials_unless_they_are_asked_for(make_estimate: MakeEstimate) -> None:
+    found = candidates(make_estimate, 100, 99)
+    assert len(schedule_trials(found, total_steps=None, budget=Budget()).candidates) == 1
+    assert len(schedule_trials(found, total_steps=None, budget=Budget(seconds=30)).candidates) == 2
 
 
 @given(step_s=st.floats(1e-3, 10), total_steps=st.integers(1, 10**6), rivals=st.integers(0, 8))
 def test_trials_stay_within_their_share(step_s: float, total_steps: int, rivals: int) -> None:
-    make = _plain_estimate
-    found = schedule_trials(candidates(make, *[100.0] * (rivals + 1), step_s=step_s), total_steps=total_steps)
-    if found.steps == 0:
+    every = candidates(_plain_estimate, *[100.0] * (rivals + 1), step_s=step_s)
+    found = schedule_trials(near(every), total_steps=total_steps, budget=Budget())
+    if found.seconds == 0:
         assert len(found.candidates) == 1
         return
     assert 2 <= len(found.candidates) <= MOST_TRIALS
-    assert WARMUP_STEPS + LEAST_STEPS <= found.steps <= MOST_STEPS
-    cost_s = len(found.candidates) * (START_S + found.steps * step_s)
-    assert cost_s <= 0.1 * total_steps * step_s * (1 + 1e-9)
+    assert START_S + found.seconds == pytest.approx(min(MOST_S, SHARE * total_steps * step_s))
+    assert len(found.candidates) * LEAST_STEPS * step_s <= found.seconds * (1 + 1e-9)
 
 
 def _plain_estimate(step_s: float, tokens_per_s: float, share: float) -> Estimate:
@@ -85,67 +89,102 @@ def _plain_estimate(step_s: float, tokens_per_s: float, share: float) -> Estimat
 
 
 SPEEDS = """
-    from txlplan.plan_file import read_plan_file
-    micro_batch = read_plan_file(Path(sys.argv[1])).plan.micro_batch
-    step_s = {speeds}[micro_batch]
+    import json
+    plans = json.loads(Path(sys.argv[3]).read_text())
+    speeds = {speeds}
     start()
-    if step_s is None:
-        finish("oom", "out of memory in a trial")
-    for number in range(1, int(sys.argv[3]) + 1):
-        step(number, step_s if number > 2 else 5.0)
-    (directory / "checkpoints").mkdir()
+    for turn in range(2):
+        for number, plan in enumerate(plans):
+            step_s = speeds[plan["micro_batch"]]
+            tell(events.Trying(candidate=number, steps=2))
+            if step_s == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if step_s is None:
+                tell(events.Tried(candidate=number, outcome="oom", message="out of memory in a trial"))
+                continue
+            for count in range(turn, 3):
+                step(count, step_s if count or turn else 5.0)
+    for number, plan in enumerate(plans):
+        if speeds[plan["micro_batch"]] is not None:
+            tell(events.Tried(candidate=number, outcome="ok"))
     finish("ok")
 """
 
 
-def trial_plan(make_estimate: MakeEstimate) -> TrialPlan:
-    return TrialPlan(candidates=tuple(candidates(make_estimate, 100, 99)), steps=7, reason="two trials", budget_s=60.0)
-
-
+@pytest.fixture
 def tuned_with(
-    speeds: dict[int, float | None],
-    worker: Callable[[str], None],
-    plan_file: PlanFile,
-    cpu: DeviceProfile,
-    make_estimate: MakeEstimate,
-):
-    worker(SPEEDS.format(speeds=speeds))
-    return tune(plan_file, trial_plan(make_estimate), parent="the-run", device=cpu)
-
-
-def test_fastest_plan_wins_and_says_why(
     worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
-) -> None:
-    tuned = tuned_with({1: 0.5, 2: 0.25}, worker, scripted_plan, cpu, make_estimate)
+) -> Callable[..., Tuned]:
+    """`tuned_with({1: 0.5, 2: 0.25})`: what trials decide whose plans of micro-batch 1 and 2 take such steps of 100 tokens."""
+
+    def run(speeds: dict[int, object], **options: object) -> Tuned:
+        worker(SPEEDS.format(speeds=speeds))
+        arguments = {"total_steps": 10_000, "budget": Budget(), "parent": "the-run", "device": cpu} | options
+        rates = [100.0 - index for index in range(len(speeds))]
+        return tune(scripted_plan, candidates(make_estimate, *rates), **arguments)  # type: ignore[arg-type]
+
+    return run
+
+
+def test_fastest_plan_wins_and_says_why(tuned_with: Callable[..., Tuned]) -> None:
+    tuned = tuned_with({1: 0.5, 2: 0.25})
     assert tuned.winner.plan.micro_batch == 2
     assert "micro-batch 2: 400 tokens/s" in tuned.reason
     assert "200 tokens/s" in tuned.reason
     records = open_store().list(kind="trial", parent="the-run")
-    assert [record.plan.micro_batch for record in records] == [2, 1]
-    assert [len(record.step_s) for record in records] == [7, 7]
-    assert not list(Path(scripted_plan.run.directory).rglob("checkpoints"))
+    assert sorted(record.plan.micro_batch for record in records) == [1, 2]
+    assert {record.id for record in records} == {record.id for record in tuned.trials}
+    assert [(len(record.step_s), len(record.steady_steps()), record.outcome) for record in records] == [(5, 4, "ok")] * 2
 
 
-def test_planners_choice_stays_where_another_is_hardly_faster(
-    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
-) -> None:
-    tuned = tuned_with({1: 0.5, 2: 0.495}, worker, scripted_plan, cpu, make_estimate)
-    assert tuned.winner.plan.micro_batch == 1
+def test_the_planners_choice_stays_when_nothing_is_clearly_faster(tuned_with: Callable[..., Tuned]) -> None:
+    assert tuned_with({1: 0.5, 2: 0.495}).winner.plan.micro_batch == 1
 
 
-def test_plan_that_runs_out_of_memory_loses(
-    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
-) -> None:
-    tuned = tuned_with({1: None, 2: 0.5}, worker, scripted_plan, cpu, make_estimate)
+def test_plan_that_runs_out_of_memory_loses(tuned_with: Callable[..., Tuned]) -> None:
+    tuned = tuned_with({1: None, 2: 0.5})
     assert tuned.winner.plan.micro_batch == 2
     assert "which failed" in tuned.reason
+    assert [trial.outcome for trial in tuned.trials] == ["oom", "ok"]
 
 
-def test_every_trial_failed(
-    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
-) -> None:
+def test_every_trial_failed(tuned_with: Callable[..., Tuned]) -> None:
     with pytest.raises(RunFailedError, match="out of memory in a trial"):
-        tuned_with({1: None, 2: None}, worker, scripted_plan, cpu, make_estimate)
+        tuned_with({1: None, 2: None})
+
+
+def test_a_plan_that_kills_the_worker_leaves_what_was_measured_before(tuned_with: Callable[..., Tuned]) -> None:
+    tuned = tuned_with({1: 0.5, 2: "killed"})
+    assert tuned.winner.plan.micro_batch == 1
+    assert [trial.outcome for trial in tuned.trials] == ["ok", "failed"]
+    assert "SIGKILL" in tuned.trials[1].message
+
+
+def test_what_was_tried_before_is_not_tried_again(
+    tuned_with: Callable[..., Tuned], scripted_plan: PlanFile, cpu: DeviceProfile
+) -> None:
+    tuned_with({1: 0.5, 2: 0.25})
+    known = known_speeds(open_store(), scripted_plan, cpu)
+    assert known == {Plan(micro_batch=1): 200.0, Plan(micro_batch=2): 400.0}
+    again = tuned_with({1: 0.5, 2: 0.25}, known=known)
+    assert (again.winner.plan.micro_batch, again.trials) == (2, ())
+    assert "for an earlier run" in again.reason
+    wider = tuned_with({1: 0.5, 2: 0.25, 4: 0.2}, known=known)
+    assert [trial.plan.micro_batch for trial in wider.trials] == [2, 4]
+    assert wider.winner.plan.micro_batch == 4
+
+
+def test_another_device_model_or_optimizer_has_learnt_nothing(
+    tuned_with: Callable[..., Tuned], scripted_plan: PlanFile, cpu: DeviceProfile
+) -> None:
+    tuned_with({1: 0.5, 2: 0.25})
+    workload = scripted_plan.workload
+    wider = dataclasses.replace(workload, model=dataclasses.replace(workload.model, d_inner=64))
+    lamb = dataclasses.replace(workload, optimization=dataclasses.replace(workload.optimization, optimizer="lamb"))
+    for other in (wider, lamb):
+        assert known_speeds(open_store(), dataclasses.replace(scripted_plan, workload=other), cpu) == {}
+    assert known_speeds(open_store(), scripted_plan, dataclasses.replace(cpu, id="another")) == {}
+    assert known_speeds(open_store(), dataclasses.replace(scripted_plan, stack="another"), cpu) == {}
 
 
 def test_describe() -> None:
@@ -154,30 +193,12 @@ def test_describe() -> None:
     assert describe(dataclasses.replace(plan, accumulation=1, data_parallel=1, threads=None, activation_checkpointing="none"))
 
 
-def test_trials_end_once_they_are_over_their_time(
-    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
-) -> None:
-    worker(SPEEDS.format(speeds={1: 0.5, 2: 0.25}))
-    late = dataclasses.replace(trial_plan(make_estimate), budget_s=0.0)
-    tuned = tune(scripted_plan, late, parent="the-run", device=cpu)
-    assert (len(tuned.trials), tuned.winner.plan.micro_batch) == (1, 1)
-
-
-def test_trial_waits_for_the_worker_of_a_killed_one(
-    worker: Callable[[str], None], scripted_plan: PlanFile, cpu: DeviceProfile, make_estimate: MakeEstimate
-) -> None:
-    worker(SPEEDS.format(speeds={1: 0.5, 2: 0.25}))
-    directory = Path(scripted_plan.run.directory) / "trials" / "1"
+def test_trials_wait_for_the_worker_of_a_killed_one(tuned_with: Callable[..., Tuned], scripted_plan: PlanFile) -> None:
+    directory = Path(scripted_plan.run.directory) / "trials"
     holder = hold(directory)
     lock = (directory / ".lock").stat().st_ino
     statuses: list[int | None] = []
-    tuned = tune(
-        scripted_plan,
-        trial_plan(make_estimate),
-        parent="the-run",
-        device=cpu,
-        on_trial=lambda *_: lambda _: statuses.append(holder.poll()),
-    )
+    tuned = tuned_with({1: 0.5, 2: 0.25}, on_trial=lambda *_: lambda _: statuses.append(holder.poll()))
     assert [trial.outcome for trial in tuned.trials] == ["ok", "ok"]
     assert set(statuses) == {0}
     assert (directory / ".lock").stat().st_ino == lock

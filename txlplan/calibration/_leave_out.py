@@ -12,7 +12,7 @@ from txlplan.calibration._fit import fit_kernels
 from txlplan.calibration._problem import Problem
 from txlplan.calibration._refit import refit
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._ranges import TIME_LOG_SD, Z_80
+from txlplan.cost._ranges import TIME_LOG_SD, Z_80, memory_log_sd
 from txlplan.hardware import KernelModel, Spread, StackProfile
 from txlplan.validation import Published, Row, Unscored, predict
 
@@ -76,7 +76,7 @@ def _spread(residuals: FloatArray, names: Names, name: str) -> float:
 
 
 def _with_spread(stack: StackProfile, time_log_sd: float) -> StackProfile:
-    memory = stack.spread.memory_log_sd if stack.spread else 0.1
+    memory = memory_log_sd(stack, extrapolated=True)
     spread = Spread(
         time_log_sd=time_log_sd,
         memory_log_sd=memory,

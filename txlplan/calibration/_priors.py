@@ -29,7 +29,6 @@ PRIORS: Mapping[str, tuple[float, float]] = {
     "issue_scores": (15.0, 0.5),
     "tail_share": (0.40, 0.30),
     "full_clock_w": (2.6, 0.10),
-    "power_exponent": (1.0, 0.10),
     "host_op_s": (29.6e-6, 0.08),
     "host_backward": (1.0, 0.30),
     "host_update": (0.16, 0.15),

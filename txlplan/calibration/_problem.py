@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from txlplan.calibration._peaks import Peaks
 from txlplan.cost import Settings, build
 from txlplan.cost._communication import all_reduce_s, memory_s, waits
 from txlplan.cost._kernels import Prepared, kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream
 from txlplan.cost._statics import statics
-from txlplan.cost._time import REGIONS, host_speed, overlapped
+from txlplan.cost._time import REGIONS, crowding, overlapped
 from txlplan.hardware import KernelModel, StackProfile, nearest_stack
 from txlplan.validation import Published
 
@@ -50,6 +51,8 @@ class Problem:
     """Of an exchange of gradients, in those of four devices; 0 where there is none."""
     measured: FloatArray
     """Tokens per second."""
+    peaks: Peaks
+    """Of memory."""
 
     @classmethod
     def of(cls, runs: Sequence[Published]) -> Problem:
@@ -72,7 +75,7 @@ class Problem:
             bins=np.concatenate([_N_REGIONS * place + _regions(stream) for place, stream in enumerate(streams)]),
             repeat=np.concatenate([stream.repeat[:, 0] for stream in streams]),
             launches=np.concatenate([stream.launches[:, 0] for stream in streams]),
-            dispatch=np.array([stack.host_share / _host_speed(run) for run, stack in zip(kept, stacks, strict=True)]),
+            dispatch=np.array([_dispatch(run, stack) for run, stack in zip(kept, stacks, strict=True)]),
             accumulation=np.array([float(run.plan.accumulation) for run in kept]),
             tokens=np.array([float(run.plan.global_batch * run.workload.model.tgt_len) for run in kept]),
             latency_s=links[:, 0],
@@ -80,6 +83,7 @@ class Problem:
             memory_s=links[:, 2],
             waits=(links[:, 1] > 0) * waits(np.array([float(run.plan.data_parallel) for run in kept])),
             measured=np.array([run.tokens_per_s for run in kept], dtype=float),
+            peaks=Peaks.of(kept),
         )
 
     def tokens_per_s(self, kernels: KernelModel) -> FloatArray:
@@ -119,8 +123,11 @@ def _regions(stream: OpStream) -> npt.NDArray[np.int64]:
     return np.array([place[phase] for phase in stream.phases], dtype=np.int64)
 
 
-def _host_speed(run: Published) -> float:
-    return float(host_speed(run.cluster, np.array([float(run.plan.data_parallel)]))[0])
+def _dispatch(run: Published, stack: StackProfile) -> float:
+    """Dispatch time of one operation of a run, over that of its kernel model."""
+    host = run.cluster.system.host
+    slower = crowding(run.cluster, stack, np.array([run.plan.n_devices]))
+    return float(stack.host_share * slower[0]) / (1.0 if host is None else host.relative_speed)
 
 
 def _links(run: Published, stack: StackProfile) -> tuple[float, float, float]:

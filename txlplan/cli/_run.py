@@ -60,6 +60,9 @@ def run(
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of this call.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and command, start nothing.")] = False,
+    tuning_budget: Annotated[
+        float | None, typer.Option(min=0, help="Seconds for trials; by default 3 % of the predicted run, 60 at most.")
+    ] = None,
     no_trials: Annotated[bool, typer.Option("--no-trials", help="Run the planner's choice untried.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,11 +79,19 @@ def run(
     if dry_run:
         _run_output.show_dry_run(output, planned, resume=resume, steps=steps, command_line=_command_line(options))
         return
-    from txlplan.launcher import run_planned
+    from txlplan.launcher import Budget, run_planned
 
     fixed = plan is not None or resume
     on_text = _on_text(planned, as_json) if stream else None
-    session = run_planned(planned, trials=not (no_trials or fixed), resume=resume, steps=steps, say=output.say, on_text=on_text)
+    session = run_planned(
+        planned,
+        trials=not (no_trials or fixed),
+        budget=Budget(seconds=tuning_budget),
+        resume=resume,
+        steps=steps,
+        say=output.say,
+        on_text=on_text,
+    )
     _finish(output, session, is_shown=stream)
 
 

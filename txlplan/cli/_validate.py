@@ -176,8 +176,7 @@ def _print(console: Console, scored: Validation, ranking: Ranking | None, left_o
         console.print(Text(f"each {left_out} predicted by a fit to all others", style="bold"))
         console.print(f"tokens/s, mean over groups of device, stack and task: {percent(scored.mean_of_groups)}")
         console.print()
-    titles = {"tokens_per_s": "throughput"} if left_out else {"tokens_per_s": "throughput", "peak_memory_bytes": "peak memory"}
-    for name, title in titles.items():
+    for name, title in {"tokens_per_s": "throughput", "peak_memory_bytes": "peak memory"}.items():
         console.print(Text(f"{title}: predicted against measured", style="bold"))
         console.print(_table(scored, name))
         console.print()

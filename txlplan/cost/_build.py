@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from txlplan.choices import Checkpointing, Precision, Task
-from txlplan.cost._ends import embedding, log_probabilities, loss, remember
+from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
+from txlplan.cost._ring import reading, streamed
 from txlplan.cost._section import Numbers, Section
 from txlplan.cost._update import published_update, update
+from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
@@ -36,11 +39,17 @@ class Settings:
     """Whose kernels: our fast path's, our reference's, or those of the code that the published rows ran."""
     tail_shares: tuple[float, ...] | None = None
     """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
+    tensor_parallel: int = 1
+    """Devices that share heads, inner states and words (Megatron-LM: Shoeybi et al. 2019, arXiv:1909.08053)."""
+    context_parallel: int = 1
+    """Devices that share the positions of segment and memory."""
+    compiled: bool = False
+    """The step of generation is compiled."""
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
-        """As a plan runs under a stack; only a stack of ours has two ways to compute attention."""
-        reference = stack.implementation == "fast" and plan.attention == "reference"
+        """As a plan runs under a stack; only a stack of ours has two ways to compute attention, and in training alone."""
+        reference = stack.implementation == "fast" and plan.attention == "reference" and workload.task == "train"
         return cls(
             model=workload.model,
             task=workload.task,
@@ -50,7 +59,25 @@ class Settings:
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
             implementation="reference" if reference else stack.implementation,
+            tensor_parallel=plan.tensor_parallel,
+            context_parallel=plan.context_parallel,
+            compiled=plan.compile,
         )
+
+    @property
+    def sharded(self) -> ModelConfig:
+        """What one device holds of the model: its heads, its inner states, and its words of every cluster."""
+        return sharded(self.model, self.tensor_parallel)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the targets in each further cluster."""
+        return tuple(zipf_shares(self.model)) if self.tail_shares is None else self.tail_shares
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether keys and values are kept from step to step, not hidden states: nothing is trained on our own stack."""
+        return self.task != "train" and self.implementation == "fast"
 
     @property
     def numbers(self) -> Numbers:
@@ -59,13 +86,37 @@ class Settings:
         return Numbers(dtype=self.precision, compute=compute, wide=4.0 if self.full_precision_copy else compute)
 
 
+@lru_cache(maxsize=256)
+def sharded(model: ModelConfig, tensor_parallel: int) -> ModelConfig:
+    """A device's part of a model whose heads and inner states divide by `tensor_parallel`; words are padded to do so.
+
+    Norms, projections of embeddings and positions are on every device whole, as in Megatron-LM (arXiv:1909.08053, §3).
+    Raises InputError where heads or inner states do not divide, or clusters of words are too small.
+    """
+    if tensor_parallel == 1:
+        return model
+    for name in ("n_head", "d_inner"):
+        if getattr(model, name) % tensor_parallel:
+            raise InputError(f"tensor_parallel = {tensor_parallel} does not divide {name} = {getattr(model, name)}")
+    return replace(
+        model,
+        n_head=model.n_head // tensor_parallel,
+        d_inner=model.d_inner // tensor_parallel,
+        vocab_size=-(-model.vocab_size // tensor_parallel),
+        cutoffs=tuple(-(-cutoff // tensor_parallel) for cutoff in model.cutoffs),
+    )
+
+
 def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     """Forward (and in training backward and update) of one micro-batch of `micro_batch` sequences [candidates].
 
     Generation runs one token of each sequence against a full memory.
     """
-    model, training = settings.model, settings.task == "train"
-    at = Lengths(B=micro_batch, T=1 if settings.task == "generate" else model.tgt_len, M=model.mem_len, model=model)
+    if settings.keeps_keys:
+        return _reading(settings, micro_batch)
+    model, training, share = settings.sharded, settings.task == "train", settings.context_parallel
+    queries = 1 if settings.task == "generate" else model.tgt_len // share
+    at = Lengths(B=micro_batch, T=queries, M=model.mem_len // share, model=model, context_parallel=share)
 
     def section(name: str, repeat: float = 1.0) -> Section:
         return Section(
@@ -84,7 +135,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     if settings.task == "generate":
         log_probabilities(last, at)
     else:
-        loss(last, at, settings.tail_shares)
+        loss(last, at, settings.shares)
     inputs_bytes = at.BTD * settings.numbers.wide
     ops = [
         *first.forward(),
@@ -99,6 +150,28 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     return OpStream.of(ops, micro_batch.size)
 
 
+def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
+    """As above, with keys and values kept. Where the lengths are equal, a token does not see the oldest memory slot."""
+    model, one, share = settings.sharded, settings.task == "generate", settings.context_parallel
+    slots = model.mem_len - 1 if one and model.same_length else model.mem_len // share
+    at = Lengths(B=micro_batch, T=1 if one else model.tgt_len // share, M=slots, model=model, context_parallel=share)
+    wide = Numbers(dtype="fp32", compute=4.0)
+
+    def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
+        return Section(name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False, own_loss=True)
+
+    first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
+    last = section("softmax", settings.numbers)
+    reading(first, layers, last, at, settings.shares)
+    ops = [*([streamed(at, settings.numbers)] if one else []), *first.forward(), *layers.forward(), *last.forward()]
+    dispatch = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0
+    dispatched = [replace(op, launches=op.launches * (dispatch if op.section == "layers" else 1.0)) for op in ops]
+    return OpStream.of(dispatched, micro_batch.size)
+
+
+COMPILED_DISPATCH_SHARE = 0.23
+"""Host time of a compiled layer's step over that of the eager one: 71 against 302 us, layers of width 16 on 2 cores of an AMD
+EPYC (Zen 3), torch 2.13 (`benchmarks/inference.py dispatch`, 2026-11-24)."""
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "reference": layer,
     "xla": layer,
@@ -109,7 +182,7 @@ _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
 
 def _update(settings: Settings) -> list[Op]:
     step = published_update if settings.implementation == "published" else update
-    return step(settings.optimization, settings.model, settings.precision)
+    return step(settings.optimization, settings.sharded, settings.precision)
 
 
 def _note(name: str, section: str, phase_forward: bool, saved_bytes: FloatArray, repeat: float = 1.0) -> Op:

@@ -3,7 +3,7 @@
 The power that is left for a multiprocessor, W = (rated − board − memory) / multiprocessors, pays for `_ENERGY` · clock: with
 the fitted `full_clock_w` (of a 12 or 8 nm part at `REFERENCE_HZ`), sustained over rated clock is
 
-    min(limit, (W / (full_clock_w · energy · rated / REFERENCE_HZ)) ** power_exponent)
+    min(limit, W / (full_clock_w · energy · rated / REFERENCE_HZ))
 """
 
 from __future__ import annotations

@@ -26,9 +26,21 @@ _INDEX_BYTES = 8.0
 def embedding(section: Section, at: Lengths) -> None:
     """Every table read for every token, projected, summed, scaled, dropped; distances and masks made once a segment."""
     f, model = section.numbers.wide, at.model
-    mask, hidden = float(at.T * at.S), at.BTD * f
+    mask = float(at.T * at.S)
     index = _INDEX_BYTES * mask
     section.run("hidden keys", EMBEDDING, launches=7, read=3 * index, written=2 * index, kept=mask, around=index)
+    embedded_words(section, at)
+    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=f, rate=model.dropout)
+    distances = at.S * model.d_model * f
+    kept = 0.0 if section.numbers.cast else distances
+    section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
+    if model.dropout > 0 and section.training:
+        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / f)
+
+
+def embedded_words(section: Section, at: Lengths) -> None:
+    """Every table read for every token, projected, summed and scaled."""
+    model, hidden = at.model, at.BTD * section.numbers.wide
     tables = len(table_shapes(model))
     for cluster in range(tables):
         _table(section, at, cluster)
@@ -37,12 +49,6 @@ def embedding(section: Section, at: Lengths) -> None:
         section.run("table sum", EMBEDDING, launches=sums, read=2 * sums * hidden, written=sums * hidden)
     section.run("embedding scale", EMBEDDING, read=hidden, written=hidden)
     section.back("embedding scale", EMBEDDING, read=hidden, written=hidden)
-    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=f, rate=model.dropout)
-    distances = at.S * model.d_model * f
-    kept = 0.0 if section.numbers.cast else distances
-    section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
-    if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / f)
 
 
 def _table(section: Section, at: Lengths, cluster: int) -> None:
@@ -79,14 +85,13 @@ def remember(section: Section, at: Lengths) -> None:
     section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
 
 
-def loss(section: Section, at: Lengths, tail_shares: Sequence[float] | None = None) -> None:
-    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster (None: Zipf)."""
+def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
+    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
     f, model = section.numbers.wide, at.model
-    shares = zipf_shares(model) if tail_shares is None else tail_shares
     if section.own_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
         _split_table(section, model)
     _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
-    for cluster, share in enumerate(shares, start=1):
+    for cluster, share in enumerate(tail_shares, start=1):
         mine = at.rows * share
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
         name = f"cluster {cluster} rows"
@@ -102,7 +107,7 @@ def log_probabilities(section: Section, at: Lengths) -> None:
     f, model = section.numbers.wide, at.model
     for cluster in range(model.n_clusters):
         _logits(section, model, cluster, at.B)
-        logits = at.B * _outputs(model, cluster) * f
+        logits = at.B * outputs(model, cluster) * f
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
         joined = 2 * at.B * model.vocab_size * f
@@ -121,7 +126,7 @@ def _harmonic(number: int) -> float:
     return math.log(number) + _EULER + 1 / (2 * number)
 
 
-def _outputs(model: ModelConfig, cluster: int) -> int:
+def outputs(model: ModelConfig, cluster: int) -> int:
     """Outputs of a cluster: its words, and for the head one more for each further cluster."""
     return model.cluster_sizes[cluster] + (model.n_clusters - 1 if cluster == 0 else 0)
 
@@ -132,7 +137,7 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     In several `pieces` nothing but a sum a row is kept, and backward begins with the logits of a piece.
     """
     c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
-    name, elements = f"cluster {cluster}", rows * _outputs(model, cluster)
+    name, elements = f"cluster {cluster}", rows * outputs(model, cluster)
     logits, wide, again = elements * c, elements * f, np.greater(pieces, 1) * 1.0
     around = wide / pieces
     _logits(section, model, cluster, rows, pieces)
@@ -145,7 +150,7 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     section.run(
         f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=wide, written=wide, kept=kept, around=again * around
     )
-    n, k = float(_outputs(model, cluster)), _width(model, cluster)
+    n, k = float(outputs(model, cluster)), _width(model, cluster)
     section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
@@ -157,7 +162,7 @@ def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) ->
     """In how many pieces the loss over a cluster is computed, given the rows of the whole segment, [candidates]."""
     if not section.own_loss:
         return 1.0
-    words = _outputs(model, cluster)
+    words = outputs(model, cluster)
     return np.array([float(loss_chunks(each, words)) for each in np.atleast_1d(rows)])
 
 
@@ -170,10 +175,10 @@ def _width(model: ModelConfig, cluster: int) -> float:
 def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0) -> None:
     """Hidden states narrowed to the cluster's width, then against its words; autocast narrows every operand first."""
     c, f = section.numbers.compute, section.numbers.wide
-    outputs, width = _outputs(model, cluster), _width(model, cluster)
+    n, width = outputs(model, cluster), _width(model, cluster)
     name, hidden = f"cluster {cluster}", rows * model.d_model
     if cluster == 0 and model.n_clusters > 1:
-        words = outputs * width * f
+        words = n * width * f
         kept = 0.0 if section.numbers.cast else words
         section.run(f"{name} words joined", SOFTMAX, "copy", launches=2, read=words, written=words, kept=kept)
     section.cast(f"{name} hidden cast", elements=hidden, kept=hidden * c)
@@ -181,9 +186,9 @@ def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pi
     if has_projections(model):
         section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
         kept_hidden = rows * width * c
-    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=outputs, k=width, kept=kept_hidden, bias=True, pieces=pieces)
+    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=n, k=width, kept=kept_hidden, bias=True, pieces=pieces)
     if not section.own_loss and len(table_shapes(model)) == 1:
-        _sliced_table(section, model, cluster, outputs * width * f)
+        _sliced_table(section, model, cluster, n * width * f)
 
 
 def _split_table(section: Section, model: ModelConfig) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
+from txlplan.cost._op_stream import FloatArray
 from txlplan.estimates import Range
 from txlplan.hardware import DeviceProfile
 
@@ -22,3 +26,14 @@ def energy_j_per_step(device: DeviceProfile, n_devices: int, step: Range, busy_s
     return Range(
         value=n_devices * power_w * step.value, low=n_devices * idle_w * step.low, high=n_devices * device.power_w * step.high
     )
+
+
+def energy_j(
+    device: DeviceProfile, n_devices: npt.NDArray[np.int64], step_s: FloatArray, busy_s: FloatArray
+) -> FloatArray | None:
+    """The value of `energy_j_per_step` for many plans, [candidates]."""
+    if device.power_w is None:
+        return None
+    idle_w = IDLE_SHARE * device.power_w if device.power_idle_w is None else device.power_idle_w
+    joules: FloatArray = n_devices * (idle_w * step_s + (device.power_w - idle_w) * np.clip(busy_s, 0.0, step_s))
+    return joules

@@ -1,167 +1,186 @@
-"""The candidates that share precision, checkpointing and threads, costed together as arrays.
+"""Plans of one layout, costed together as arrays.
 
-What depends on the micro-batch alone (op stream, times, memory walk) is computed once per distinct micro-batch; data
-parallelism and accumulation are applied on top, so that a hundred thousand plans cost little more than their arithmetic.
+What depends on the micro-batch alone (op stream, times, walks over the parts) is computed once per distinct micro-batch; what
+depends on stages and checkpointed layers once per distinct combination of these; data parallelism, ZeRO, accumulation and
+offload are closed forms on top. A million plans cost little more than that arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.cost._build import Settings, build
-from txlplan.cost._communication import exchange_s
-from txlplan.cost._memory import Peak, walk
-from txlplan.cost._op_stream import FloatArray, OpStream
-from txlplan.cost._reserved import cached_bytes, reserved_peak
-from txlplan.cost._statics import Statics, statics
-from txlplan.cost._time import StepTime, crowded_s, host_speed, step_time
-from txlplan.hardware import Cluster, StackProfile
-from txlplan.plan_file import Plan
-from txlplan.workload import Workload
+from txlplan.cost._exchange import Exchange, exchange
+from txlplan.cost._layout import Layout
+from txlplan.cost._mesh import message_s
+from txlplan.cost._occupied import Occupied, occupied
+from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._parts import Parts
+from txlplan.cost._pipeline import StageTime, stage_time, stages_of
+from txlplan.cost._plans import IntArray, Plans
+from txlplan.cost._stages import Stage
+from txlplan.cost._template import template
+from txlplan.cost._time import crowding, step_time
+from txlplan.cost._updating import Updating, updating
+from txlplan.hardware import StackProfile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """One kind of stage (first, inner, last) of every candidate: what it is, takes and holds."""
+
+    stage: Stage
+    time: StageTime
+    held: Occupied
+    weight: FloatArray
+    """Stages of this kind, counted in its layers; 0 where a candidate has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """Arrays named `*_s` and `*_bytes` are [candidates]; `column` leads from a candidate to its stream column."""
+    """Arrays named `*_s` and `*_bytes` are [candidates]."""
 
-    stream: OpStream
-    time: StepTime
-    column: npt.NDArray[np.int64]
-    accumulation: FloatArray
-    data_parallel: FloatArray
-    ranks_per_device: int
-    """Processes that share one CPU; 1 elsewhere."""
-    threads: int | None
-    communication_s: FloatArray
-    """All-reduce, hidden or not."""
-    exposed_s: FloatArray
-    crowded_s: FloatArray
-    """What the host's processes slow each other."""
+    layout: Layout
+    parts: Parts
+    plans: Plans
+    positions: tuple[Position, ...]
+    slowest: IntArray
+    """Position that a step waits for."""
+    fullest: IntArray
+    """Position whose devices hold most."""
+    update: Updating
+    exchange: Exchange
     unattributed_s: FloatArray
     """What whole steps take beyond their operations and dispatch."""
+    bubble_s: FloatArray
+    """Filling and draining the pipeline."""
     step_s: FloatArray
-    statics: Statics
-    peak: Peak
+    busy_s: FloatArray
+    """Of a step, in which the mean device computes."""
     peak_memory_bytes: FloatArray
-    allocator_waste_bytes: FloatArray
 
-    def model_flops(self, place: int) -> float:
-        """FLOPs of one step on one device, nothing recomputed."""
-        column = self.column[place]
-        total = self.stream.total(self.stream.flops, "forward", "backward", "update")[column]
-        return float(total * self.accumulation[place])
+    def model_flops(self) -> float:
+        """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
+        size = self.plans.micro_batch[:1].astype(float)
+        stream = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1), size).stream(size)
+        total = stream.total(stream.flops, "forward", "backward", "update")[0]
+        return float(total * self.plans.accumulation[0] * self.plans.data_parallel[0])
 
-    def busy_share(self, place: int) -> float:
-        """Share of the step in which the device computes."""
-        column, accumulation = self.column[place], self.accumulation[place]
-        device_s = self.time.device_s
-        busy_s = accumulation * (device_s["forward"] + device_s["backward"])[column] + device_s["update"][column]
-        return float(busy_s / self.step_s[place])
+    def times(self) -> FloatArray:
+        """How often each operation runs in a step of the first plan, on a device of its slowest stage: [ops]."""
+        stage, rows = self.positions[int(self.slowest[0])].stage, self.parts.template.rows
+        steps, share = float(self.plans.accumulation[0]), float(stage.layers[0]) / self.layout.settings.model.n_layer
+        once = {"memory": share}
+        once |= dict.fromkeys(("embedding", "embedding backward"), float(stage.first[0]))
+        once |= dict.fromkeys(("before memory", "loss", "loss backward"), float(stage.last[0]))
+        once |= dict.fromkeys(("layers", "layers backward"), float(stage.layers[0]))
+        found = np.zeros(len(self.parts.stream))
+        for name, often in once.items():
+            found[rows[name]] = steps * often
+        found[self.parts.template.again(self.layout.kind)] += steps * float(stage.checkpointed[0])
+        found[rows["update"]] = self.update.share[0]
+        found[self.parts.template.optimizer_rows] = self.update.optimizer_share[0]
+        return found
 
-    def measured_share(self, place: int) -> float:
-        """Share of the device's time spent in operations of measured shapes."""
-        column = self.column[place]
-        seconds = self.time.op_s[:, column] * self.stream.repeat[:, column]
-        return float((seconds * self.time.measured[:, column]).sum() / seconds.sum())
+    def measured_share(self) -> float:
+        """Share of the device's time spent in operations of measured shapes, of the first plan."""
+        seconds = self.parts.time.op_s[:, 0] * self.times()
+        return float((seconds * self.parts.time.measured[:, 0]).sum() / seconds.sum())
 
 
-def evaluate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: Sequence[Plan], *, ranks: int) -> Evaluated:
-    """Cost plans that agree in everything but micro-batch, accumulation and data parallelism (`ranks` on each device)."""
-    first = plans[0]
-    micro_batch, column = np.unique([float(plan.micro_batch) for plan in plans], return_inverse=True)
-    accumulation = np.array([float(plan.accumulation) for plan in plans])
-    data_parallel = np.array([float(plan.data_parallel) for plan in plans])
-    settings = Settings.of(workload, cluster.device, stack, first)
-    stream = build(settings, micro_batch)
-    threads = _threads(first, cluster, ranks)
-    host = cluster.system.host
-    time = step_time(stream, cluster.device, stack, threads, host_speed=host.relative_speed if host else 1.0)
-    kept = statics(settings, micro_batch[column], accumulation, stack, cluster.device.kind)
-    times = accumulation if stack.gradient_sync == "micro-batch" else np.ones(accumulation.shape)
-    communication, exposed = exchange_s(kept.all_reduce_bytes, data_parallel, cluster, stack, time.region_s["backward"][column])
-    regions = {name: values[column] for name, values in time.region_s.items()}
-    computing_s = accumulation * (regions["forward"] + regions["backward"]) + regions["update"]
-    crowded = _crowded_s(cluster, stack, time, column, accumulation, data_parallel)
-    unattributed_s = stack.unattributed * computing_s
-    if stack.reserved is not None and settings.task == "train":
-        peak = reserved_peak(stream, column, settings, stack.reserved)
-        live = peak.total_bytes + kept.live_bytes
-        room = stack.reserved.ceiling * cluster.device.usable_bytes() - live - kept.context_bytes
-        waste = np.minimum(cached_bytes(settings, stack.reserved), np.maximum(room, 0.0))
-    else:
-        peak = _peak(stream, column, accumulation, data_parallel)
-        live = peak.total_bytes + kept.live_bytes
-        waste = _waste_share(cluster, stack) * peak.total_bytes
+def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
+    """Cost plans of one layout."""
+    micro_batch, column = np.unique(plans.micro_batch.astype(float), return_inverse=True)
+    parts = parts_of(layout, stack, micro_batch)
+    accumulation = plans.accumulation.astype(float)
+    stages = _stages(layout, parts, plans, column)
+    messages = _messages_s(layout, plans)
+    slower = crowding(layout.cluster, stack, plans.n_devices)
+    times = [stage_time(layout, parts, stage, messages, slower) for stage, _ in stages]
+    weights = [weight for _, weight in stages]
+    totals = np.stack([time.total_s for time in times])
+    slowest = np.where(np.stack(weights) > 0, totals, -1.0).argmax(axis=0)
+    slow_s = _picked(totals, slowest)
+    filled_s = sum(weight * time.total_s for weight, time in zip(weights, times, strict=True))
+    bubble_s = (filled_s - slow_s) / plans.virtual_stages
+    update = updating(layout, parts, plans, [stage for stage, _ in stages], slower)
+    compute_s = accumulation * _picked(np.stack([time.compute_s for time in times]), slowest) + update.total_s
+    backward_s = _picked(np.stack([time.backward_s for time in times]), slowest)
+    sent = exchange(layout, stack, plans, update.largest_share, backward_s, messages > 0)
+    unattributed_s = stack.unattributed * compute_s
+    held = [occupied(layout, stack, parts, plans, stage, place) for place, (stage, _) in enumerate(stages)]
+    peaks = np.where(np.stack(weights) > 0, np.stack([each.total_bytes for each in held]), -1.0)
+    device_s = [time.forward_device_s + time.backward_device_s for time in times]
+    busy_s = sum(weight * each for weight, each in zip(weights, device_s, strict=True)) / plans.pipeline_parallel
     return Evaluated(
-        stream=stream,
-        time=time,
-        column=column,
-        accumulation=accumulation,
-        data_parallel=data_parallel,
-        ranks_per_device=ranks,
-        threads=threads,
-        communication_s=communication * times,
-        exposed_s=exposed * times,
-        crowded_s=crowded,
+        layout=layout,
+        parts=parts,
+        plans=plans,
+        positions=tuple(
+            Position(stage=stage, time=time, held=each, weight=weight)
+            for (stage, weight), time, each in zip(stages, times, held, strict=True)
+        ),
+        slowest=slowest,
+        fullest=peaks.argmax(axis=0),
+        update=update,
+        exchange=sent,
         unattributed_s=unattributed_s,
-        step_s=computing_s + crowded + unattributed_s + exposed * times,
-        statics=kept,
-        peak=peak,
-        peak_memory_bytes=live + waste + kept.context_bytes,
-        allocator_waste_bytes=waste,
+        bubble_s=bubble_s,
+        step_s=accumulation * slow_s + bubble_s + update.total_s + update.offload_s + unattributed_s + sent.exposed_s,
+        busy_s=accumulation * busy_s + update.device_s,
+        peak_memory_bytes=peaks.max(axis=0),
     )
 
 
-def _crowded_s(
-    cluster: Cluster,
-    stack: StackProfile,
-    time: StepTime,
-    column: npt.NDArray[np.int64],
-    accumulation: FloatArray,
-    data_parallel: FloatArray,
-) -> FloatArray:
-    if stack.kernels is None or cluster.system.host is None:
-        return np.zeros(accumulation.shape)
-    slower = cluster.system.host.relative_speed / host_speed(cluster, data_parallel)
-    added = crowded_s(time, column, stack.kernels, slower)
-    return accumulation * (added["forward"] + added["backward"]) + added["update"]
+def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
+    """The parts of a layout's stream at some micro-batches, timed."""
+    pattern, cluster = template(layout.settings, micro_batch), layout.cluster
+    stream = pattern.stream(micro_batch)
+    host = cluster.system.host
+    speed = host.relative_speed if host else 1.0
+    time = step_time(stream, cluster.device, stack, layout.threads, host_speed=speed)
+    return Parts(template=pattern, micro_batch=micro_batch, stream=stream, time=time)
 
 
-_HEAP_WASTE = 0.9
-"""Share of what comes and goes that a CPU's heap holds beside it, where a stack says nothing: with glibc 2.36 and torch
-2.13, steady training steps of eight small models held 0.8 to 1.2 times the activations, gradients and transients more
-than those (VmHWM less the process's context and what stays). Freed blocks below the moving mmap threshold stay mapped."""
+def _picked(stacked: FloatArray, place: IntArray) -> FloatArray:
+    """Of [positions, candidates], one position for each candidate."""
+    picked: FloatArray = np.take_along_axis(stacked, place[None, :], axis=0)[0]
+    return picked
 
 
-def _waste_share(cluster: Cluster, stack: StackProfile) -> float:
-    """Fragmentation: of what comes and goes within a step, since what stays is allocated once."""
-    return stack.allocator_waste or (_HEAP_WASTE if cluster.device.kind == "cpu" else 0.0)
+def _messages_s(layout: Layout, plans: Plans) -> FloatArray:
+    """All messages of a micro-batch through one stage: hidden states out and in, and their gradients, for every part of it."""
+    model, numbers = layout.settings.model, layout.settings.numbers
+    positions = model.tgt_len / layout.settings.context_parallel
+    states = plans.micro_batch.astype(float) * (positions * model.d_model * numbers.wide)
+    one_s = message_s(states, plans.pipeline_parallel, plans.n_devices, layout.cluster)
+    return 2 * plans.virtual_stages * one_s
 
 
-def _threads(plan: Plan, cluster: Cluster, ranks: int) -> int | None:
-    """CPU threads of one process: the plan's, no more than its share of the cores; None for all of a device."""
-    if cluster.device.kind != "cpu":
-        return None
-    share = max(cluster.device.cores // ranks, 1)
-    return min(plan.threads or share, share)
+def _stages(layout: Layout, parts: Parts, plans: Plans, column: IntArray) -> list[tuple[Stage, FloatArray]]:
+    """The first, inner and last stages, and how many of each there are, counted in layers."""
+    pipeline, n_layer = plans.pipeline_parallel, layout.settings.model.n_layer
+    split = stages_of(layout, parts, column, pipeline, plans.virtual_stages)
+    asked = np.where(plans.checkpointed_layers == 0, n_layer, plans.checkpointed_layers)
+    asked = np.where(layout.kind == "none", 0, asked)
+    whole = pipeline == 1
 
+    def stage(layers: FloatArray, first: npt.NDArray[np.bool_], last: npt.NDArray[np.bool_]) -> Stage:
+        return Stage(
+            column=column,
+            first=first.astype(float),
+            last=last.astype(float),
+            layers=layers,
+            checkpointed=np.minimum(layers, asked),
+        )
 
-def _peak(stream: OpStream, column: npt.NDArray[np.int64], accumulation: FloatArray, data_parallel: FloatArray) -> Peak:
-    """The walk's peak per candidate: gradients grow in the first micro-batch and are there from the second on."""
-    growing, existing = walk(stream, gradients_exist=False), walk(stream, gradients_exist=True)
-    exist = (accumulation > 1) | (data_parallel > 1)
-
-    def chosen(name: str) -> FloatArray:
-        picked: FloatArray = np.where(exist, getattr(existing, name)[column], getattr(growing, name)[column])
-        return picked
-
-    return Peak(
-        saved_bytes=chosen("saved_bytes"),
-        gradient_bytes=chosen("gradient_bytes"),
-        transient_bytes=chosen("transient_bytes"),
-        row=chosen("row").astype(np.int64),
-    )
+    everywhere = np.ones(column.shape, dtype=bool)
+    found = [(stage(split.first, everywhere, whole), np.ones(column.shape))]
+    if not whole.all():
+        between = np.maximum(n_layer - split.first - split.last, 0.0) / np.maximum(split.inner, 1.0)
+        inner = np.where(pipeline > 2, between, 0.0)
+        found.append((stage(split.inner, ~everywhere, ~everywhere), inner))
+        found.append((stage(split.last, whole, everywhere), (~whole).astype(float)))
+    return found

@@ -54,7 +54,7 @@ class _Tiled:
 
 def fast_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
-    tiled = _Tiled(at=at, blocks=blocks(at.T, at.M, at.model.n_head))
+    tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head))
     _inputs(section, at)
     _projections(section, at)
     _scores(section, tiled)
@@ -93,7 +93,7 @@ def _projections(section: Section, at: Lengths) -> None:
     c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
     section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=at.BTW * c)
     keys, n = 2 * at.BSW * c, 2.0 * at.W
-    section.linear("keys and values", PROJECTIONS, rows=at.B * at.S, n=n, k=width, kept=keys, input_gradient=False)
+    section.linear("keys and values", PROJECTIONS, rows=at.B * at.C, n=n, k=width, kept=keys, input_gradient=False)
     section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=keys + at.BTD * c)
     if at.model.norm == "pre":
         section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=keys + _memory(at) * c)

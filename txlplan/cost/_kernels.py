@@ -158,8 +158,7 @@ def _rate(prepared: Prepared, kernels: KernelModel) -> FloatArray:
 
 def _clock(prepared: Prepared, kernels: KernelModel) -> FloatArray:
     """Sustained over rated clock."""
-    allowed = (prepared.clock_power_w / kernels.full_clock_w) ** kernels.power_exponent
-    clock: FloatArray = np.minimum(allowed, prepared.clock_limit)
+    clock: FloatArray = np.minimum(prepared.clock_power_w / kernels.full_clock_w, prepared.clock_limit)
     return clock
 
 

@@ -23,20 +23,28 @@ PROJECTIONS, SCORES, VALUES, FEED_FORWARD, RESIDUAL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """Sizes of one micro-batch, [candidates].
+    """Sizes of one micro-batch on one device, [candidates].
 
-    Letters: B sequences, T queries, M memory slots, S = M + T keys, H heads, W their joint width, D d_model, F d_inner.
+    Letters: B sequences, T queries, M memory slots, C = M + T positions of context, S keys (those of all devices that share
+    the context), H heads, W their joint width, D d_model, F d_inner. Under context parallelism T, M and C are a device's
+    share, under tensor parallelism H, W and F are.
     """
 
     B: FloatArray
     T: int
     M: int
     model: ModelConfig
+    context_parallel: int = 1
 
     @property
-    def S(self) -> int:  # noqa: N802  (a letter of the legend, as are the products below)
-        """Keys: memory, then segment."""
+    def C(self) -> int:  # noqa: N802  (a letter of the legend, as are the products below)
+        """Positions whose keys and values are computed here: memory, then segment."""
         return self.M + self.T
+
+    @property
+    def S(self) -> int:  # noqa: N802
+        """Keys: memory, then segment, of all devices that share the context."""
+        return self.C * self.context_parallel
 
     @property
     def W(self) -> int:  # noqa: N802
@@ -56,7 +64,7 @@ class Lengths:
     @property
     def BSD(self) -> FloatArray:  # noqa: N802
         """Hidden states with memory."""
-        return self.B * self.S * self.model.d_model
+        return self.B * self.C * self.model.d_model
 
     @property
     def BTW(self) -> FloatArray:  # noqa: N802
@@ -99,10 +107,10 @@ def _context(section: Section, at: Lengths) -> None:
     section.back("context", PROJECTIONS, read=2 * at.BTD * f, written=at.BTD * f)
     section.held = at.BSD * f - kept
     if pre:
-        norm(section, "attention norm", rows=at.B * at.S, width=at.model.d_model, kept=0.0)
+        norm(section, "attention norm", rows=at.B * at.C, width=at.model.d_model, kept=0.0)
     section.cast("context cast", elements=at.BSD, kept=at.BSD * c)
     normed = at.BSD * f if pre and not section.numbers.cast else 0.0
-    section.linear("q k v", PROJECTIONS, rows=at.B * at.S, n=3 * at.W, k=at.model.d_model, kept=normed)
+    section.linear("q k v", PROJECTIONS, rows=at.B * at.C, n=3 * at.W, k=at.model.d_model, kept=normed)
     section.held = section.held + 3 * at.BSW * c
     read, written = (at.BTW + 3 * at.BSW) * c, 4 * at.BSW * c
     section.back("q k v gather", PROJECTIONS, "copy", launches=2, read=read, written=written, dtype=d)

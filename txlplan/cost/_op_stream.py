@@ -6,8 +6,8 @@ them. One row may stand for the same operation in several layers (`repeat`): its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ Figure = float | FloatArray
 Phase = Literal["forward", "recompute", "backward", "update"]
 """`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it."""
 
-_FIGURES = (
+FIGURES = (
     "m",
     "n",
     "k",
@@ -95,7 +95,7 @@ class OpStream:
     @classmethod
     def of(cls, ops: Sequence[Op], candidates: int) -> OpStream:
         """Stack operations; each of their figures is broadcast to [candidates]."""
-        figures = {name: np.empty((len(ops), candidates)) for name in _FIGURES}
+        figures = {name: np.empty((len(ops), candidates)) for name in FIGURES}
         for row, op in enumerate(ops):
             for name, array in figures.items():
                 array[row] = getattr(op, name)
@@ -112,6 +112,10 @@ class OpStream:
     def __len__(self) -> int:
         return len(self.names)
 
+    def with_figures(self, figures: Mapping[str, FloatArray]) -> OpStream:
+        """The same operations with other figures, by the names of `FIGURES`."""
+        return replace(self, **figures)  # type: ignore[arg-type]
+
     def rows(self, *phases: Phase) -> npt.NDArray[np.bool_]:
         """Mask of the operations of some phases, [ops]."""
         return np.array([phase in phases for phase in self.phases], dtype=bool)
@@ -122,10 +126,17 @@ class OpStream:
         return summed(figure[chosen] * self.repeat[chosen])
 
 
+_NARROW = 8
+"""Columns below which NumPy may add rows pairwise, and a running sum is quick."""
+
+
 def summed(figure: FloatArray) -> FloatArray:
     """Sum over operations, [ops, candidates] → [candidates], in their order: NumPy's own sum adds a single candidate's
     in another order than those of many, and a plan's estimate must not depend on what else is costed with it."""
-    total = np.zeros(figure.shape[1])
-    for row in figure:
-        total += row
+    if not len(figure):
+        return np.zeros(figure.shape[1])
+    if figure.shape[1] < _NARROW:
+        running: FloatArray = np.add.accumulate(figure, axis=0)[-1]
+        return running
+    total: FloatArray = np.add.reduce(np.ascontiguousarray(figure), axis=0)
     return total

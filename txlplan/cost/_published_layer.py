@@ -31,7 +31,7 @@ def _projections(section: Section, at: Lengths) -> None:
     c, d = section.numbers.compute, section.numbers.narrow
     section.run("context", PROJECTIONS, "copy", read=at.BSD * c, written=at.BSD * c, kept=at.BSD * c, dtype=d)
     section.back("context", PROJECTIONS, read=2 * at.BTD * c, written=at.BTD * c, dtype=d)
-    section.linear("q k v", PROJECTIONS, rows=at.B * at.S, n=3 * at.W, k=at.model.d_model, kept=0.0)
+    section.linear("q k v", PROJECTIONS, rows=at.B * at.C, n=3 * at.W, k=at.model.d_model, kept=0.0)
     section.held = 3 * at.BSW * c
     joined = 3 * at.BSW * c
     section.back("q k v join", PROJECTIONS, "copy", launches=2, read=joined, written=joined, dtype=d)

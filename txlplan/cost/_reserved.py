@@ -27,7 +27,8 @@ def reserved_peak(stream: OpStream, column: npt.NDArray[np.int64], settings: Set
     loss = stream.total(np.where(softmax, stream.saved_bytes, 0.0), "forward")
     row = next(index for index, name in enumerate(stream.names) if name == "cluster 0 logits")
     logits = stream.m[row] * stream.n[row] * settings.numbers.compute
-    blocks = reserved.logits_half if settings.numbers.compute < 4.0 else reserved.logits
+    half = reserved.logits_half_lamb if settings.optimization.optimizer == "lamb" else reserved.logits_half
+    blocks = half if settings.numbers.compute < 4.0 else reserved.logits
     further = loss - logits if settings.model.n_clusters > 1 else np.zeros_like(loss)
     return Peak(
         saved_bytes=(reserved.saved * np.maximum(saved, 0.0) + np.maximum(further, 0.0))[column],
@@ -40,5 +41,5 @@ def reserved_peak(stream: OpStream, column: npt.NDArray[np.int64], settings: Set
 def cached_bytes(settings: Settings, reserved: ReservedModel) -> float:
     """Optimizer temporaries that stay cached, in bytes."""
     tables = reserved.tables_lamb if settings.optimization.optimizer == "lamb" else reserved.tables_adam
-    largest: FloatArray | float = 4.0 * max(prod(shape) for shape in parameter_shapes(settings.model).values())
+    largest: FloatArray | float = 4.0 * max(prod(shape) for shape in parameter_shapes(settings.sharded).values())
     return float(tables * largest)

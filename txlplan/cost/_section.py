@@ -47,6 +47,7 @@ class Section:
         repeat: float = 1.0,
         training: bool,
         fused_dropout: bool,
+        casts_weights: bool = True,
         own_loss: bool = False,
     ) -> None:
         self.numbers = numbers
@@ -56,6 +57,7 @@ class Section:
         self._name = name
         self._repeat = repeat
         self._fused_dropout = fused_dropout
+        self._casts_weights = casts_weights
         self._forward: list[Op] = []
         self._backward: list[list[Op]] = []
 
@@ -259,7 +261,7 @@ class Section:
 
     def _weight_cast(self, name: str, parameters: float) -> None:
         """Autocast's copy of a weight, made once a micro-batch (its memory is counted apart), and the gradient's way back."""
-        if not self.numbers.cast:
+        if not (self.numbers.cast and self._casts_weights):
             return
         wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
         dtype = self.numbers.narrow
@@ -271,7 +273,7 @@ class Section:
         if not self.training:
             return
         ops = self._backward[-1]
-        returned = bool(ops) and _nonzero(ops[-1].saved_bytes)
+        returned = ops and ops[-1].name.endswith(" released")
         ops.insert(len(ops) - 1 if returned else len(ops), op)
 
     def _returned(self, name: str, group: str, kept: Figure) -> Op:

@@ -8,6 +8,7 @@ import numpy as np
 
 from txlplan.cost._build import Settings
 from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._ring import kept_bytes
 from txlplan.cost._update import state_bytes
 from txlplan.hardware import StackProfile
 from txlplan.model import parameter_count
@@ -44,10 +45,14 @@ def _copy_bytes(settings: Settings, training: bool) -> float:
 
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
     """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context."""
-    model, numbers = settings.model, settings.numbers
+    model, numbers = settings.sharded, settings.numbers
     count = np.full(micro_batch.shape, float(parameter_count(model)))
     training = settings.task == "train"
-    memory = model.n_layer * micro_batch * model.mem_len * model.d_model * numbers.wide
+    remembered = model.mem_len / settings.context_parallel
+    memory = model.n_layer * micro_batch * remembered * model.d_model * numbers.wide
+    if settings.keeps_keys:
+        segment = 1 if settings.task == "generate" else model.tgt_len
+        memory = kept_bytes(model, micro_batch, segment, numbers.compute) / settings.context_parallel
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     return Statics(
         parameters_bytes=count * numbers.wide,

@@ -3,61 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
 from txlplan.cost._evaluated import Evaluated
-from txlplan.cost._time import REGIONS, peak_flops_per_s
+from txlplan.cost._link_terms import link_terms
+from txlplan.cost._template import Rows
+from txlplan.cost._time import peak_flops_per_s
 from txlplan.estimates import Bound, Term
 from txlplan.hardware import DeviceProfile, StackProfile
 from txlplan.units import format_bytes, format_bytes_per_s, format_count, format_flops_per_s, format_s
 
 
-def terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> tuple[Term, ...]:
-    """Time terms that add up to the step, memory terms that add up to the peak; zero ones are left out."""
-    found = [
-        *_device_terms(part, place, device, stack),
-        *_host_and_link_terms(part, place, device, stack),
-        *_memory_terms(part, place, stack),
+def terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> tuple[Term, ...]:
+    """Time terms that add up to the step, memory terms that add up to the peak, of the first plan; zero ones are left out.
+
+    Time is that of the slowest stage, memory that of the fullest.
+    """
+    every = [
+        *_device_terms(found, device, stack),
+        *_host_terms(found, device, stack),
+        *link_terms(found, stack),
+        *_memory_terms(found, stack),
     ]
-    return tuple(term for term in found if term.value != 0)
+    return tuple(term for term in every if term.value != 0)
 
 
-def _device_terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
+def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
     """One term a group of operations, over all micro-batches of a step."""
-    stream, column = part.stream, int(part.column[place])
-    times = _times(part, place)
-    seconds = part.time.op_s[:, column] * times
-    for group in dict.fromkeys(stream.groups):
-        rows = np.array([name == group for name in stream.groups])
+    stream, time, times = found.parts.stream, found.parts.time, found.times()
+    seconds, bound_by_compute = time.op_s[:, 0] * times, time.compute_bound[:, 0]
+    measured_s, launched = seconds * time.measured[:, 0], stream.launches[:, 0] * times
+    flops, moved = stream.flops[:, 0] * times, stream.bytes_moved[:, 0] * times
+    for group, rows in _rows_by_group(stream.groups).items():
         total_s = float(seconds[rows].sum())
         if total_s == 0:
             continue
-        computing = rows & part.time.compute_bound[:, column]
-        compute_s = float(seconds[computing].sum())
-        measured = float((seconds * part.time.measured[:, column])[rows].sum()) >= 0.5 * total_s
-        bound: Bound = "compute" if compute_s > total_s / 2 else "bandwidth"
-        launches = float((stream.launches[:, column] * times)[rows].sum())
-        chosen = computing if bound == "compute" else rows & ~part.time.compute_bound[:, column]
-        figure = stream.flops if bound == "compute" else stream.bytes_moved
-        amount = float((figure[:, column] * times)[chosen].sum())
-        dtype = next(name for name, row in zip(stream.dtypes, chosen, strict=True) if row)
+        computing = rows[bound_by_compute[rows]]
+        bound: Bound = "compute" if float(seconds[computing].sum()) > total_s / 2 else "bandwidth"
+        chosen = computing if bound == "compute" else rows[~bound_by_compute[rows]]
+        amount = float((flops if bound == "compute" else moved)[chosen].sum())
+        measured = float(measured_s[rows].sum()) >= 0.5 * total_s
+        launches = float(launched[rows].sum())
+        chosen_s, dtype = float(seconds[chosen].sum()), stream.dtypes[chosen[0]]
         yield Term(
             name=group,
             quantity="time",
             value=total_s,
-            formula=_formula(device, bound, dtype, amount, float(seconds[chosen].sum()), total_s, launches),
+            formula=_formula(device, bound, dtype, amount, chosen_s, total_s, launches),
             provenance="measured" if measured else "derived" if stack.kernels is None else stack.provenance,
             bound=bound,
         )
 
 
-def _times(part: Evaluated, place: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """How often each operation runs in a step: repetitions × micro-batches, the update once. [ops]"""
-    update = part.stream.rows("update")
-    repeat = part.stream.repeat[:, int(part.column[place])]
-    times: np.ndarray[tuple[int], np.dtype[np.float64]] = repeat * np.where(update, 1.0, part.accumulation[place])
-    return times
+@lru_cache(maxsize=256)
+def _rows_by_group(groups: tuple[str, ...]) -> dict[str, Rows]:
+    return {
+        group: np.array([row for row, name in enumerate(groups) if name == group], dtype=np.int64)
+        for group in dict.fromkeys(groups)
+    }
 
 
 def _formula(
@@ -75,20 +80,20 @@ def _formula(
     return f"{text}; the others {format_s(rest)}" if rest > 0.005 * total_s else text
 
 
-def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
-    column, steps = int(part.column[place]), float(part.accumulation[place])
-    host_s, dispatched_s = float(part.crowded_s[place]), 0.0
-    for region in REGIONS:
-        times = 1.0 if region == "update" else steps
-        host = float(part.time.host_s[region][column]) * times
-        dispatched_s += host
-        host_s += float(part.time.region_s[region][column] - part.time.device_s[region][column]) * times
-    launches = float((part.stream.launches[:, column] * _times(part, place)).sum())
+def _host_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
+    position, steps = found.positions[int(found.slowest[0])].time, float(found.plans.accumulation[0])
+    dispatch = found.parts.time.dispatch_s
+    forward, backward = float(position.forward_launches[0]), float(position.backward_launches[0])
+    update = found.update
+    dispatched_s = steps * (forward * dispatch["forward"] + backward * dispatch["backward"]) + float(update.host_s[0])
+    device_s = float((position.forward_device_s + position.backward_device_s)[0])
+    beyond_s = steps * (float(position.compute_s[0]) - device_s) + float((update.total_s - update.device_s)[0])
+    launches = steps * (forward + backward) + float(update.launches[0])
     formula = f"{format_count(launches)} operations × {format_s(dispatched_s / max(launches, 1.0))}"
     yield Term(
         name="host dispatch",
         quantity="time",
-        value=host_s,
+        value=beyond_s,
         formula=formula if device.kind == "cpu" else f"{formula}, what the device does not hide, per region",
         provenance=stack.provenance if stack.host_op_s is not None or stack.kernels is not None else "derived",
         bound="host",
@@ -96,22 +101,10 @@ def _host_and_link_terms(part: Evaluated, place: int, device: DeviceProfile, sta
     yield Term(
         name="unattributed",
         quantity="time",
-        value=float(part.unattributed_s[place]),
+        value=float(found.unattributed_s[0]),
         formula=f"{stack.unattributed:+.0%} of operations and dispatch, as a whole step showed",
         provenance=stack.provenance,
         bound="host",
-    )
-    payload = float(part.statics.all_reduce_bytes[place])
-    ranks = int(part.data_parallel[place])
-    yield Term(
-        name="all-reduce",
-        quantity="time",
-        value=float(part.exposed_s[place]),
-        formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth))"
-        + (", memory traffic and waiting" if stack.kernels else "")
-        + f" = {format_s(float(part.communication_s[place]))}, less what backward hides",
-        provenance="derived" if stack.kernels is None else stack.provenance,
-        bound="link",
     )
 
 
@@ -125,31 +118,31 @@ _RESERVED_FORMULAS = {
 """Of the terms that a stack's fitted model of the allocator stands behind."""
 
 
-def _memory_terms(part: Evaluated, place: int, stack: StackProfile) -> Iterator[Term]:
-    kept, peak = part.statics, part.peak
-    fitted = stack.reserved is not None and "backward" in part.stream.phases
-    row = int(peak.row[place])
-    at_peak = f"alive at the peak, in {part.stream.names[row]!r} ({part.stream.phases[row]})"
+def _memory_terms(found: Evaluated, stack: StackProfile) -> Iterator[Term]:
+    held = found.positions[int(found.fullest[0])].held
+    fitted = stack.reserved is not None and found.layout.training
+    row = int(held.row[0])
+    at_peak = f"alive at the peak, in {found.parts.stream.names[row]!r} ({found.parts.stream.phases[row]})"
     parts = (
-        ("parameters", kept.parameters_bytes, "parameters × bytes of one"),
-        ("gradients", peak.gradient_bytes, f"parameters × 4 B, {at_peak}"),
-        ("optimizer states", kept.optimizer_bytes, "two fp32 states a parameter (Adafactor: a row and a column a matrix)"),
+        ("parameters", held.parameters_bytes, "parameters × bytes of one"),
+        ("gradients", held.gradient_bytes, f"parameters × 4 B, {at_peak}"),
+        ("optimizer states", held.optimizer_bytes, "two fp32 states a parameter (Adafactor: a row and a column a matrix)"),
         (
             "recurrent memory",
-            kept.recurrent_memory_bytes,
+            held.recurrent_memory_bytes,
             "layers × sequences × mem_len × d_model × 4 B, every accumulation chunk",
         ),
-        ("saved activations", peak.saved_bytes, f"kept for backward, {at_peak}"),
-        ("largest transient", peak.transient_bytes, f"inputs and outputs around {part.stream.names[row]!r}"),
-        ("weight copies", kept.weight_copies_bytes, "parameters in the precision of products, kept by autocast"),
-        ("context", kept.context_bytes, "the process or device context before anything is allocated"),
+        ("saved activations", held.saved_bytes, f"kept for backward, {at_peak}"),
+        ("largest transient", held.transient_bytes, f"inputs and outputs around {found.parts.stream.names[row]!r}"),
+        ("weight copies", held.weight_copies_bytes, "parameters in the precision of products, kept by autocast"),
+        ("context", held.context_bytes, "the process or device context before anything is allocated"),
         (
             "allocator waste",
-            part.allocator_waste_bytes,
+            held.waste_bytes,
             "what the allocator holds beside activations, gradients and transients, as a share of them",
         ),
     )
     for name, array, formula in parts:
         own = _RESERVED_FORMULAS.get(name) if fitted else None
         provenance = stack.provenance if own and name != "weight copies" else "derived"
-        yield Term(name=name, quantity="memory", value=float(array[place]), formula=own or formula, provenance=provenance)
+        yield Term(name=name, quantity="memory", value=float(array[0]), formula=own or formula, provenance=provenance)

@@ -8,6 +8,7 @@ are the same cores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +37,24 @@ _LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTime:
-    """Times of one stream: per operation [ops, candidates] for one repetition, per region [candidates]."""
+    """Times of the operations of one stream on one device, and how regions are made of them."""
 
     op_s: FloatArray
+    """Of one repetition, [ops, candidates]."""
     compute_bound: npt.NDArray[np.bool_]
     measured: npt.NDArray[np.bool_]
-    device_s: dict[str, FloatArray]
-    host_s: dict[str, FloatArray]
-    region_s: dict[str, FloatArray]
+    dispatch_s: dict[str, float]
+    """Host time of one operation, by region."""
+    knee: float
+    """How host and device overlap, see `overlapped`: infinite for the longer of both, 1 for their sum."""
+
+    def region_s(self, region: str, device_s: FloatArray, launches: FloatArray, slower: FloatArray | float = 1.0) -> FloatArray:
+        """Time of a region in which the device computes so long and the host dispatches so many operations, `slower` times
+        slower than the host that the stream was timed for."""
+        host_s = launches * (self.dispatch_s[region] * slower)
+        if self.knee == 1.0:
+            return device_s + host_s
+        return np.maximum(device_s, host_s) if np.isinf(self.knee) else overlapped(device_s, host_s, self.knee)
 
 
 def step_time(
@@ -54,50 +65,25 @@ def step_time(
     `host_speed` is that of the host's core, relative to the one that a stack's fitted kernel model is for.
     """
     if stack.kernels is not None:
-        return _fitted(stream, device, stack, stack.kernels, host_speed)
-    op_s, compute_bound, measured = _op_times(stream, device, stack, threads)
-    device_s = {region: stream.total(op_s, *phases) for region, phases in REGIONS.items()}
-    host_s = {region: stream.total(stream.launches, *phases) * _dispatch_s(stack, region) for region, phases in REGIONS.items()}
-    together = np.add if device.kind == "cpu" else np.maximum
-    region_s = {region: together(device_s[region], host_s[region]) for region in REGIONS}
-    return StepTime(
-        op_s=op_s, compute_bound=compute_bound, measured=measured, device_s=device_s, host_s=host_s, region_s=region_s
-    )
+        op_s, compute_bound = kernel_s(prepare(stream, device, stack), stack.kernels)
+        measured = np.zeros(op_s.shape, dtype=bool)
+        dispatch, knee = dispatch_s(stack.kernels, stack, host_speed), stack.kernels.knee
+    else:
+        op_s, compute_bound, measured = _op_times(stream, device, stack, threads)
+        dispatch = {region: _dispatch_s(stack, region) for region in REGIONS}
+        knee = 1.0 if device.kind == "cpu" else np.inf
+    return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee)
 
 
-def _fitted(stream: OpStream, device: DeviceProfile, stack: StackProfile, kernels: KernelModel, host_speed: float) -> StepTime:
-    """By the stack's kernel model; host and device overlap as it says."""
-    op_s, compute_bound = kernel_s(prepare(stream, device, stack), kernels)
-    dispatch = dispatch_s(kernels, stack, host_speed)
-    device_s = {region: stream.total(op_s, *phases) for region, phases in REGIONS.items()}
-    host_s = {region: stream.total(stream.launches, *phases) * dispatch[region] for region, phases in REGIONS.items()}
-    return StepTime(
-        op_s=op_s,
-        compute_bound=compute_bound,
-        measured=np.zeros(op_s.shape, dtype=bool),
-        device_s=device_s,
-        host_s=host_s,
-        region_s={region: overlapped(device_s[region], host_s[region], kernels.knee) for region in REGIONS},
-    )
-
-
-def host_speed(cluster: Cluster, data_parallel: FloatArray) -> FloatArray:
-    """Relative speed of a host's core when it serves so many processes, [candidates]."""
+def crowding(cluster: Cluster, stack: StackProfile, n_devices: npt.NDArray[np.int64]) -> FloatArray:
+    """How many times slower a host's core is when it serves so many processes, under a fitted kernel model. [candidates]"""
     host = cluster.system.host
-    if host is None:
-        return np.ones(data_parallel.shape)
-    busy = np.minimum(data_parallel, cluster.per_node)
+    if host is None or stack.kernels is None:
+        return np.ones(n_devices.shape)
+    busy = np.minimum(n_devices, cluster.per_node)
     share = np.log(busy) / np.log(max(cluster.system.n_devices, 2))
-    speed: FloatArray = host.relative_speed * host.crowded_speed**share
-    return speed
-
-
-def crowded_s(time: StepTime, column: npt.NDArray[np.int64], kernels: KernelModel, slower: FloatArray) -> dict[str, FloatArray]:
-    """Time by region that a host adds which dispatches `slower` times slower than in `time`, [candidates]."""
-    return {
-        region: overlapped(device_s[column], time.host_s[region][column] * slower, kernels.knee) - time.region_s[region][column]
-        for region, device_s in time.device_s.items()
-    }
+    slower: FloatArray = host.crowded_speed**-share
+    return slower
 
 
 def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:
@@ -127,28 +113,39 @@ def _dispatch_s(stack: StackProfile, region: str) -> float:
 def _op_times(
     stream: OpStream, device: DeviceProfile, stack: StackProfile, threads: int | None
 ) -> tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """All operations of a kind and dtype at once."""
     efficiency = EfficiencyModel(device, stack, threads)
     launch_s = _LAUNCH_S[device.kind] if stack.launch_s is None else stack.launch_s
     draw_s = _CPU_DRAW_S if device.kind == "cpu" else 0.0
     op_s = np.empty_like(stream.flops)
     compute_bound = np.zeros(op_s.shape, dtype=bool)
     measured = np.zeros(op_s.shape, dtype=bool)
-    for row, kind in enumerate(stream.kinds):
+    for (kind, dtype), rows in _alike(stream.kinds, stream.dtypes).items():
         is_product = kind in PRODUCTS
-        work = stream.flops[row] if is_product else stream.bytes_moved[row]
-        per_call = work / np.maximum(stream.launches[row], 1.0)
-        reached = efficiency.utilisation(kind, stream.dtypes[row], per_call, stream.m[row], stream.n[row], stream.k[row])
-        streaming_s = stream.bytes_moved[row] / device.memory_bandwidth_bytes_per_s
+        moved, m, n, k = (figure[rows] for figure in (stream.bytes_moved, stream.m, stream.n, stream.k))
+        work = stream.flops[rows] if is_product else moved
+        per_call = work / np.maximum(stream.launches[rows], 1.0)
+        reached = efficiency.utilisation(kind, dtype, *(figure.ravel() for figure in (per_call, m, n, k)))
+        share, inside = reached.share.reshape(work.shape), reached.measured.reshape(work.shape)
+        streaming_s = moved / device.memory_bandwidth_bytes_per_s
         if is_product:
-            computing_s = work / (peak_flops_per_s(device, stream.dtypes[row]) * reached.share)
-            streaming_s = np.where(_spills(stream.bytes_moved[row], device, reached.measured), streaming_s, 0.0)
-            compute_bound[row] = computing_s >= streaming_s
-            op_s[row] = np.maximum(computing_s, streaming_s)
+            computing_s = work / (peak_flops_per_s(device, dtype) * share)
+            streaming_s = np.where(_spills(moved, device, inside), streaming_s, 0.0)
+            compute_bound[rows] = computing_s >= streaming_s
+            op_s[rows] = np.maximum(computing_s, streaming_s)
         else:
-            op_s[row] = streaming_s / np.maximum(reached.share, _LEAST_SHARE)
-        op_s[row] += stream.launches[row] * launch_s + stream.draws[row] * draw_s
-        measured[row] = reached.measured
-    return op_s, compute_bound, measured
+            op_s[rows] = streaming_s / np.maximum(share, _LEAST_SHARE)
+        measured[rows] = inside
+    return op_s + (stream.launches * launch_s + stream.draws * draw_s), compute_bound, measured
+
+
+@lru_cache(maxsize=256)
+def _alike(kinds: tuple[str, ...], dtypes: tuple[str, ...]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+    """Rows by kind and dtype."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for row, key in enumerate(zip(kinds, dtypes, strict=True)):
+        found.setdefault(key, []).append(row)
+    return {key: np.array(rows, dtype=np.int64) for key, rows in found.items()}
 
 
 def _spills(bytes_moved: FloatArray, device: DeviceProfile, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

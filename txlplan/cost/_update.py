@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 from txlplan.choices import OptimizerName, Precision
@@ -63,6 +64,7 @@ def published_update(optimization: Optimization, model: ModelConfig, precision: 
     return ops
 
 
+@lru_cache(maxsize=256)
 def state_bytes(optimization: Optimization, model: ModelConfig) -> float:
     """fp32 optimizer states: two of each parameter's size, or for Adafactor one row and one column of each matrix."""
     factor = _STATE_PER_PARAMETER.get(optimization.optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from txlplan.choices import Precision
 from txlplan.engine.world import World
 from txlplan.errors import InputError
-from txlplan.plan_file import PlanFile
+from txlplan.plan_file import Plan, PlanFile
 
 _AUTOCAST_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -94,14 +95,19 @@ def open_backend(plan_file: PlanFile, world: World) -> Backend:
             hint="start it with `txlplan run`, or with torchrun --nproc-per-node of that number",
         )
     device = _device(plan_file.run.device, world)
-    if plan_file.plan.threads is not None:
-        torch.set_num_threads(plan_file.plan.threads)
-    torch.set_float32_matmul_precision("high" if plan_file.plan.precision == "tf32" else "highest")
     if plan_file.run.deterministic:
         _be_deterministic(device)
     if world.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Backend(device=device, precision=plan_file.plan.precision, world=world)
+    return as_planned(Backend(device=device, precision="fp32", world=world), plan_file.plan)
+
+
+def as_planned(backend: Backend, plan: Plan) -> Backend:
+    """Set this process to a plan's threads and precision, on the device and among the processes that it has."""
+    if plan.threads is not None:
+        torch.set_num_threads(plan.threads)
+    torch.set_float32_matmul_precision("high" if plan.precision == "tf32" else "highest")
+    return dataclasses.replace(backend, precision=plan.precision)
 
 
 def _device(kind: str, world: World) -> torch.device:

@@ -60,7 +60,7 @@ def score(
     model.eval()
     nats, tokens, wanted = 0.0, 0, len(split) if max_steps is None else min(max_steps, len(split))
     try:
-        for scored in islice(_segments(model, backend, split), wanted):
+        for scored in islice(segments(model, backend, split), wanted):
             nats, tokens = nats + scored.nats, tokens + scored.tokens
             if not on_step(scored) and scored.step < wanted:
                 return None
@@ -71,7 +71,7 @@ def score(
     return nats / tokens
 
 
-def _segments(model: TransformerXL, backend: Backend, split: Windows) -> Iterator[Scored]:
+def segments(model: TransformerXL, backend: Backend, split: Windows) -> Iterator[Scored]:
     """Score segment after segment of this process's rows, with keys and values kept from one to the next."""
     rows = split.rows // backend.world.size
     reader = Inference(model, dtype=backend.narrow_dtype)

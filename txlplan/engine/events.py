@@ -85,6 +85,29 @@ class Saved:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trying:
+    """The steps that follow are of this plan, until the next such event."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["trying"] = "trying"
+    candidate: int
+    """Its place in the list of plans, from 0."""
+    steps: int
+    """That will count, at most, after those that warm up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """How a plan's trial ended."""
+
+    __pydantic_config__ = STRICT
+    event: Literal["tried"] = "tried"
+    candidate: int
+    outcome: Literal["ok", "oom", "failed"]
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Noted:
     """Something that a person should know, and that ends nothing."""
 
@@ -125,10 +148,10 @@ class Finished:
     energy_j: float | None = None
 
 
-Event = Started | Step | Evaluating | Evaluated | Saved | Noted | Streamed | Generated | Finished
+Event = Started | Step | Evaluating | Evaluated | Saved | Trying | Tried | Noted | Streamed | Generated | Finished
 _KINDS: dict[str, type[Event]] = {
     kind.__dataclass_fields__["event"].default: kind
-    for kind in (Started, Step, Evaluating, Evaluated, Saved, Noted, Streamed, Generated, Finished)
+    for kind in (Started, Step, Evaluating, Evaluated, Saved, Trying, Tried, Noted, Streamed, Generated, Finished)
 }
 
 

@@ -51,7 +51,7 @@ def generate_text(
     """
     prompts = prompts_of(plan_file, vocabulary)
     rows = [TextStream(vocabulary, plan_file.sampling.stop) for _ in prompts]
-    new = _generator(plan_file, model, backend, emit).tokens(prompts)
+    new = generator(plan_file, model, backend, emit).tokens(prompts)
     step = 0
     while step < steps and not all(row.is_stopped for row in rows):
         if stopping():
@@ -68,7 +68,7 @@ def generate_text(
     return step == steps or all(row.is_stopped for row in rows)
 
 
-def _generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit: Callable[[Event], None]) -> Generator:
+def generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit: Callable[[Event], None]) -> Generator:
     """Compiled where the plan says so and this machine can; where it cannot, the plain one, and a note that says why."""
     rows, seed = plan_file.plan.micro_batch, plan_file.run.seed
     if plan_file.plan.compile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from txlplan.plan_file import Plan, PlanFile
+from txlplan.plan_file import PlanFile
 
 DEVICES = ("cpu", "cuda")
 
@@ -12,19 +12,11 @@ DEVICES = ("cpu", "cuda")
 def unsupported(plan_file: PlanFile) -> list[str]:
     """One sentence for each thing that this version does not execute; empty when the worker can start."""
     return [
-        *_parallelism(plan_file.plan),
+        *plan_file.plan.not_runnable(plan_file.workload.task),
         *_precision(plan_file),
         *_batches(plan_file),
         *_task(plan_file),
     ]
-
-
-def _parallelism(plan: Plan) -> Iterator[str]:
-    for axis in ("tensor_parallel", "pipeline_parallel", "context_parallel"):
-        if getattr(plan, axis) > 1:
-            yield f"plan.{axis} = {getattr(plan, axis)}: this version executes data parallelism only"
-    if plan.zero_stage > 0:
-        yield f"plan.zero_stage = {plan.zero_stage}: this version keeps every state on every device (zero_stage = 0)"
 
 
 def _precision(plan_file: PlanFile) -> Iterator[str]:
@@ -50,7 +42,5 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
         yield f"plan.accumulation = {plan.accumulation}: only training accumulates gradients; use 1 to {workload.task}"
     if workload.task != "train" and plan_file.run.checkpoint is None:
         yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
-    if workload.task != "generate" and plan.compile:
-        yield "plan.compile = true: this version compiles the step of generation only"
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"

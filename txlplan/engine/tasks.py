@@ -74,7 +74,7 @@ def train(job: Job) -> Ending:
 
 def score(job: Job) -> Ending:
     """Score a split, the whole of it unless workload.tokens or the number of steps says less."""
-    model, trained_steps = _trained_model(job)
+    model, trained_steps = trained_model(job)
     split = job.plan_file.data.split
     windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
     tokens = job.plan_file.workload.tokens
@@ -96,7 +96,7 @@ def score(job: Job) -> Ending:
 def generate(job: Job) -> Ending:
     """Continue each prompt by workload.tokens new tokens, or up to a stop string."""
     prompts_of(job.plan_file, job.dataset.vocabulary)
-    model, _ = _trained_model(job)
+    model, _ = trained_model(job)
     wanted = job.plan_file.workload.tokens or DEFAULT_NEW_TOKENS
     steps = min(wanted, job.steps or wanted)
     job.start(0, steps)
@@ -128,7 +128,7 @@ def _restore(job: Job, trainer: Trainer) -> None:
         checkpoint.load_weights(checkpoint.locate(Path(given)), trainer.model)
 
 
-def _trained_model(job: Job) -> tuple[TransformerXL, int]:
+def trained_model(job: Job) -> tuple[TransformerXL, int]:
     """The model with the weights of run.checkpoint, and the optimizer steps behind them."""
     model = create_model(job.plan_file, job.backend).eval().requires_grad_(False)
     return model, checkpoint.load_weights(checkpoint.locate(Path(str(job.plan_file.run.checkpoint))), model)

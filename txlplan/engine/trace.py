@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.choices import AttentionPath, Checkpointing, Task
 from txlplan.model import ModelConfig
-from txlplan.nn import TransformerXL
+from txlplan.nn import Inference, TransformerXL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,8 @@ def trace_flops(
         model.activation_checkpointing = activation_checkpointing
         model.use_attention(attention)
         with torch.set_grad_enabled(task == "train"):
-            forward, output = _forward(model, config, micro_batch, task)
+            run = _read if attention == "fast" and task != "train" else _forward
+            forward, output = run(model, config, micro_batch, task)
             backward = _backward(output) if task == "train" else {}
         parameters = sum(parameter.numel() for parameter in model.parameters())
     return TracedFlops(
@@ -81,6 +82,19 @@ class _ChosenSizes(TorchDispatchMode):
         if func is torch.ops.aten.nonzero.default:
             return torch.zeros(next(self._sizes), args[0].ndim, dtype=torch.int64)
         return func(*args, **(kwargs or {}))
+
+
+def _read(model: TransformerXL, config: ModelConfig, micro_batch: int, task: Task) -> tuple[dict[str, int], torch.Tensor]:
+    """As the fast path scores and generates: with keys and values kept, and positions projected before."""
+    tokens_BT = torch.zeros(micro_batch, 1 if task == "generate" else config.tgt_len, dtype=torch.int64)
+    reader = Inference(model)
+    ring = reader.ring(micro_batch, longest=tokens_BT.shape[1])
+    ring.filled = [config.mem_len] * micro_batch
+    reader.distances(config.mem_len + tokens_BT.shape[1])
+    with FlopCounterMode(display=False) as counter:
+        hidden_BTD = reader.read(tokens_BT, ring)
+        output = reader.log_probabilities(hidden_BTD[:, -1]) if task == "generate" else reader.nll(hidden_BTD, tokens_BT)
+    return _by_op(counter), output
 
 
 def _forward(model: TransformerXL, config: ModelConfig, micro_batch: int, task: Task) -> tuple[dict[str, int], torch.Tensor]:

@@ -1,5 +1,7 @@
 """The program that every runner starts: `python -m txlplan.engine.worker RUN_DIR/plan.toml [--steps N] [--resume]`.
 
+With `--trials PLANS.json --seconds S` it tries these plans instead, in place of the plan file's own (`engine.trials`).
+
 It writes events.jsonl and checkpoints/ into the plan's run directory, and exits with 0 (ok, stopped), 2 (the plan file cannot
 be read or executed; no event says so) or 4 (out of memory, failed).
 """
@@ -7,12 +9,14 @@ be read or executed; no event says so) or 4 (out of memory, failed).
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from txlplan.config import from_plain
 from txlplan.engine import failures
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Finished
@@ -20,10 +24,11 @@ from txlplan.engine.stopping import StopRequest
 from txlplan.engine.support import unsupported
 from txlplan.engine.world import World
 from txlplan.errors import InputError, TxlplanError
-from txlplan.plan_file import PlanFile, read_plan_file
+from txlplan.plan_file import Plan, PlanFile, read_plan_file
 
 if TYPE_CHECKING:
     from txlplan.engine.backend import Backend
+    from txlplan.engine.tasks import Job
 
 _EXIT_CODES = {"ok": 0, "stopped": 0, "oom": 4, "failed": 4}
 
@@ -55,6 +60,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("plan", type=Path, metavar="PLAN.TOML")
     parser.add_argument("--steps", type=_positive, help="do at most so many steps in this call")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run directory")
+    parser.add_argument("--trials", type=Path, metavar="PLANS.JSON", help="try these plans, and do nothing else")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of trials, after which none begins")
     return parser.parse_args(arguments)
 
 
@@ -91,11 +98,18 @@ def _run(plan_file: PlanFile, world: World, log: EventLog, stop: StopRequest, op
         steps=options.steps,
         resume=options.resume,
     )
-    ending = TASKS[plan_file.workload.task](job)
+    ending = _tried(job, options) if options.trials else TASKS[plan_file.workload.task](job)
     used_j = energy_j() - before_j if energy_j and before_j is not None else None
     finished = _finished(backend, ending, used_j)
     backend.close()
     return finished
+
+
+def _tried(job: Job, options: argparse.Namespace) -> Literal["ok", "stopped"]:
+    from txlplan.engine.trials import Race
+
+    plans = [from_plain(Plan, raw, str(options.trials)) for raw in json.loads(options.trials.read_text(encoding="utf-8"))]
+    return Race(job, plans, options.seconds).run()
 
 
 def _finished(backend: Backend, ending: Literal["ok", "stopped"], used_j: float | None) -> Finished:

@@ -52,8 +52,6 @@ class KernelModel:
     """Words in the further clusters of an adaptive softmax, over those by Zipf's law."""
     full_clock_w: Annotated[float, WATTS]
     """Power per multiprocessor, less memory and board, that sustains 1.6 GHz in a 12 or 8 nm process."""
-    power_exponent: float
-    """Sustained over rated clock is this power of the share of the power that it takes."""
     host_op_s: Annotated[float, SECONDS]
     """Dispatch of one forward operation by a host of relative speed 1."""
     host_backward: float
@@ -89,7 +87,9 @@ class ReservedModel:
     logits: float
     """Blocks of the size of all logits that are held at once."""
     logits_half: float
-    """The same in fp16."""
+    """The same in fp16, with Adam."""
+    logits_half_lamb: float
+    """The same with LAMB."""
     tables_lamb: float
     """Temporaries of LAMB that stay cached, in fp32 copies of the largest parameter."""
     tables_adam: float

@@ -38,6 +38,8 @@ class Host:
     cores: int | None = None
     """Physical cores of all sockets, or vCPUs where a cloud says no more."""
     memory_bytes: Annotated[int, BYTES] | None = None
+    link_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
+    """Of each device to the host, one direction; None: by the PCI Express generation of the device."""
     relative_speed: float = 1.0
     """Eager dispatch by one core, over that of a DGX A100's host (EPYC 7742)."""
     crowded_speed: float = 1.0

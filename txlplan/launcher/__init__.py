@@ -1,6 +1,7 @@
 """Start and supervise runs: plans for this machine, runners, worker processes, live progress, records, tuning by trial."""
 
 from txlplan.launcher._again import plan_again
+from txlplan.launcher._candidate import Candidate, describe
 from txlplan.launcher._execute import OnEvent, execute, latest_run, prepared
 from txlplan.launcher._live import LiveView
 from txlplan.launcher._machine import Machine, this_machine
@@ -9,10 +10,11 @@ from txlplan.launcher._request import Planned, RunRequest, plan_request
 from txlplan.launcher._run_directory import PLAN_NAME, absolute, clear, log_tail
 from txlplan.launcher._runner import Launch, Runner, copy_runner, get_runner, launch, runner_paths
 from txlplan.launcher._session import Session, run_planned, with_plan
-from txlplan.launcher._trials import Candidate, TrialPlan, Tuned, describe, schedule_trials, tune
+from txlplan.launcher._trials import Budget, TrialPlan, Tuned, known_speeds, schedule_trials, tune
 
 __all__ = [
     "PLAN_NAME",
+    "Budget",
     "Candidate",
     "Launch",
     "LiveView",
@@ -31,6 +33,7 @@ __all__ = [
     "describe",
     "execute",
     "get_runner",
+    "known_speeds",
     "latest_run",
     "launch",
     "log_tail",

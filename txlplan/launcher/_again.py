@@ -7,10 +7,10 @@ from pathlib import Path
 
 from txlplan.cost import estimate
 from txlplan.errors import InputError
+from txlplan.launcher._candidate import Candidate
 from txlplan.launcher._machine import this_machine
 from txlplan.launcher._request import Planned, total_steps
 from txlplan.launcher._run_directory import PLAN_NAME, absolute
-from txlplan.launcher._trials import Candidate
 from txlplan.plan_file import read_plan_file
 
 

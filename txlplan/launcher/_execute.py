@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from txlplan import files
 from txlplan.choices import RecordKind
@@ -22,6 +18,7 @@ from txlplan.launcher._outcome import Ending, ending, oom_kills
 from txlplan.launcher._progress import Progress
 from txlplan.launcher._run_directory import LOG_NAME, PLAN_NAME, absolute, locked, log_tail, require_free
 from txlplan.launcher._runner import Launch, get_runner, launch
+from txlplan.launcher._signals import Stops, forwarding
 from txlplan.launcher._worker import Worker, started
 from txlplan.plan_file import PlanFile, write_plan_file
 from txlplan.records import LossPoint, Record, Store, new_id, open_store
@@ -30,7 +27,6 @@ POLL_S = 0.1
 UPDATE_EVERY_S = 3.0
 UPDATE_SHARE = 50
 """A running record is stored again only after this many times the time that storing it last took."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OnEvent = Callable[[events.Event], None]
 
@@ -138,8 +134,7 @@ class _Supervision:
     before: tuple[LossPoint, ...]
     on_event: OnEvent | None
     on_stop: Callable[[], None] | None = None
-    stops: int = 0
-    """Signals that asked to stop."""
+    stops: Stops = field(default_factory=Stops)
     put_next_s: float = 0.0
     offset: int = 0
     progress: Progress = field(init=False)
@@ -151,12 +146,12 @@ class _Supervision:
         self.offset = files.whole_lines_bytes(directory / events.FILE_NAME)
         log_start, kills = _size(directory / LOG_NAME), oom_kills()
         try:
-            with started(command, log=directory / LOG_NAME, keep_open=lock) as worker, self._forwarding(worker):
+            with started(command, log=directory / LOG_NAME, keep_open=lock) as worker, forwarding(worker, self.stops):
                 status = self._follow(worker)
             end = ending(
                 self.progress,
                 status=status,
-                asked_to_stop=self.stops > 0,
+                asked_to_stop=self.stops.count > 0,
                 killed_for_memory=kills is not None and (oom_kills() or 0) > kills,
                 log=log_tail(directory, log_start),
             )
@@ -174,7 +169,7 @@ class _Supervision:
         while True:
             status = worker.wait(POLL_S)
             self._take_events()
-            if self.stops and self.on_stop is not None:
+            if self.stops.count and self.on_stop is not None:
                 self.on_stop()
                 self.on_stop = None
             if status is not None:
@@ -195,27 +190,6 @@ class _Supervision:
         self.store.put(self.record)
         end_s = time.monotonic()
         self.put_next_s = end_s + max(UPDATE_EVERY_S, UPDATE_SHARE * (end_s - start_s))
-
-    @contextlib.contextmanager
-    def _forwarding(self, worker: Worker) -> Iterator[None]:
-        """Turn signals to the supervisor into a clean stop of the worker; the second one kills it."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self.stops += 1
-            if self.stops == 1:
-                worker.stop()
-            else:
-                worker.kill()
-
-        previous = {number: signal.signal(number, stop) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _size(path: Path) -> int:

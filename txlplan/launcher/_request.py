@@ -13,10 +13,10 @@ from txlplan.choices import Precision, Task
 from txlplan.cost import tokens_per_step
 from txlplan.data import Dataset, open_dataset
 from txlplan.errors import CheckpointError, InputError
+from txlplan.launcher._candidate import Candidate
 from txlplan.launcher._machine import Machine, this_machine
 from txlplan.launcher._prompts import longest_prompt
 from txlplan.launcher._run_directory import PLAN_NAME
-from txlplan.launcher._trials import Candidate
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, read_plan_file
 from txlplan.planner import Choice, Space, recipe

@@ -11,14 +11,15 @@ from pathlib import Path
 from txlplan.data import read_manifest
 from txlplan.engine.events import Event, Streamed
 from txlplan.estimates import Estimate
+from txlplan.launcher._candidate import Candidate, describe
 from txlplan.launcher._complete import finished_run
 from txlplan.launcher._execute import OnEvent, execute, prepared
 from txlplan.launcher._live import LiveView
 from txlplan.launcher._request import Planned
 from txlplan.launcher._run_directory import require_free
-from txlplan.launcher._trials import SHARE, Candidate, Tuned, describe, schedule_trials, tune
+from txlplan.launcher._trials import Budget, Tuned, known_speeds, tune
 from txlplan.plan_file import PlanFile
-from txlplan.records import Record, new_id
+from txlplan.records import Record, new_id, open_store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +38,11 @@ def run_planned(
     trials: bool = True,
     resume: bool = False,
     steps: int | None = None,
-    trial_share: float = SHARE,
+    budget: Budget | None = None,
     say: Callable[[str], None] = lambda _: None,
     on_text: Callable[[str], None] | None = None,
 ) -> Session:
-    """Try the best few plans, then run the winner (or the plan itself). Progress goes to stderr, notes to `say`.
+    """Try the best few plans within `budget`, then run the winner (or the plan itself). Progress to stderr, notes to `say`.
 
     With `on_text` the pieces of a text that is generated go there while they come, and no progress is shown beside them.
 
@@ -58,7 +59,7 @@ def run_planned(
     tuned = None
     chosen = planned.candidates[0]
     if trials and not resume:
-        tuned = _tuned(planned, record_id, steps, trial_share, say)
+        tuned = _tuned(planned, record_id, steps, budget or Budget(), say)
         say(f"plan: {tuned.reason}")
         if tuned.stopped:
             return Session(record=None, tuned=tuned)
@@ -94,17 +95,25 @@ def with_plan(plan_file: PlanFile, candidate: Candidate) -> PlanFile:
     return dataclasses.replace(plan_file, plan=candidate.plan, run=dataclasses.replace(plan_file.run, runner=runner))
 
 
-def _tuned(planned: Planned, record_id: str, steps: int | None, share: float, say: Callable[[str], None]) -> Tuned:
+def _tuned(planned: Planned, record_id: str, steps: int | None, budget: Budget, say: Callable[[str], None]) -> Tuned:
     total = planned.total_steps if steps is None else min(steps, planned.total_steps or steps)
-    trial_plan = schedule_trials(planned.candidates, total_steps=total, share=share)
-    if trial_plan.steps:
-        say(trial_plan.reason)
+    device = planned.machine.device
 
     def on_trial(number: int, candidate: Candidate) -> OnEvent:
         say(f"trial {number}: {describe(candidate.plan)}")
-        return _view(planned.plan_file, candidate.estimate, f"trial {number}", trial_plan.steps).on_event
+        return _view(planned.plan_file, candidate.estimate, f"trial {number}", None).on_event
 
-    return tune(planned.plan_file, trial_plan, parent=record_id, device=planned.machine.device, on_trial=on_trial)
+    return tune(
+        planned.plan_file,
+        planned.candidates,
+        total_steps=total,
+        budget=budget,
+        parent=record_id,
+        device=device,
+        known=known_speeds(open_store(), planned.plan_file, device),
+        say=say,
+        on_trial=on_trial,
+    )
 
 
 def _view(plan_file: PlanFile, estimate: Estimate, label: str, steps: int | None) -> LiveView:

@@ -1,53 +1,51 @@
-"""Tune by trial: the best few plans run for real, shortly, each in processes of its own; the fastest one goes on."""
+"""Tune by trial: the best few plans make real steps in one worker, and what they showed is kept for the next run."""
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from txlplan.errors import RunFailedError
-from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
-from txlplan.launcher._execute import OnEvent, execute
-from txlplan.launcher._run_directory import CHECKPOINTS_NAME, TRIALS_NAME, absolute, clear
+from txlplan.launcher._candidate import Candidate, describe
+from txlplan.launcher._race import WARMUP_STEPS, OnTrial, race
 from txlplan.plan_file import Plan, PlanFile
-from txlplan.records import Record
+from txlplan.records import Record, Store, environment
 from txlplan.units import counted, format_rate, format_s
 
-MOST_TRIALS = 4
-SHARE = 0.1
-"""Largest share of the predicted run time that trials may take."""
-WARMUP_STEPS = 2
-LEAST_STEPS = 5
-MOST_STEPS = 30
+MOST_TRIALS = 8
+SHARE = 0.03
+"""Largest share of the predicted run time that trials may take, where nobody says how long they may."""
+MOST_S = 60.0
+"""And the longest that they take however long the run."""
+LEAST_STEPS = WARMUP_STEPS + 2
+"""Of each plan in the first round."""
 START_S = 6.0
-"""Allowed for starting one worker: importing torch takes seconds. Only the number and length of trials depend on it."""
+"""Allowed for starting the worker: importing torch takes seconds. Only the number of trials depends on it."""
 INDISTINCT = 0.02
 """A plan must be faster than the planner's choice by more than this share to be taken instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A plan that may be run, and what was predicted of it."""
+class Budget:
+    """How long trials may take: `seconds`, or where that is None the smaller of MOST_S and a share of the predicted run."""
 
-    plan: Plan
-    estimate: Estimate
+    seconds: float | None = None
+    share: float = SHARE
+
+    def of(self, run_s: float) -> float:
+        """Seconds, for a run of a predicted length."""
+        return min(MOST_S, self.share * run_s) if self.seconds is None else self.seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialPlan:
-    """Which candidates are tried and for how many steps; fewer than two: none is."""
+    """Which candidates are tried and for how long together; fewer than two: none is."""
 
     candidates: tuple[Candidate, ...]
-    steps: int
+    seconds: float
     reason: str
-    budget_s: float = 0.0
-    """No further trial begins once they have taken this long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,103 +59,98 @@ class Tuned:
     """A person stopped a trial, and so the run."""
 
 
-def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None, share: float = SHARE) -> TrialPlan:
-    """Choose what to try: the first candidate and those that its range cannot tell from it, within `share` of its run.
+def near(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The first candidate and those of as many devices that its range cannot tell from it. `candidates` come best first."""
+    first = candidates[0]
+    least = first.estimate.tokens_per_s.low
+    rivals = [
+        rival
+        for rival in candidates[1:]
+        if rival.plan.n_devices == first.plan.n_devices and rival.estimate.tokens_per_s.high >= least
+    ]
+    return (first, *rivals[: MOST_TRIALS - 1])
 
-    `candidates` come best first. With n trials of s steps the cost is n · (start + s · step_s); the number of steps
-    falls first, to a least one, then the number of trials.
+
+def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None, budget: Budget) -> TrialPlan:
+    """Choose what to try within the budget, the first candidates before the others.
+
+    The first round of n trials costs a start and n times LEAST_STEPS steps; n falls until that is within the budget.
     """
     first = candidates[0]
-    rivals = [rival for rival in candidates[1:] if rival.estimate.tokens_per_s.high >= first.estimate.tokens_per_s.low]
-    if not rivals:
-        return TrialPlan(candidates=(first,), steps=0, reason="no trials: no other plan comes near the best one's range")
-    if total_steps is None:
-        return TrialPlan(candidates=(first,), steps=0, reason="no trials: the length of the run is not known")
-    budget_s = share * total_steps * first.estimate.step_s.value
-    for count in range(min(MOST_TRIALS, len(rivals) + 1), 1, -1):
-        chosen = (first, *rivals[: count - 1])
-        slowest_s = max(candidate.estimate.step_s.value for candidate in chosen)
-        steps = min(MOST_STEPS, int((budget_s / count - START_S) / slowest_s))
-        if steps >= WARMUP_STEPS + LEAST_STEPS:
-            reason = f"{count} trials of {steps} steps, about {format_s(budget_s)} ({share:.0%} of the predicted run)"
-            return TrialPlan(candidates=chosen, steps=steps, reason=reason, budget_s=budget_s)
-    run_s = format_s(total_steps * first.estimate.step_s.value)
-    return TrialPlan(candidates=(first,), steps=0, reason=f"no trials: a run of {run_s} is too short to gain from them")
+    if len(candidates) < 2:
+        return TrialPlan(candidates=(first,), seconds=0, reason="no trials: no other plan comes near the best one's range")
+    if total_steps is None and budget.seconds is None:
+        return TrialPlan(candidates=(first,), seconds=0, reason="no trials: the length of the run is not known")
+    run_s = (total_steps or 0) * first.estimate.step_s.value
+    budget_s = budget.of(run_s)
+    for count in range(len(candidates), 1, -1):
+        chosen = tuple(candidates[:count])
+        if START_S + LEAST_STEPS * sum(candidate.estimate.step_s.value for candidate in chosen) <= budget_s:
+            share = f" ({budget_s / run_s:.1%} of the predicted run)" if run_s else ""
+            reason = f"trials of {counted(count, 'plan')}, at most {format_s(budget_s)}{share}"
+            return TrialPlan(candidates=chosen, seconds=budget_s - START_S, reason=reason)
+    short = f"{format_s(budget_s)} are too few" if budget.seconds is not None else f"a run of {format_s(run_s)} is too short"
+    return TrialPlan(candidates=(first,), seconds=0, reason=f"no trials: {short} to gain from them")
 
 
 def tune(
     plan_file: PlanFile,
-    trial_plan: TrialPlan,
+    candidates: Sequence[Candidate],
     *,
+    total_steps: int | None,
+    budget: Budget,
     parent: str,
-    device: DeviceProfile | None = None,
-    on_trial: Callable[[int, Candidate], OnEvent | None] | None = None,
+    device: DeviceProfile,
+    known: Mapping[Plan, float] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    on_trial: OnTrial | None = None,
 ) -> Tuned:
-    """Run the trials (records of kind `trial`, whose parent is the run's id) and take the fastest plan.
+    """Try the candidates (records of kind `trial`, whose parent is the run's id), best first, and take the fastest plan.
 
-    Trials end early when they take longer than was planned. `on_trial` is told of each trial before it starts and gives
-    what is to see its events. Raises RunFailedError when every trial failed.
+    `known`: tokens/s of plans that were tried for an earlier run; only the fastest of them is tried again, beside those that
+    never were. `on_trial` is told whose turn it is and gives what is to see its events. Raises RunFailedError when every
+    trial failed.
     """
-    candidates = trial_plan.candidates
-    if len(candidates) < 2:
+    close = near(candidates)
+    speeds = {candidate.plan: known[candidate.plan] for candidate in close if known and candidate.plan in known}
+    unknown = [candidate for candidate in close if candidate.plan not in speeds]
+    if speeds and not unknown:
+        return _decided(close, speeds, (), where="in trials for an earlier run")
+    again = sorted((c for c in close if c.plan in speeds), key=lambda candidate: -speeds[candidate.plan])[:1]
+    trial_plan = schedule_trials([*again, *unknown], total_steps=total_steps, budget=budget)
+    if len(trial_plan.candidates) < 2:
+        if speeds:
+            return _decided(close, speeds, (), where="in a trial for an earlier run")
         return Tuned(winner=candidates[0], trials=(), reason=trial_plan.reason)
-    trials: list[Record] = []
-    end_s = time.monotonic() + trial_plan.budget_s
-    for number, candidate in enumerate(candidates, start=1):
-        on_event = on_trial(number, candidate) if on_trial else None
-        record = _try(plan_file, candidate, number, steps=trial_plan.steps, parent=parent, device=device, on_event=on_event)
-        trials.append(record)
-        if record.outcome == "stopped":
-            return Tuned(winner=candidates[0], trials=tuple(trials), reason="stopped during a trial", stopped=True)
-        if time.monotonic() > end_s and any(trial.outcome == "ok" for trial in trials):
-            break
-    return _decided(candidates, tuple(trials))
-
-
-def _try(
-    plan_file: PlanFile,
-    candidate: Candidate,
-    number: int,
-    *,
-    steps: int,
-    parent: str,
-    device: DeviceProfile | None,
-    on_event: OnEvent | None,
-) -> Record:
-    directory = Path(absolute(plan_file).run.directory) / TRIALS_NAME / str(number)
-    clear(directory)
-    trial = dataclasses.replace(
-        plan_file,
-        plan=candidate.plan,
-        data=dataclasses.replace(plan_file.data, evaluation_split=None),
-        run=dataclasses.replace(plan_file.run, directory=str(directory), warmup_steps=WARMUP_STEPS),
+    say(trial_plan.reason + (f"; {counted(len(speeds), 'plan')} known from earlier ones" if speeds else ""))
+    found, stopped = race(
+        plan_file, trial_plan.candidates, seconds=trial_plan.seconds, parent=parent, device=device, on_trial=on_trial
     )
-    record = execute(
-        trial, estimate=candidate.estimate, kind="trial", parent=parent, steps=steps, on_event=on_event, device=device
-    )
-    shutil.rmtree(directory / CHECKPOINTS_NAME, ignore_errors=True)
-    return record
-
-
-def _decided(candidates: Sequence[Candidate], trials: tuple[Record, ...]) -> Tuned:
-    """The fastest by median step; the planner's own choice where the fastest is hardly faster."""
-    speeds = [median_tokens_per_s(trial) for trial in trials]
-    measured = [(speed, -index) for index, speed in enumerate(speeds) if speed is not None]
+    trials = tuple(record for record in found if record is not None)
+    if stopped:
+        return Tuned(winner=candidates[0], trials=trials, reason="stopped during a trial", stopped=True)
+    measured = {record.plan: speed for record in trials if (speed := median_tokens_per_s(record)) is not None}
     if not measured:
         raise RunFailedError(
             f"every trial failed; the first: {trials[0].message}", hint=f"`txlplan records show {trials[0].id}` has the rest"
         )
-    best_speed, best_index = max(measured)[0], -max(measured)[1]
-    if speeds[0] is not None and best_speed <= speeds[0] * (1 + INDISTINCT):
-        best_index = 0
-    chosen, speed = candidates[best_index], speeds[best_index]
-    reason = f"{describe(chosen.plan)}: {format_rate(speed, 'tokens')} in its trial"
-    if best_index == 0:
-        reason += ", the planner's choice"
-    else:
-        first = "which failed" if speeds[0] is None else f"at {format_rate(speeds[0], 'tokens')}"
-        reason += f", against the planner's choice {describe(candidates[0].plan)} {first}"
-    return Tuned(winner=chosen, trials=trials, reason=reason)
+    return _decided(close, measured, trials, where="in its trial")
+
+
+def _decided(candidates: Sequence[Candidate], speeds: Mapping[Plan, float], trials: tuple[Record, ...], *, where: str) -> Tuned:
+    """The fastest by median step; the planner's own choice where the fastest is hardly faster."""
+    first = candidates[0]
+    fastest = max((candidate for candidate in candidates if candidate.plan in speeds), key=lambda each: speeds[each.plan])
+    of_first = speeds.get(first.plan)
+    if of_first is not None and speeds[fastest.plan] <= of_first * (1 + INDISTINCT):
+        fastest = first
+    reason = f"{describe(fastest.plan)}: {format_rate(speeds[fastest.plan], 'tokens')} {where}"
+    if fastest is first:
+        return Tuned(winner=first, trials=trials, reason=f"{reason}, the planner's choice")
+    tried = any(record.plan == first.plan for record in trials)
+    unmeasured = "which failed" if tried else "not tried again"
+    told = unmeasured if of_first is None else f"at {format_rate(of_first, 'tokens')}"
+    return Tuned(winner=fastest, trials=trials, reason=f"{reason}, against the planner's choice {describe(first.plan)} {told}")
 
 
 def median_tokens_per_s(record: Record) -> float | None:
@@ -168,12 +161,27 @@ def median_tokens_per_s(record: Record) -> float | None:
     return record.tokens_per_step / median(steps)
 
 
-def describe(plan: Plan) -> str:
-    """A plan in a few words: `fp32, micro-batch 16 × 2, 1 device, 2 threads`."""
-    accumulation = f" × {plan.accumulation}" if plan.accumulation > 1 else ""
-    parts = [plan.precision, f"micro-batch {plan.micro_batch}{accumulation}"]
-    parts += [f"{plan.n_devices} devices"] if plan.n_devices > 1 else []
-    parts += [counted(plan.threads, "thread")] if plan.threads else []
-    parts += ["activation checkpointing"] if plan.activation_checkpointing != "none" else []
-    parts += ["compiled"] if plan.compile else []
-    return ", ".join(parts)
+def known_speeds(store: Store, plan_file: PlanFile, device: DeviceProfile) -> dict[Plan, float]:
+    """Tokens/s of the plans that were tried before for this model, task, batch and optimizer on this device, stack and torch.
+
+    Of several trials of a plan the newest counts.
+    """
+    workload, found = plan_file.workload, dict[Plan, float]()
+    torch_version = environment().torch
+    for record in store.list(kind="trial", outcome="ok", task=workload.task, model=workload.model.id, limit=MOST_REMEMBERED):
+        own = record.workload
+        alike = (
+            own.model == workload.model
+            and own.optimization.optimizer == workload.optimization.optimizer
+            and record.device == device
+            and record.stack == plan_file.stack
+            and record.environment.torch == torch_version
+        )
+        speed = median_tokens_per_s(record) if alike else None
+        if speed is not None:
+            found.setdefault(record.plan, speed)
+    return found
+
+
+MOST_REMEMBERED = 500
+"""Trials of a model that are looked at."""

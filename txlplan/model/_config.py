@@ -56,7 +56,7 @@ class ModelConfig:
     init_std: float = 0.02
     published_batch: int | None = None
     """Global batch, in sequences, of the paper or script the configuration comes from."""
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
     notes: str = ""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ the feed-forward layer.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 from txlplan.model._config import ModelConfig
@@ -23,6 +24,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     return shapes | softmax_shapes(config)
 
 
+@lru_cache(maxsize=256)
 def parameter_count(config: ModelConfig) -> int:
     """Number of parameters, the embedding and the softmax included; shared ones count once."""
     return sum(prod(shape) for shape in parameter_shapes(config).values())

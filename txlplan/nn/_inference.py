@@ -74,7 +74,7 @@ class Inference:
     def _segment(self, x_BTD: Tensor, ring: KeyValueRing) -> Tensor:
         tokens = x_BTD.shape[1]
         slots = max(ring.filled)
-        positions = self._distances(slots + tokens)
+        positions = self.distances(slots + tokens)
         masks = {filled: self._masked(tokens, filled + tokens) for filled in set(ring.filled)}
         for number, layer in enumerate(self._layers):
             keys_BHSK, values_BHSK = ring.window(number, slots, tokens)
@@ -99,7 +99,7 @@ class Inference:
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
         compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None
         slots = self._visible_slots if compiled else min(max(ring.filled), self._visible_slots)
-        positions = self._distances(slots + 1)
+        positions = self.distances(slots + 1)
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
         attend: Attend = attend_token
@@ -118,7 +118,7 @@ class Inference:
 
     def _compile(self, rows: int) -> ReadToken:
         x_BD = torch.zeros(rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
-        positions = self._distances(self._visible_slots + 1)
+        positions = self.distances(self._visible_slots + 1)
         return compiled_read_token(self._layers[0], x_BD, self.ring(rows, longest=1), positions[0])
 
     def _masked(self, tokens: int, keys: int) -> Tensor | None:
@@ -129,7 +129,7 @@ class Inference:
         distance_TS = torch.arange(keys - tokens, keys, device=self._like.device).unsqueeze(1) - key_S
         return (distance_TS < 0) | (distance_TS >= self.config.mem_len)
 
-    def _distances(self, keys: int) -> list[Tensor]:
+    def distances(self, keys: int) -> list[Tensor]:
         """W_r R of the distances keys - 1, …, 0, a layer each: [H, keys, K]. Projected once."""
         if not self._positions or self._positions[0].shape[1] < keys:
             config = self.config

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from txlplan.choices import AttentionPath, Checkpointing, Precision
+from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
+
+PARALLEL_AXES = ("data_parallel", "tensor_parallel", "pipeline_parallel", "context_parallel")
+"""Axes of the mesh of devices."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,11 +28,19 @@ class Plan:
     data_parallel: int = 1
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
+    virtual_stages: int = 1
+    """Parts of the layers that each pipeline stage holds, interleaved with those of the others."""
     context_parallel: int = 1
     zero_stage: int = 0
     """0: replicated; 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     activation_checkpointing: Checkpointing = "none"
-    """full: each layer keeps its input only and runs again in backward."""
+    """full: each layer keeps its input only and runs again in backward; attention, feed-forward: only that part of it does."""
+    checkpointed_layers: int | None = None
+    """Layers of each pipeline stage that checkpoint, the first ones; None: all."""
+    optimizer_precision: StatePrecision = "fp32"
+    """What optimizer states are stored in."""
+    offload: Offload = "none"
+    """optimizer: states lie in the host's memory, and the host updates them."""
     attention: AttentionPath = "fast"
     """reference: the readable path, with every score in memory; both give one result."""
     compile: bool = False
@@ -36,14 +48,20 @@ class Plan:
     """CPU threads a process; None: not a CPU, or all."""
 
     def __post_init__(self) -> None:
-        axes = ("micro_batch", "accumulation", "data_parallel", "tensor_parallel", "pipeline_parallel", "context_parallel")
-        for name in axes:
+        for name in ("micro_batch", "accumulation", "virtual_stages", *PARALLEL_AXES):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads = {self.threads} must be at least 1")
         if not 0 <= self.zero_stage <= 3:
             raise InputError(f"zero_stage = {self.zero_stage} must be 0, 1, 2 or 3")
+        if self.virtual_stages > 1 and self.pipeline_parallel == 1:
+            raise InputError(f"virtual_stages = {self.virtual_stages} has no effect without pipeline_parallel")
+        if self.checkpointed_layers is not None and (self.checkpointed_layers < 1 or self.activation_checkpointing == "none"):
+            raise InputError(
+                f"checkpointed_layers = {self.checkpointed_layers} needs activation_checkpointing, and at least 1",
+                hint='leave it out for all layers, or choose activation_checkpointing = "none"',
+            )
 
     @property
     def n_devices(self) -> int:
@@ -54,3 +72,25 @@ class Plan:
     def global_batch(self) -> int:
         """Sequences per optimizer step over all devices."""
         return self.micro_batch * self.accumulation * self.data_parallel
+
+    def not_runnable(self) -> Iterator[str]:
+        """One sentence for each setting that can be costed and that the engine does not execute yet; none where it does."""
+        for axis in PARALLEL_AXES[1:]:
+            if getattr(self, axis) > 1:
+                yield f"plan.{axis} = {getattr(self, axis)}: this version executes data parallelism only"
+        if self.zero_stage > 0:
+            yield f"plan.zero_stage = {self.zero_stage}: this version keeps every state on every device (zero_stage = 0)"
+        if self.activation_checkpointing not in ("none", "full") or self.checkpointed_layers is not None:
+            yield (
+                f"plan.activation_checkpointing = {self.activation_checkpointing!r}, checkpointed_layers = "
+                f"{self.checkpointed_layers}: this version checkpoints all of every layer or nothing"
+            )
+        if self.optimizer_precision != "fp32":
+            yield f"plan.optimizer_precision = {self.optimizer_precision!r}: this version keeps optimizer states in fp32"
+        if self.offload != "none":
+            yield f"plan.offload = {self.offload!r}: this version keeps optimizer states on the device"
+
+    @property
+    def runnable(self) -> bool:
+        """Whether the engine of this version executes it."""
+        return next(self.not_runnable(), None) is None

@@ -1,0 +1,156 @@
+"""How near tuning comes to the best plan there is, and what it costs, against measuring every plan.
+
+    python benchmarks/tuning.py --workloads 12
+
+Each workload is a random small Transformer-XL that trains with a random batch on random words. The grid is every plan that
+the planner considers for it, each making steps in turn in one process; the best of it is what there is to gain. The planner's
+first choice is looked up in the grid; tuning then makes its trials as `txlplan run` does, in a worker of its own that knows
+nothing of the grid, and its choice is looked up too. With --json FILE all is written down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from txlplan.choices import Precision
+from txlplan.data import open_dataset, prepare
+from txlplan.engine import trials
+from txlplan.engine.backend import open_backend
+from txlplan.engine.event_log import EventLog
+from txlplan.engine.stopping import StopRequest
+from txlplan.engine.tasks import Job
+from txlplan.engine.world import World
+from txlplan.launcher import Budget, Planned, RunRequest, describe, plan_request, tune
+from txlplan.model import ModelConfig
+from txlplan.plan_file import Plan
+from txlplan.planner import Space
+from txlplan.records import new_id
+
+WARMUP_STEPS, GRID_STEPS = 1, 4
+TOO_SLOW = 4.0
+"""A plan whose first step takes this many times the best median is no candidate for the best, and is left."""
+PRECISION: tuple[Precision, ...] = ("fp32",)
+"""bf16 is left out: where a CPU has no units for it, a single step takes minutes."""
+
+
+def main() -> None:
+    """Print one line a workload, then the medians and the worst."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", type=int, default=12)
+    parser.add_argument("--first", type=int, default=0, help="number of the first workload, to go on from")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        data = _data(Path(name))
+        for number in range(options.first, options.first + options.workloads):
+            rows.append(_measured(number, data, Path(name)))
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    for key in ("first plan", "tuned", "share of the grid's time"):
+        values = [row[key] for row in rows]
+        print(f"{key}: median {median(values):.3f}, least {min(values):.3f}, most {max(values):.3f}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _data(directory: Path) -> Path:
+    source = random.Random(1)
+    words = ["".join(source.choices("etaoinshrdlu", k=source.randint(2, 9))) for _ in range(2000)]
+    text = directory / "text.txt"
+    text.write_text("\n".join(" ".join(source.choices(words, k=12)) for _ in range(60_000)))
+    prepare([text], directory / "data", processes=1)
+    return directory / "data"
+
+
+def _workload(number: int, data: Path, directory: Path) -> Planned:
+    """The same for the same number."""
+    source = random.Random(number)
+    n_head, d_head = source.choice([2, 4, 8]), source.choice([32, 64])
+    model = ModelConfig(
+        id=f"random-{number}",
+        n_layer=source.choice([2, 4, 6]),
+        d_model=n_head * d_head,
+        n_head=n_head,
+        d_head=d_head,
+        d_inner=source.choice([2, 4]) * n_head * d_head,
+        vocab_size=256,
+        tgt_len=source.choice([32, 64, 128]),
+        mem_len=source.choice([0, 64, 128]),
+    )
+    batch = source.choice([8, 12, 16, 32])
+    request = RunRequest(
+        model=model, data=data, tokens=50_000_000, global_batch=batch, precision="fp32", directory=directory / f"run-{number}"
+    )
+    return plan_request(request)
+
+
+def _measured(number: int, data: Path, directory: Path) -> dict[str, Any]:
+    planned = _workload(number, data, directory)
+    start_s = time.monotonic()
+    grid = _grid(planned, data, directory / f"grid-{number}")
+    grid_s = time.monotonic() - start_s
+    budget = Budget(seconds=0.1 * grid_s)
+    start_s = time.monotonic()
+    tuned = tune(
+        planned.plan_file, planned.candidates, total_steps=None, budget=budget, parent=new_id(), device=planned.machine.device
+    )
+    tuning_s = time.monotonic() - start_s
+    best = max(grid, key=lambda plan: grid[plan])
+    return {
+        "workload": number,
+        "plans": len(grid),
+        "first plan": round(grid[planned.candidates[0].plan] / grid[best], 3),
+        "tuned": round(grid[tuned.winner.plan] / grid[best], 3),
+        "trials": len(tuned.trials),
+        "share of the grid's time": round(tuning_s / grid_s, 3),
+        "grid s": round(grid_s, 1),
+        "best": describe(best),
+        "chosen": describe(tuned.winner.plan),
+    }
+
+
+def _grid(planned: Planned, data: Path, directory: Path) -> dict[Plan, float]:
+    """Tokens/s of every plan, by the median of GRID_STEPS steps; 0 of one that is far too slow."""
+    plan_file = planned.plan_file
+    world = World.from_environment()
+    job = Job(
+        plan_file=replace(plan_file, data=replace(plan_file.data, evaluation_split=None)),
+        backend=open_backend(plan_file, world),
+        dataset=open_dataset(data),
+        log=EventLog(directory, world),
+        stop=StopRequest(),
+        steps=None,
+        resume=False,
+    )
+    plans: Sequence[Plan] = Space(precision=PRECISION).plans(plan_file.workload, planned.machine.cluster)
+    found: dict[Plan, float] = {}
+    for plan in plans:
+        found[plan] = _speed(trials.planned_job(job, plan), max(found.values(), default=0.0))
+    return found
+
+
+def _speed(job: Job, best: float) -> float:
+    seconds, tokens = [], 0
+    for count, step in enumerate(trials.steps_of(job), start=1):
+        tokens = step.tokens
+        if count <= WARMUP_STEPS:
+            if tokens / step.step_s < best / TOO_SLOW:
+                return 0.0
+            continue
+        seconds.append(step.step_s)
+        if len(seconds) == GRID_STEPS:
+            break
+    return tokens / median(seconds)
+
+
+if __name__ == "__main__":
+    main()

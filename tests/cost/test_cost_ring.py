@@ -1,0 +1,92 @@
+"""The op stream of reading with kept keys and values against the real reader: FLOPs, buffers, and what compiling spares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txlplan.cost import OpStream, Settings, build
+from txlplan.cost._ring import kept_bytes
+from txlplan.engine.trace import trace_flops
+from txlplan.model import ModelConfig
+from txlplan.model import models as presets
+from txlplan.nn import Inference, TransformerXL
+from txlplan.workload import Optimization
+
+BATCH = 3
+
+
+def stream_of(model: ModelConfig, task: str, **changes: Any) -> OpStream:
+    shares = (0.0,) * (model.n_clusters - 1)
+    fields: dict[str, Any] = {"task": task, "implementation": "fast", "tail_shares": shares} | changes
+    return build(Settings(model=model, optimization=Optimization(), **fields), np.array([float(BATCH)]))
+
+
+@st.composite
+def models(draw: Any) -> ModelConfig:
+    adaptive = draw(st.sampled_from([{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}]))
+    return replace(
+        presets.get("demo-bytes"),
+        n_layer=draw(st.integers(1, 3)),
+        d_model=24,
+        n_head=draw(st.integers(1, 3)),
+        d_head=8,
+        d_inner=40,
+        vocab_size=100,
+        tgt_len=draw(st.integers(2, 9)),
+        mem_len=draw(st.integers(2, 12)),
+        norm=draw(st.sampled_from(["pre", "post"])),
+        same_length=draw(st.booleans()),
+        tie_weights=draw(st.booleans()),
+        **adaptive,
+    )
+
+
+@pytest.mark.parametrize("task", ["score", "generate"])
+@given(model=models())
+@settings(max_examples=12, deadline=None)
+def test_flops_are_those_of_the_reader(task: Any, model: ModelConfig) -> None:
+    traced = trace_flops(model, BATCH, task, attention="fast", tail_targets=[0] * (model.n_clusters - 1))
+    stream = stream_of(model, task)
+    assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward, rel=1e-12)
+    assert set(stream.phases) == {"forward"}
+
+
+@pytest.mark.parametrize("longest", [1, 5])
+def test_kept_bytes_are_those_of_the_buffers(tiny_model: ModelConfig, longest: int) -> None:
+    reader = Inference(TransformerXL(tiny_model))
+    positions = reader.distances(tiny_model.mem_len + longest)
+    held = reader.ring(BATCH, longest=longest).nbytes + sum(layer.nbytes for layer in positions)
+    assert kept_bytes(tiny_model, np.array([float(BATCH)]), longest, 4.0) == pytest.approx(held)
+
+
+def test_a_token_costs_a_fraction_of_projecting_the_memory_again() -> None:
+    model = presets.get("original-wt103-base")
+    reference = stream_of(model, "generate", implementation="reference")
+    kept = stream_of(model, "generate")
+    assert kept.total(kept.flops, "forward") < 0.15 * reference.total(reference.flops, "forward")
+
+
+def test_compiling_spares_dispatch_and_nothing_else(tiny_model: ModelConfig) -> None:
+    plain, compiled = (stream_of(tiny_model, "generate", compiled=how) for how in (False, True))
+    assert compiled.total(compiled.launches, "forward") < plain.total(plain.launches, "forward")
+    assert compiled.total(compiled.bytes_moved, "forward") == plain.total(plain.bytes_moved, "forward")
+
+
+def test_narrow_weights_are_not_cast_at_every_step(tiny_model: ModelConfig) -> None:
+    stream = stream_of(tiny_model, "generate", precision="bf16")
+    assert not [name for name in stream.names if "weight cast" in name]
+
+
+@pytest.mark.parametrize("task", ["train", "score", "generate"])
+def test_micro_batches_costed_together_are_each_as_alone(task: Any, tiny_model: ModelConfig) -> None:
+    chosen = Settings(model=tiny_model, optimization=Optimization(), task=task, implementation="fast")
+    together = build(chosen, np.array([1.0, 4.0]))
+    for column, size in enumerate((1.0, 4.0)):
+        alone = build(chosen, np.array([size]))
+        assert together.total(together.flops, *set(together.phases))[column] == alone.total(alone.flops, *set(alone.phases))[0]

@@ -1,0 +1,83 @@
+"""Trials of several plans in one worker: who goes on, what is told, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from txlplan.config import to_plain
+from txlplan.engine import checkpoint
+from txlplan.engine.events import Step, Tried, Trying
+from txlplan.engine.trials import FIRST_STEPS, WARMUP_STEPS
+from txlplan.plan_file import Plan
+
+PLANS = (
+    Plan(micro_batch=4, threads=1),
+    Plan(micro_batch=2, accumulation=2, threads=1),
+    Plan(micro_batch=4, threads=1, activation_checkpointing="full"),
+)
+
+
+@pytest.fixture
+def tried(work, tmp_path):
+    """`tried(plan_file, plans, seconds)`: what a worker tells of these trials."""
+
+    def run(plan_file, plans=PLANS, seconds=60.0):
+        path = tmp_path / "plans.json"
+        path.write_text(json.dumps([to_plain(plan) for plan in plans]))
+        return work(plan_file, "--trials", str(path), "--seconds", str(seconds))
+
+    return run
+
+
+def turns(ran):
+    """Of each turn: whose, and how many steps it made."""
+    found = []
+    for event in ran.events:
+        if isinstance(event, Trying):
+            found.append([event.candidate, 0])
+        elif isinstance(event, Step):
+            found[-1][1] += 1
+    return found
+
+
+def test_the_faster_half_goes_on_twice_as_long_until_one_is_left(plan_of, tried):
+    ran = tried(plan_of())
+    assert ran.exit_code == 0
+    assert turns(ran)[:3] == [[number, WARMUP_STEPS + FIRST_STEPS] for number in range(3)]
+    second = turns(ran)[3:]
+    assert len(second) == 2
+    assert {steps for _, steps in second} == {2 * FIRST_STEPS}
+    assert sorted(event.candidate for event in ran.of(Tried)) == [0, 1, 2]
+    assert {event.outcome for event in ran.of(Tried)} == {"ok"}
+    assert {event.tokens for event in ran.of(Step)} == {4 * 8}
+    assert checkpoint.newest(ran.directory) is None
+
+
+def test_when_the_time_is_over_the_first_plan_has_been_measured_all_the_same(plan_of, tried):
+    ran = tried(plan_of(), seconds=0.0)
+    assert turns(ran) == [[0, WARMUP_STEPS + 1]]
+    assert [event.candidate for event in ran.of(Tried)] == [0]
+
+
+def test_a_plan_that_cannot_run_is_told_and_left_behind(plan_of, tried):
+    """More sequences than the split has tokens for."""
+    ran = tried(plan_of(), [PLANS[0], Plan(micro_batch=100_000, threads=1)])
+    assert ran.exit_code == 0
+    assert {event.candidate: event.outcome for event in ran.of(Tried)} == {0: "ok", 1: "failed"}
+    assert "100000" in next(event.message for event in ran.of(Tried) if event.candidate == 1).replace(",", "")
+
+
+@pytest.mark.parametrize("task", ["score", "generate"])
+def test_scoring_and_generating_are_tried_with_the_weights(plan_of, work, tried, tmp_path, task):
+    trained = work(plan_of(steps=1))
+    plan_file = plan_of(
+        steps=None, workload={"task": task}, data={"split": "valid"}, run={"checkpoint": str(trained.directory)}
+    )
+    plan_file = dataclasses.replace(plan_file, run=dataclasses.replace(plan_file.run, directory=str(tmp_path / "tried")))
+    ran = tried(plan_file, [Plan(micro_batch=2, threads=1), Plan(micro_batch=2, threads=1, precision="bf16")])
+    assert ran.exit_code == 0
+    assert {event.outcome for event in ran.of(Tried)} == {"ok"}
+    assert all(event.tokens <= 2 * 8 for event in ran.of(Step))

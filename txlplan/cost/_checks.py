@@ -1,0 +1,115 @@
+"""Plans that a cluster cannot run, or that this version cannot cost: the first is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from txlplan.cost._plans import NAMES, Plans
+from txlplan.errors import InputError
+from txlplan.hardware import Cluster, StackProfile
+from txlplan.workload import Workload
+
+Refusal = tuple[npt.NDArray[np.bool_], str, str | None]
+"""Which plans, why (a template over the plan), and a hint."""
+
+
+def check(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> None:
+    """Raise InputError for the first plan that cannot be."""
+    for wrong, message, hint in (
+        *_devices(plans, cluster),
+        *_divisions(plans, workload),
+        *_states(plans, cluster, stack),
+        *_tasks(plans, workload, stack),
+    ):
+        if wrong.any():
+            plan = plans[int(np.flatnonzero(wrong)[0])]
+            raise InputError(message.format(plan=plan), hint=hint)
+
+
+def allowed(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> npt.NDArray[np.bool_]:
+    """Which of the plans `check` would take, [candidates]."""
+    found = np.ones(len(plans), dtype=bool)
+    for wrong, _, _ in (
+        *_devices(plans, cluster),
+        *_divisions(plans, workload),
+        *_states(plans, cluster, stack),
+        *_tasks(plans, workload, stack),
+    ):
+        found &= ~wrong
+    return found
+
+
+def _devices(plans: Plans, cluster: Cluster) -> Iterator[Refusal]:
+    beyond_data = plans.n_devices // plans.data_parallel
+    if cluster.device.kind == "cpu":
+        message = "a CPU runs data parallelism only, not tensor_parallel = {plan.tensor_parallel}, pipeline_parallel = "
+        message += "{plan.pipeline_parallel}, context_parallel = {plan.context_parallel}"
+        yield beyond_data > 1, message, None
+        return
+    many = plans.n_devices > cluster.n_devices
+    yield (
+        many & (beyond_data == 1),
+        f"data_parallel = {{plan.data_parallel}}, but {cluster.system.id} has {cluster.n_devices} devices",
+        None,
+    )
+    yield many, f"the plan needs {{plan.n_devices}} devices, but {cluster.system.id} has {cluster.n_devices}", None
+
+
+def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
+    model = workload.model
+    for name in ("n_head", "d_inner"):
+        size = getattr(model, name)
+        yield (
+            size % plans.tensor_parallel != 0,
+            f"tensor_parallel = {{plan.tensor_parallel}} does not divide {name} = {size}",
+            None,
+        )
+    words = min(model.cluster_sizes)
+    yield plans.tensor_parallel > words, f"tensor_parallel = {{plan.tensor_parallel}}, but a cluster has {words} words", None
+    for name in ("tgt_len", "mem_len"):
+        size = getattr(model, name)
+        message = f"context_parallel = {{plan.context_parallel}} does not divide {name} = {size}"
+        yield size % plans.context_parallel != 0, message, None
+    message = f"pipeline_parallel = {{plan.pipeline_parallel}}, but the model has {model.n_layer} layers"
+    yield plans.pipeline_parallel > model.n_layer, message, None
+    parts = plans.pipeline_parallel * plans.virtual_stages
+    interleaved = plans.virtual_stages > 1
+    message = (
+        f"virtual_stages = {{plan.virtual_stages}} of {{plan.pipeline_parallel}} stages do not divide {model.n_layer} layers"
+    )
+    yield interleaved & (model.n_layer % parts != 0), message, None
+    message = "accumulation = {plan.accumulation} is no multiple of pipeline_parallel = {plan.pipeline_parallel}"
+    yield interleaved & (plans.accumulation % plans.pipeline_parallel != 0), message, "interleaved stages need it to be"
+
+
+def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Refusal]:
+    known = ", ".join(cluster.device.peak_flops_per_s)
+    if stack.kernels is None:
+        lacking = [place for place, name in enumerate(NAMES["precision"]) if cluster.device.peak(name) is None]
+        yield np.isin(plans.precision, lacking), f"{cluster.device.name} has no {{plan.precision}}", f"it has {known}"
+    if stack.gradient_sync == "none":
+        yield plans.zero_stage > 0, f"zero_stage = {{plan.zero_stage}}: stack {stack.id} exchanges no gradients", None
+    if cluster.device.kind == "cpu":
+        yield plans.offload != 0, "offload = '{plan.offload}': a CPU has no other host", None
+
+
+def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
+    if stack.mode != "compiled" and workload.task != "generate":
+        message = (
+            f"compile = true: stack {stack.id} is {stack.mode}, and of its compiled steps only that of generation is known"
+        )
+        yield plans.compile != 0, message, "name a stack whose mode is compiled, or leave compile out"
+    if workload.task == "train":
+        return
+    yield plans.accumulation > 1, "accumulation = {plan.accumulation}: only training accumulates", None
+    training = (plans.pipeline_parallel > 1) | (plans.zero_stage > 0) | (plans.offload != 0)
+    yield training, f"pipeline_parallel, zero_stage and offload are for training, not to {workload.task}", None
+    if workload.task == "generate":
+        yield (
+            plans.context_parallel > 1,
+            "context_parallel = {plan.context_parallel}: generation adds one token at a time",
+            None,
+        )

@@ -1,0 +1,55 @@
+"""Of one plan: whether its figures were measured where they are used, and what is to be said about them."""
+
+from __future__ import annotations
+
+from txlplan.cost._evaluated import Evaluated
+from txlplan.hardware import Cluster, StackProfile
+from txlplan.plan_file import Plan
+
+_MEASURED_SHARE = 0.8
+"""Share of the device's time that must lie within measured shapes for an estimate not to be extrapolated."""
+
+
+def extrapolated_figures(found: Evaluated, cluster: Cluster, stack: StackProfile) -> bool:
+    """Whether the figures come from another device, from beyond the shapes they were measured on, or from no run at all."""
+    if stack.stands_in_for is not None or unmeasured_settings(found.plans[0]):
+        return True
+    if stack.kernels is not None:
+        return cluster.device.id not in stack.fitted_devices
+    if stack.measured_device != cluster.device.id:
+        return True
+    return found.measured_share() < _MEASURED_SHARE
+
+
+def unmeasured_settings(plan: Plan) -> list[str]:
+    """Settings of a plan that no stack was fitted or measured with."""
+    names = ("tensor_parallel", "pipeline_parallel", "context_parallel")
+    wanted = [name for name in names if getattr(plan, name) > 1]
+    wanted += ["zero_stage"] if plan.zero_stage else []
+    wanted += ["offload"] if plan.offload != "none" else []
+    wanted += ["optimizer_precision"] if plan.optimizer_precision != "fp32" else []
+    return wanted
+
+
+def notes(found: Evaluated, cluster: Cluster, stack: StackProfile, plan: Plan) -> tuple[str, ...]:
+    """In sentences."""
+    said = []
+    device = cluster.device
+    if stack.stands_in_for is not None:
+        said.append(f"stack {stack.stands_in_for} has no profile: {stack.id} stands in for it")
+    if stack.kernels is not None:
+        if device.id not in stack.fitted_devices:
+            said.append(f"stack {stack.id} was fitted on {', '.join(stack.fitted_devices)}, not on {device.id}")
+        if device.peak(plan.precision) is None:
+            said.append(f"{device.name} has no {plan.precision} units: it stores that and computes in fp32")
+    elif stack.measured_device is None:
+        said.append(f"stack {stack.id} has not been measured on any device: efficiencies are assumed")
+    elif stack.measured_device != device.id:
+        said.append(f"stack {stack.id} was measured on {stack.measured_device}, not on {device.id}")
+    elif not unmeasured_settings(plan) and extrapolated_figures(found, cluster, stack):
+        said.append("a fifth or more of the time is spent in shapes beyond the measured ones")
+    if wanted := unmeasured_settings(plan):
+        said.append(f"no run with {', '.join(wanted)} has been measured: those terms are derived, and the range is wider")
+    if stack.spread is None:
+        said.append(f"stack {stack.id} states no spread: the range is a default")
+    return tuple(said)

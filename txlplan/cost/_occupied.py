@@ -1,0 +1,157 @@
+"""Memory of one device of a stage at its fullest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from txlplan.cost._held import counts
+from txlplan.cost._layout import Layout
+from txlplan.cost._memory import Peak
+from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
+from txlplan.cost._parts import Parts
+from txlplan.cost._plans import IntArray, Plans
+from txlplan.cost._reserved import cached_bytes, reserved_peak
+from txlplan.cost._stages import Stage, stage_peak
+from txlplan.cost._statics import statics
+from txlplan.cost._updating import shards, state_share
+from txlplan.hardware import StackProfile
+
+_HEAP_WASTE = 0.9
+"""Share of what comes and goes that a CPU's heap holds beside it, where a stack says nothing: with glibc 2.36 and torch
+2.13, steady training steps of eight small models held 0.8 to 1.2 times the activations, gradients and transients more
+than those (VmHWM less the process's context and what stays). Freed blocks below the moving mmap threshold stay mapped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Occupied:
+    """Bytes, [candidates]."""
+
+    parameters_bytes: FloatArray
+    """With those of other devices that ZeRO stage 3 has gathered."""
+    optimizer_bytes: FloatArray
+    recurrent_memory_bytes: FloatArray
+    weight_copies_bytes: FloatArray
+    context_bytes: FloatArray
+    gradient_bytes: FloatArray
+    saved_bytes: FloatArray
+    """Activations of the micro-batch at the highest point, and of those in flight."""
+    transient_bytes: FloatArray
+    waste_bytes: FloatArray
+    row: IntArray
+    """Operation at the highest point."""
+
+    @property
+    def total_bytes(self) -> FloatArray:
+        """Everything."""
+        live = self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
+        return live + self.gradient_bytes + self.saved_bytes + self.transient_bytes + self.waste_bytes + self.context_bytes
+
+
+def occupied(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, stage: Stage, place: int) -> Occupied:
+    """Of one kind of stage; `place` 0 is the first, 1 the fullest inner and 2 the last.
+
+    ZeRO 1 shards optimizer states, 2 gradients too, 3 parameters too over the devices that hold the same part of the model
+    (arXiv:1910.02054, §5). The recurrent memory is kept of every accumulation chunk, on the stage whose layers it belongs to.
+    """
+    settings, accumulation, zero = layout.settings, plans.accumulation.astype(float), plans.zero_stage
+    kept = statics(settings, plans.micro_batch.astype(float), accumulation, stack, layout.cluster.device.kind)
+    held, over = counts(settings.sharded), shards(layout, plans)
+    share = held.stage(stage.layers, stage.first, stage.last) / held.model
+    sharded = share / np.where(zero == 3, over, 1.0)
+    gathered = np.where((zero == 3) & (over > 1), held.gathered(stage.first, stage.last), 0.0) * settings.numbers.compute
+    peak = _peak(layout, stack, parts, plans, stage)
+    waiting = (_in_flight(plans, place) - 1) * peak[1]
+    gradients = peak[0].gradient_bytes / np.where(zero >= 2, over, 1.0)
+    offloaded = plans.offload != 0
+    found = Occupied(
+        parameters_bytes=kept.parameters_bytes * sharded + gathered,
+        optimizer_bytes=np.where(
+            offloaded, 0.0, kept.optimizer_bytes * share * state_share(plans) / np.where(zero > 0, over, 1.0)
+        ),
+        recurrent_memory_bytes=kept.recurrent_memory_bytes * (stage.layers / settings.model.n_layer),
+        weight_copies_bytes=kept.weight_copies_bytes * sharded,
+        context_bytes=kept.context_bytes,
+        gradient_bytes=gradients,
+        saved_bytes=peak[0].saved_bytes + waiting,
+        transient_bytes=peak[0].transient_bytes,
+        waste_bytes=np.zeros(len(plans)),
+        row=peak[0].row,
+    )
+    return replace(found, waste_bytes=_waste(layout, stack, found))
+
+
+def _waste(layout: Layout, stack: StackProfile, found: Occupied) -> FloatArray:
+    """What the allocator holds beside what is alive: a share of what comes and goes, or cached blocks as there is room."""
+    if stack.reserved is not None and layout.training:
+        room = stack.reserved.ceiling * layout.cluster.device.usable_bytes() - found.total_bytes
+        return np.minimum(cached_bytes(layout.settings, stack.reserved), np.maximum(room, 0.0))
+    share = stack.allocator_waste or (_HEAP_WASTE if layout.cluster.device.kind == "cpu" else 0.0)
+    return share * (found.gradient_bytes + found.saved_bytes + found.transient_bytes)
+
+
+def _in_flight(plans: Plans, place: int) -> FloatArray:
+    """Micro-batches whose activations a stage holds at once, see `_pipeline`. [candidates]"""
+    pipeline, virtual = plans.pipeline_parallel, plans.virtual_stages
+    after = pipeline - 1 if place == 0 else np.maximum(pipeline - 2, 0) if place == 1 else np.zeros_like(pipeline)
+    interleaved = (2 * after + (virtual - 1) * pipeline + 1) / virtual
+    wanted = np.where(virtual > 1, interleaved, after + 1.0)
+    return np.minimum(wanted, plans.accumulation)
+
+
+def _peak(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, stage: Stage) -> tuple[Peak, FloatArray]:
+    """The highest point with all gradients of the stage, and what a micro-batch in flight keeps. [candidates]"""
+    reserved = stack.reserved if layout.training else None
+    n_layer, column = layout.settings.model.n_layer, stage.column
+    if reserved is not None:
+        stream = _stage_stream(parts, stage, layout)
+        peak = reserved_peak(stream, np.arange(column.size), layout.settings, reserved)
+        return peak, peak.saved_bytes
+    exist = (plans.accumulation > 1) | (shards(layout, plans) > 1)
+    peaks = [stage_peak(parts, stage, layout.kind, gradients_exist=flag, n_layer=n_layer) for flag in set(exist.tolist())]
+    flags = list(set(exist.tolist()))
+    waiting = peaks[0][1]
+    total = _gradients(parts, stage)
+    by_flag = {
+        flag: replace(peak, gradient_bytes=total) if flag else peak for flag, (peak, _) in zip(flags, peaks, strict=True)
+    }
+    if len(flags) == 1:
+        return by_flag[flags[0]], waiting
+    names = [field.name for field in fields(Peak)]
+    chosen = {name: np.where(exist, getattr(by_flag[True], name), getattr(by_flag[False], name)) for name in names}
+    return Peak(**chosen), waiting
+
+
+def _gradients(parts: Parts, stage: Stage) -> FloatArray:
+    """Of all parameters of a stage, [candidates]."""
+    left, column = parts.gradient_bytes, stage.column
+    ends = stage.first * left["embedding backward"][column] + stage.last * left["loss backward"][column]
+    return ends + stage.layers * left["layers backward"][column]
+
+
+def _stage_stream(parts: Parts, stage: Stage, layout: Layout) -> OpStream:
+    """The stream with each part as often as the stage has it, for models of memory that add up a whole stream."""
+    stream, rows, column = parts.stream, parts.template.rows, stage.column
+    repeat = np.zeros((len(stream), column.size))
+    for name in ("embedding", "embedding backward"):
+        repeat[rows[name]] = stage.first
+    for name in ("before memory", "loss", "loss backward"):
+        repeat[rows[name]] = stage.last
+    for name in ("layers", "layers backward"):
+        repeat[rows[name]] = stage.layers
+    repeat[rows["memory"]] = stage.layers / layout.settings.model.n_layer
+    figures = {name: getattr(stream, name)[:, column] for name in FIGURES}
+    saved = stream.saved_bytes[:, column]
+    again, note = parts.template.again(layout.kind), parts.template.note("memory joined")
+    assert note is not None
+    repeat[again] = stage.layers - stage.checkpointed
+    held = stage.checkpointed if layout.kind == "full" else 0.0 * stage.checkpointed
+    boundary = stage.checkpointed * parts.template.boundary(layout.kind, stream)[column]
+    saved[note] = parts.memory_bytes[column] * (stage.layers / layout.settings.model.n_layer) + boundary
+    saved[note] -= (stage.layers - held) * parts.inputs_bytes[column]
+    repeat[note] = 1.0
+    old = parts.template.note("old memory")
+    assert old is not None
+    repeat[old] = np.where(held > 0, 0.0, stage.layers / layout.settings.model.n_layer)
+    return stream.with_figures({**figures, "saved_bytes": saved, "repeat": repeat})

@@ -1,0 +1,139 @@
+"""Operations of reading text with kept keys and values (txlplan.nn.Inference): score a segment, or one token of each sequence.
+
+Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `f`, those in residuals, norms
+and softmax. Weights are in the precision of products already, and the positions W_r R are made once a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from txlplan.cost._ends import embedded_words, log_probabilities, loss
+from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
+from txlplan.cost._op_stream import Figure, FloatArray, Op
+from txlplan.cost._section import Numbers, Section
+from txlplan.model import ModelConfig
+from txlplan.model._parameters import has_projections, table_shapes
+
+KEPT, STREAMED = "kept keys and values", "weights and memory"
+
+
+def capacity(model: ModelConfig, longest: int) -> int:
+    """Slots of the buffers when `longest` tokens are read at once: the memory, and at least half of it to slide through."""
+    return model.mem_len + longest * max(1, -(-model.mem_len // (2 * longest)))
+
+
+def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: float) -> FloatArray:
+    """Keys and values of all layers, and W_r R of every distance."""
+    width = model.n_head * model.d_head
+    distances = (model.mem_len + longest) * width
+    kept: FloatArray = model.n_layer * (2.0 * rows * capacity(model, longest) * width + distances) * itemsize
+    return kept
+
+
+def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
+    """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory."""
+    embedded_words(first, at)
+    _slide(first, at)
+    _layer(layers, at)
+    if at.T == 1:
+        log_probabilities(last, at)
+    else:
+        loss(last, at, tail_shares)
+
+
+def streamed(at: Lengths, numbers: Numbers) -> Op:
+    """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
+
+    It is most of a step of few rows, and comes on top of the products, whose measured efficiency is that of operands in
+    cache.
+    """
+    model = at.model
+    weights = model.n_layer * (4 * at.W * model.d_model + 2 * model.d_model * model.d_inner)
+    words = sum(
+        words * width + (model.d_model * width if has_projections(model) else 0) for words, width in table_shapes(model)
+    )
+    kept = model.n_layer * at.S * at.W * (2 * at.B + 1)
+    return Op(
+        name="weights, keys and values",
+        group=STREAMED,
+        section="embedding",
+        kind="gemm",
+        phase="forward",
+        dtype=numbers.dtype,
+        bytes_moved=(weights + words + kept) * numbers.compute,
+        launches=0.0,
+    )
+
+
+def _slide(section: Section, at: Lengths) -> None:
+    """The memory copied to the buffers' beginning, by the share of a step that one such copy falls on."""
+    c, model = section.numbers.compute, at.model
+    every = (capacity(model, at.T) - model.mem_len) / at.T
+    layer = at.B * float(at.M * at.W) * c
+    moved = 4 * model.n_layer * layer / every
+    launches = 4 * model.n_layer / every
+    dtype = section.numbers.narrow
+    section.run("slide", KEPT, "copy", launches=launches, read=moved, written=moved, around=layer, dtype=dtype)
+
+
+def _layer(section: Section, at: Lengths) -> None:
+    c, d, model = section.numbers.compute, section.numbers.narrow, at.model
+    if model.norm == "pre":
+        norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=0.0)
+    section.cast("input cast", elements=at.BTD)
+    section.linear("q k v", PROJECTIONS, rows=at.rows, n=3 * at.W, k=model.d_model, kept=0.0)
+    section.held = 3 * at.BTW * c
+    section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
+    _queries(section, at)
+    (_attend_token if at.T == 1 else _attend_segment)(section, at)
+    section.held = 0.0
+    attention_output(section, at)
+    feed_forward(section, at)
+
+
+def _queries(section: Section, at: Lengths) -> None:
+    """u and v added, scaled, in the precision of products; a segment does so row by row."""
+    c, f = section.numbers.compute, section.numbers.wide
+    rows: Figure = 1.0 if at.T == 1 else at.B
+    casts = 3 if section.numbers.cast else 0
+    read, written = at.BTW * (c + 4 * f), at.BTW * 2 * (f + f + c)
+    section.run("query biases", SCORES, launches=rows * (4 + casts), read=read, written=written, around=2 * at.BTW * f)
+
+
+def _attend_token(section: Section, at: Lengths) -> None:
+    """All rows together: position scores of a head's rows are one product."""
+    c, d, heads, width = section.numbers.compute, section.numbers.narrow, at.model.n_head, float(at.model.d_head)
+    scores, keys = at.BHTS * c, float(at.S)
+    section.held = section.held + 2 * scores
+    section.product("content scores", SCORES, "bmm", count=at.B * heads, m=1.0, n=keys, k=width)
+    section.product("position scores", SCORES, "bmm", count=float(heads), m=at.B, n=keys, k=width)
+    section.run("score sum", SCORES, read=2 * scores, written=scores, around=0.0, dtype=d)
+    _softmax(section, at, 1.0)
+    section.product("weighted values", VALUES, "bmm", count=at.B * heads, m=1.0, n=width, k=keys)
+
+
+def _attend_segment(section: Section, at: Lengths) -> None:
+    """Row by row, so that the scores of one row alone are alive: unaligned, then aligned with content scores added."""
+    c, d, model = section.numbers.compute, section.numbers.narrow, at.model
+    shape: dict[str, Figure] = {"count": at.B * model.n_head, "m": float(at.T)}
+    keys, width, row = float(at.S), float(model.d_head), at.BHTS / at.B * c
+    section.held = section.held + row
+    section.product("position scores", SCORES, "bmm", **shape, n=keys, k=width, launches=at.B)
+    section.product("content scores", SCORES, "bmm", **shape, n=keys, k=width, launches=at.B)
+    section.run("aligned scores", SCORES, "copy", launches=0.0, read=at.BHTS * c, written=at.BHTS * c, around=0.0, dtype=d)
+    hidden = (at.BHTS if model.same_length else at.rows * at.T * model.n_head) * c
+    section.run("score mask", SCORES, launches=3 * at.B, read=hidden, written=hidden, around=0.0, dtype=d)
+    _softmax(section, at, at.B)
+    section.product("weighted values", VALUES, "bmm", **shape, n=width, k=keys, launches=at.B)
+    mixed = at.BTW * c
+    section.run("row gather", VALUES, "copy", launches=2 * at.B, read=2 * mixed, written=2 * mixed, around=mixed, dtype=d)
+
+
+def _softmax(section: Section, at: Lengths, calls: Figure) -> None:
+    """Softmax over keys in fp32, and back to the precision of products."""
+    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
+    around = at.BHTS / calls * f
+    section.run("attention softmax", SCORES, "softmax", launches=calls, read=at.BHTS * c, written=at.BHTS * f, around=around)
+    if section.numbers.cast:
+        section.run("probability cast", SCORES, "copy", launches=calls, read=at.BHTS * f, written=at.BHTS * c, dtype=d)

@@ -1,0 +1,161 @@
+"""The op stream of one layout as a function of the micro-batch, and the parts that pipeline stages are made of.
+
+Where every figure of a stream is a + b·B in the number B of sequences, it is written down once for a layout and then costs a
+multiplication and an addition for each micro-batch. Where it is not (a loss in chunks) it is written down for every micro-batch
+and kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from txlplan.choices import Checkpointing
+from txlplan.cost._build import Settings, build
+from txlplan.cost._ends import MEMORY
+from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
+from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
+
+Rows = npt.NDArray[np.int64]
+PARTS = (
+    "embedding",
+    "layers",
+    "before memory",
+    "memory",
+    "loss",
+    "loss backward",
+    "layers backward",
+    "embedding backward",
+    "update",
+)
+"""Runs of operations in the order in which they run; a stage of a pipeline has some of them, and so many layers."""
+_SELECTED = {"attention": (SCORES, VALUES), "feed-forward": (FEED_FORWARD,)}
+_PROBES = np.array([1.0, 2.0, 16381.0])
+_KEPT = 256
+"""Templates, and micro-batches that one of them writes down and keeps at once."""
+
+
+class Template:
+    """The stream of one micro-batch of a layout, without checkpointing: that is applied to the parts."""
+
+    def __init__(self, settings: Settings, micro_batch: FloatArray = _PROBES) -> None:
+        """Write the stream down, at probes and at the micro-batches that are wanted first."""
+        self.settings = replace(settings, checkpointing="none")
+        self._known: dict[float, int] = {}
+        self._written = self._write(np.concatenate([_PROBES, micro_batch]))
+
+    @property
+    def labels(self) -> OpStream:
+        """The stream, for its names."""
+        return self._written
+
+    def stream(self, micro_batch: FloatArray) -> OpStream:
+        """At these micro-batches, [ops, candidates]."""
+        if self._affine:
+            figures = {name: base + slope * micro_batch for name, (base, slope) in self._coefficients.items()}
+            return self._written.with_figures(figures)
+        missing = micro_batch[[size not in self._known for size in micro_batch.tolist()]]
+        if missing.size > _KEPT:
+            return build(self.settings, micro_batch)
+        if missing.size:
+            self._write(missing)
+        columns = [self._known[size] for size in micro_batch.tolist()]
+        return self._written.with_figures({name: getattr(self._written, name)[:, columns] for name in FIGURES})
+
+    def _write(self, micro_batch: FloatArray) -> OpStream:
+        """Write down, and keep beside what is known."""
+        written = build(self.settings, micro_batch)
+        if self._known:
+            known = self._written
+            written = written.with_figures(
+                {name: np.concatenate([getattr(known, name), getattr(written, name)], axis=1) for name in FIGURES}
+            )
+        before = written.flops.shape[1] - micro_batch.size
+        for column, size in enumerate(micro_batch.tolist(), start=before):
+            self._known.setdefault(size, column)
+        self._written = written
+        return written
+
+    @cached_property
+    def _coefficients(self) -> dict[str, tuple[FloatArray, FloatArray]]:
+        figures = {name: getattr(self._written, name) for name in FIGURES}
+        slopes = {name: figure[:, 1:2] - figure[:, :1] for name, figure in figures.items()}
+        return {name: (figure[:, :1] - slopes[name], slopes[name]) for name, figure in figures.items()}
+
+    @cached_property
+    def _affine(self) -> bool:
+        return all(
+            np.allclose(base[:, 0] + slope[:, 0] * _PROBES[2], getattr(self._written, name)[:, 2], rtol=1e-9)
+            for name, (base, slope) in self._coefficients.items()
+        )
+
+    @cached_property
+    def rows(self) -> dict[str, Rows]:
+        """Rows of each part, in order."""
+        parts = [_part(self.labels, row) for row in range(len(self.labels))]
+        return {name: np.array([row for row, part in enumerate(parts) if part == name], dtype=np.int64) for name in PARTS}
+
+    @cached_property
+    def optimizer_rows(self) -> Rows:
+        """Of the update: the optimizer itself, without clipping and unscaling."""
+        update = self.rows["update"]
+        return update[[self.labels.names[row] == self.settings.optimization.optimizer for row in update]]
+
+    def again(self, kind: Checkpointing) -> Rows:
+        """Forward rows of a layer that run again in backward."""
+        rows = self.rows["layers"]
+        if kind == "full":
+            return rows[1:]
+        if kind == "none":
+            return rows[:0]
+        chosen = np.flatnonzero([self.labels.groups[row] in _SELECTED[kind] for row in rows])
+        return rows[chosen[0] : chosen[-1]] if chosen.size else rows[:0]
+
+    def place_of_again(self, kind: Checkpointing) -> int:
+        """How many rows of a layer's backward run before the forward runs again: it waits until it is needed."""
+        if kind in ("none", "full"):
+            return 0
+        groups = [self.labels.groups[row] for row in self.rows["layers backward"]]
+        return next((place for place, group in enumerate(groups) if group in _SELECTED[kind]), 0)
+
+    def boundary(self, kind: Checkpointing, stream: OpStream) -> FloatArray:
+        """Bytes that a checkpointed layer keeps to start again from, beside what is kept anyway. [candidates]"""
+        names = self.labels.names
+        if kind == "attention" and "q k v" in names:
+            row = names.index("q k v")
+            joined: FloatArray = stream.m[row] * stream.n[row] * self.settings.numbers.compute
+            return joined
+        if kind == "feed-forward" and "inner" in names:
+            inner: FloatArray = stream.saved_bytes[names.index("inner")]
+            return inner
+        return np.zeros(stream.flops.shape[1])
+
+    def note(self, name: str) -> int | None:
+        """The row of a note about memory, which takes no time; None where there is none."""
+        pairs = zip(self.labels.names, self.labels.launches[:, 0], strict=True)
+        return next((row for row, (other, launches) in enumerate(pairs) if other == name and launches == 0), None)
+
+
+def _part(stream: OpStream, row: int) -> str | None:
+    section, group = stream.sections[row], stream.groups[row]
+    if section == "softmax":
+        if group == MEMORY:
+            return None if stream.launches[row, 0] == 0 else "memory"
+        before = "inputs stacked" in stream.names[row:]
+        return "before memory" if before else "loss"
+    return {"softmax backward": "loss backward", "old memory": None}.get(section, section)
+
+
+_TEMPLATES: dict[Settings, Template] = {}
+
+
+def template(settings: Settings, micro_batch: FloatArray) -> Template:
+    """The template of some settings, written down once; `micro_batch`: what it will be asked for first."""
+    if settings not in _TEMPLATES:
+        if len(_TEMPLATES) >= _KEPT:
+            _TEMPLATES.clear()
+        _TEMPLATES[settings] = Template(settings, micro_batch[:_KEPT])
+    return _TEMPLATES[settings]

@@ -1,0 +1,142 @@
+"""Trials of several plans in one process: torch, data and weights are loaded once, and each plan makes real steps.
+
+Successive halving (Karnin et al. 2013, Almost Optimal Exploration in Multi-Armed Bandits; Jamieson & Talwalkar 2016,
+arXiv:1502.07943): every plan makes a few steps, the faster half of them twice as many, and so on until one is left or the
+time is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter
+from typing import Literal
+
+from txlplan.engine import evaluation, failures
+from txlplan.engine.backend import Backend, as_planned
+from txlplan.engine.events import Step, Tried, Trying
+from txlplan.engine.generation_task import generator, prompts_of
+from txlplan.engine.tasks import Ending, Job, trained_model
+from txlplan.engine.training import Trainer
+from txlplan.plan_file import Plan, PlanFile
+
+WARMUP_STEPS = 1
+"""Before those that count, each time that a plan's turn comes."""
+FIRST_STEPS = 2
+"""That count, in the first round."""
+HOPELESS = 3.0
+"""A plan whose first step takes this many times longer for a token than the best plan's median is not tried further."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Tried:
+    """What is known of one plan."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Of a token in each step that counts."""
+    outcome: Literal["ok", "oom", "failed"] = "ok"
+    message: str = ""
+
+    @property
+    def token_s(self) -> float:
+        """Median; infinite where nothing counts."""
+        return median(self.seconds) if self.seconds and self.outcome == "ok" else float("inf")
+
+
+class Race:
+    """The trials of `plans`, which agree in their number of processes; an event says whose turn it is and how each ended."""
+
+    def __init__(self, job: Job, plans: Sequence[Plan], seconds: float) -> None:
+        self._job = job
+        self._plans = plans
+        self._end_s = perf_counter() + seconds
+        self._tried = [_Tried() for _ in plans]
+
+    def run(self) -> Ending:
+        """Try until one plan is left, the time is over, or somebody asks to stop."""
+        self._job.start(0, None)
+        alive, steps = list(range(len(self._plans))), FIRST_STEPS
+        while True:
+            for number in alive:
+                if number != alive[0] and self._is_over():
+                    break
+                self._turn(number, steps, first=steps == FIRST_STEPS)
+                if self._job.stopping():
+                    return "stopped"
+            ranked = sorted(alive, key=lambda number: self._tried[number].token_s)
+            alive, steps = ranked[: (len(ranked) + 1) // 2], 2 * steps
+            if len(alive) == 1 or self._is_over():
+                break
+        for number, tried in enumerate(self._tried):
+            if tried.seconds or tried.outcome != "ok":
+                self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
+        return "ok"
+
+    def _turn(self, number: int, steps: int, *, first: bool) -> None:
+        """Warm up and make `steps` steps that count; what a plan cannot do is its outcome."""
+        self._job.log.emit(Trying(candidate=number, steps=steps))
+        tried = self._tried[number]
+        try:
+            self._steps(number, steps, first=first)
+        except Exception as error:
+            if self._job.backend.world.size > 1:
+                raise
+            tried.outcome, tried.message = failures.outcome(error), failures.message(error)
+        gc.collect()
+
+    def _steps(self, number: int, steps: int, *, first: bool) -> None:
+        job = planned_job(self._job, self._plans[number])
+        tried, best = self._tried[number], min(each.token_s for each in self._tried)
+        for count, event in enumerate(steps_of(job), start=1):
+            (step_s,) = self._job.backend.maxima([event.step_s])
+            counts = count > WARMUP_STEPS
+            if counts:
+                tried.seconds.append(step_s / event.tokens)
+            if counts or first:
+                self._job.log.emit(dataclasses.replace(event, step_s=step_s))
+            hopeless = step_s / event.tokens > HOPELESS * best
+            if count == WARMUP_STEPS + steps or hopeless or (counts and self._is_over()) or self._job.stopping():
+                return
+
+    def _is_over(self) -> bool:
+        return self._job.backend.maxima([perf_counter() - self._end_s])[0] > 0
+
+
+def planned_job(job: Job, plan: Plan) -> Job:
+    """The same job by another plan, for which this process is set up."""
+    plan_file: PlanFile = dataclasses.replace(job.plan_file, plan=plan)
+    backend: Backend = as_planned(job.backend, plan)
+    return dataclasses.replace(job, plan_file=plan_file, backend=backend)
+
+
+def steps_of(job: Job) -> Iterator[Step]:
+    """Endless real steps of a job, begun anew and saved nowhere (score begins again at the end of the split)."""
+    task = job.plan_file.workload.task
+    return {"train": _train, "score": _score, "generate": _generate}[task](job)
+
+
+def _train(job: Job) -> Iterator[Step]:
+    trainer = Trainer(job.plan_file, job.backend, job.dataset)
+    while True:
+        made = trainer.train_step()
+        yield Step(step=made.step, step_s=made.step_s, tokens=trainer.tokens_per_step, loss=made.loss)
+
+
+def _score(job: Job) -> Iterator[Step]:
+    model, _ = trained_model(job)
+    windows = evaluation.windows(job.plan_file, job.backend, job.dataset, job.plan_file.data.split)
+    while True:
+        yield from (evaluation.step_event(scored) for scored in evaluation.segments(model, job.backend, windows))
+
+
+def _generate(job: Job) -> Iterator[Step]:
+    model, _ = trained_model(job)
+    prompts = prompts_of(job.plan_file, job.dataset.vocabulary)
+    tokens = generator(job.plan_file, model, job.backend, job.log.emit).tokens(prompts)
+    start_s = perf_counter()
+    for step, _ in enumerate(tokens, start=1):
+        yield Step(step=step, step_s=perf_counter() - start_s, tokens=len(prompts))
+        start_s = perf_counter()
