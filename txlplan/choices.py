@@ -7,7 +7,7 @@ from typing import Literal
 
 Task = Literal["train", "score", "generate"]
 """What is done with a model."""
-Objective = Literal["fastest", "cheapest", "least-energy"]
+Objective = Literal["fastest", "cheapest", "least-energy", "fewest-devices"]
 OptimizerName = Literal["adam", "adamw", "adafactor", "lamb"]
 Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "cyclic"]
 """How the learning rate moves after warm-up."""

@@ -10,7 +10,7 @@ from txlplan.choices import Objective, OptimizerName, Schedule, Task
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig
-from txlplan.units import COUNT, SECONDS, USD
+from txlplan.units import COUNT, SECONDS, USD, WATTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +64,8 @@ class Workload:
     objective: Objective = "fastest"
     deadline_s: Annotated[float, SECONDS] | None = None
     budget_usd: Annotated[float, USD] | None = None
+    power_cap_w: Annotated[float, WATTS] | None = None
+    """Most that the rated power of the devices in use may be."""
     memory_headroom: float = 0.05
     """Share of a device's usable memory that a plan must leave free."""
     prompt_len: int = 0
@@ -74,6 +76,10 @@ class Workload:
             raise InputError(f"tokens = {self.tokens} must be at least 1")
         if self.global_batch is not None and self.global_batch < 1:
             raise InputError(f"global_batch = {self.global_batch} must be at least 1")
+        for name in ("deadline_s", "budget_usd", "power_cap_w"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise InputError(f"{name} = {limit} must be more than zero, and finite")
         if not 0 <= self.memory_headroom < 1:
             raise InputError(f"memory_headroom = {self.memory_headroom} must be in [0, 1)")
         if self.prompt_len < 0:

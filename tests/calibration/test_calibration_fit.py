@@ -37,8 +37,8 @@ def few(runs) -> Problem:
 
 def test_a_fit_to_the_published_rows_gives_the_shipped_kernel_model(problem):
     shipped = asdict(stacks.get("nvidia-20.06-eager").kernels)
-    for name, value in asdict(refit(problem).kernels).items():
-        assert value == pytest.approx(shipped[name], rel=0.01), name
+    found = asdict(refit(problem).kernels)
+    assert found == pytest.approx(shipped, rel=0.01), f"ship in [kernels]: {found}"
 
 
 def test_a_fit_to_the_published_peaks_gives_the_shipped_allocators(problem):
@@ -46,7 +46,8 @@ def test_a_fit_to_the_published_peaks_gives_the_shipped_allocators(problem):
     assert len(found.reserved) == len(problem.peaks.names) == 6
     for each in found.stacks.values():
         fitted = asdict(each.reserved)
-        assert fitted == pytest.approx(asdict(stacks.get(each.id).reserved), rel=0.01), each.id
+        shipped = asdict(stacks.get(each.id).reserved)
+        assert fitted == pytest.approx(shipped, rel=0.01), f"ship in [reserved] of {each.id}: {fitted}"
 
 
 def test_peaks_predict_as_an_estimate_does(problem):

@@ -9,7 +9,7 @@ import pytest
 
 from txlplan.cost import estimate
 from txlplan.cost._clock import clock_limit, clock_power_w
-from txlplan.cost._time import crowding
+from txlplan.cost._time import host_speed
 from txlplan.hardware import Cluster, SystemProfile, devices, stacks, systems
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
@@ -80,10 +80,10 @@ def test_faster_memory_helps_less_than_in_proportion():
 def test_a_host_of_many_busy_processes_is_slower():
     dgx = systems.get("dgx-1")
     whole = Cluster(system=dgx, device=devices.get(dgx.device))
-    slower = crowding(whole, STACK, np.array([1, 2, 8]))
-    assert slower == pytest.approx([1.0, 0.75 ** (-1 / 3), 1 / 0.75])
+    speeds = host_speed(whole, np.array([1.0, 2.0, 8.0]))
+    assert speeds == pytest.approx([0.76, 0.76 * 0.75 ** (1 / 3), 0.76 * 0.75])
     two = Cluster(system=dgx, device=devices.get(dgx.device), n_nodes=4, devices_per_node=2)
-    assert crowding(two, STACK, np.array([8])) == pytest.approx([slower[1]]), "processes of other nodes do not count"
+    assert host_speed(two, np.array([8.0])) == pytest.approx([speeds[1]]), "processes of other nodes do not count"
     plans = [Plan(micro_batch=1, precision="fp16", data_parallel=ranks) for ranks in (1, 8)]
     replicas = replace(STACK, gradient_sync="none")
     alone, crowded = estimate(Workload(model=BASE), whole, replicas, plans).step_s

@@ -38,6 +38,16 @@ def test_across_nodes_the_slowest_hop_decides(gpus: Cluster) -> None:
     assert found == pytest.approx(_ring_by_steps(4e8, 16, 12.5e9 * 0.85, 5e-6))
 
 
+def test_small_payloads_go_up_and_down_a_tree_across_nodes(gpus: Cluster) -> None:
+    """16 nodes of 8: 3 hops inside, 4 between, there and back, instead of 2 · 127 round a ring; large payloads take that."""
+    many = replace(gpus, n_nodes=16)
+    small, large = (all_reduce_s(np.array([payload]), np.array([128.0]), many)[0] for payload in (1e3, 1e10))
+    bandwidth = min(150e9, gpus.system.inter_node.bandwidth_bytes_per_s) * 0.85
+    across_s = gpus.system.inter_node.latency_s or 5e-6
+    assert small == pytest.approx(2 * (3 * 1e-6 + 4 * across_s + 1e3 / bandwidth))
+    assert large == pytest.approx(_ring_by_steps(1e10, 128, bandwidth, across_s))
+
+
 def test_nodes_without_a_link_cannot_train_together(gpus: Cluster) -> None:
     lonely = replace(gpus, system=replace(gpus.system, inter_node=None))
     with pytest.raises(InputError, match="inter_node"):

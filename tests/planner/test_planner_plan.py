@@ -6,13 +6,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.cost import estimate
 from txlplan.errors import InputError, NoPlanFitsError
-from txlplan.hardware import Cluster, DeviceProfile, Price, StackProfile, SystemProfile
+from txlplan.hardware import Cluster, DeviceProfile, Link, Price, Spread, StackProfile, SystemProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
 from txlplan.planner import Space, plan
@@ -31,12 +32,14 @@ DEVICE = DeviceProfile(
     cores=80,
     power_w=300.0,
 )
+LINK = Link(kind="nvswitch2", bandwidth_bytes_per_s=300e9)
 SYSTEM = SystemProfile(
     id="box",
     name="Box",
     kind="cloud",
     device="gpu",
     n_devices=4,
+    intra_node=LINK,
     prices=(Price(kind="on-demand", rent_usd_per_h=12.0, date="2026-01-01", source="test"),),
 )
 CLUSTER = Cluster(system=SYSTEM, device=DEVICE)
@@ -47,32 +50,164 @@ def _with_memory(bytes_: int) -> Cluster:
     return replace(CLUSTER, device=replace(DEVICE, memory_bytes=bytes_))
 
 
+def _subset(*values: Any) -> Any:
+    return st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True).map(tuple)
+
+
+SPACES = st.builds(
+    Space,
+    precision=_subset("fp32", "fp16"),
+    activation_checkpointing=_subset("none", "attention", "feed-forward", "full"),
+    checkpointed_layers=st.sampled_from([(0,), (1,), (0, 1)]),
+    tensor_parallel=_subset(1, 2),
+    pipeline_parallel=_subset(1, 2),
+    virtual_stages=st.just((1,)),
+    context_parallel=st.sampled_from([(1,), (2,)]),
+    zero_stage=_subset(0, 1, 2, 3),
+    offload=st.sampled_from([("none",), ("none", "optimizer")]),
+)
+
+
 @given(
-    batch=st.integers(1, 48),
-    memory_mib=st.integers(330, 700),
+    space=SPACES,
+    batch=st.sampled_from([1, 2, 3, 4, 8]),
+    memory_mib=st.integers(310, 420),
     objective=st.sampled_from(["fastest", "cheapest", "least-energy"]),
 )
-@settings(max_examples=15, deadline=None)
-def test_the_choice_equals_brute_force(batch: int, memory_mib: int, objective: Any) -> None:
+@settings(max_examples=200, deadline=None)
+def test_the_choice_equals_brute_force(space: Space, batch: int, memory_mib: int, objective: Any) -> None:
+    """Every plan of the space costed alone, one after another, and the least taken."""
     workload = Workload(model=MODEL, global_batch=batch, objective=objective)
     cluster = _with_memory(memory_mib * 2**20)
-    scores: dict[Plan, float] = {}
-    for candidate in Space().plans(workload, cluster):
-        found = estimate(workload, cluster, STACK, [candidate])[0]
-        if found.fits:
-            seconds = 1 / found.tokens_per_s.value
-            assert found.energy_j_per_step is not None
-            joules = found.energy_j_per_step.value / (batch * MODEL.tgt_len)
-            scores[candidate] = joules if objective == "least-energy" else seconds
-    if not scores:
-        with pytest.raises(NoPlanFitsError):
-            plan(workload, cluster, STACK)
+    try:
+        plans = space.plans(workload, cluster, STACK)
+    except InputError:
+        with pytest.raises(InputError):
+            plan(workload, cluster, STACK, space=space)
         return
-    choice = plan(workload, cluster, STACK)
-    assert scores[choice.plan] == pytest.approx(min(scores.values()), rel=1e-9)
-    assert choice.n_fitting == len(scores)
+    scores: dict[Plan, float] = {}
+    for candidate in plans[:: 1 + len(plans) // 24]:
+        found = estimate(workload, cluster, STACK, [candidate])
+        if found.fits[0]:
+            joules = found.energy_j_per_token
+            assert joules is not None
+            scores[candidate] = float(joules[0] if objective == "least-energy" else 1 / found.tokens_per_s[0])
+    try:
+        choice = plan(workload, cluster, STACK, space=space, simplify=False)
+    except NoPlanFitsError:
+        assert not scores
+        return
+    assert choice.plan in set(plans)
+    assert choice.n_considered == len(plans)
+    own = estimate(workload, cluster, STACK, [choice.plan])
+    assert own.fits[0]
+    joules = own.energy_j_per_token
+    assert joules is not None
+    best = float(joules[0] if objective == "least-energy" else 1 / own.tokens_per_s[0])
+    assert all(best <= score * (1 + 1e-12) for score in scores.values())
+    assert len(plans) >= 24 or best == min(scores.values())
     assert choice.plan.global_batch == batch
     assert all(other.behind >= 0 and other.difference for other in choice.runners_up)
+
+
+@pytest.mark.parametrize(("memory_mib", "batch"), [(2048, 64), (330, 128)])
+def test_what_is_cut_is_worse_than_what_is_found(memory_mib: int, batch: int) -> None:
+    """All of a hundred thousand plans costed: the same best plan as the search, which costs a part of them."""
+    device = replace(DEVICE, memory_bytes=memory_mib * 2**20)
+    cluster = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=device, n_nodes=16)
+    workload = Workload(model=replace(MODEL, n_layer=12, n_head=8), global_batch=batch)
+    plans = Space().plans(workload, cluster, STACK)
+    assert len(plans) >= 100_000
+    everything = estimate(workload, cluster, STACK, plans)
+    found = plan(workload, cluster, STACK, simplify=False)
+    assert found.n_considered == len(plans)
+    assert found.n_costed < len(plans)
+    best = float(np.where(everything.fits, everything.tokens_per_s, 0.0).max())
+    assert found.estimate.tokens_per_s.value == best
+
+
+@given(space=SPACES, memory_mib=st.integers(320, 600), batch=st.sampled_from([2, 4, 8]))
+@settings(max_examples=15, deadline=None)
+def test_better_hardware_and_a_larger_budget_never_make_it_worse(space: Space, memory_mib: int, batch: int) -> None:
+    """More memory keeps feasible what was; a faster device or link is not slower; more money and time cost nothing."""
+    workload = Workload(model=MODEL, global_batch=batch, tokens=10**8)
+    cluster = _with_memory(memory_mib * 2**20)
+    try:
+        before = plan(workload, cluster, STACK, space=space, simplify=False)
+    except (InputError, NoPlanFitsError):
+        return
+    assert before.totals.cost_usd is not None
+    device = cluster.device
+    more = replace(cluster, device=replace(device, memory_bytes=2 * device.memory_bytes))
+    faster = replace(
+        cluster, device=replace(device, peak_flops_per_s={name: 2 * peak for name, peak in device.peak_flops_per_s.items()})
+    )
+    link = replace(LINK, bandwidth_bytes_per_s=2 * LINK.bandwidth_bytes_per_s)
+    joined = replace(cluster, system=replace(cluster.system, intra_node=link))
+    for better in (more, faster, joined):
+        after = plan(workload, better, STACK, space=space, simplify=False)
+        assert after.estimate.step_s.value <= before.estimate.step_s.value * (1 + 1e-12)
+    dollars = before.totals.cost_usd.value
+    costs = []
+    for budget in (1.01 * dollars, 2 * dollars):
+        within = plan(replace(workload, budget_usd=budget), cluster, STACK, space=space, simplify=False)
+        costs.append(within.estimate.step_s.value)
+    assert costs[1] <= costs[0]
+
+
+def test_a_simpler_plan_is_offered_where_the_ranges_cannot_tell() -> None:
+    cluster = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=DEVICE, n_nodes=2)
+    workload = Workload(model=MODEL, global_batch=64)
+    exact = plan(workload, cluster, STACK, simplify=False)
+    offered = plan(workload, cluster, STACK)
+    assert exact.optimum is None
+    if offered.optimum is not None:
+        assert offered.optimum.plan == exact.plan
+        assert offered.optimum.behind <= 0
+        assert offered.estimate.tokens_per_s.value > 0.8 * exact.estimate.tokens_per_s.value
+    sure = replace(STACK, spread=Spread(time_log_sd=1e-6, memory_log_sd=1e-6, extrapolated_time_log_sd=1e-6, source="test"))
+    assert plan(workload, cluster, sure).plan == exact.plan
+
+
+def test_the_fewest_devices_that_meet_a_deadline() -> None:
+    workload = Workload(model=MODEL, global_batch=64, tokens=10**9)
+    alone = plan(workload, CLUSTER, STACK, space=Space(data_parallel=(1,), runnable=True))
+    assert alone.totals.time_s is not None
+    wanted = replace(workload, objective="fewest-devices", deadline_s=alone.totals.time_s.value * 0.9)
+    found = plan(wanted, CLUSTER, STACK, space=Space(runnable=True))
+    assert found.plan.n_devices == 2
+    assert found.totals.time_s is not None
+    assert found.totals.time_s.value <= wanted.deadline_s  # type: ignore[operator]
+    with pytest.raises(InputError, match="deadline"):
+        plan(replace(wanted, deadline_s=None), CLUSTER, STACK)
+
+
+def test_a_power_cap_and_limits_that_exclude_each_other() -> None:
+    workload = Workload(model=MODEL, global_batch=64, tokens=10**9)
+    capped = plan(replace(workload, power_cap_w=600.0), CLUSTER, STACK, space=Space(runnable=True))
+    assert capped.plan.n_devices <= 2
+    with pytest.raises(NoPlanFitsError, match="the least that fits draws 300 W"):
+        plan(replace(workload, power_cap_w=100.0), CLUSTER, STACK)
+    assert capped.totals.time_s is not None
+    with pytest.raises(NoPlanFitsError, match="exclude each other"):
+        plan(replace(workload, power_cap_w=300.0, deadline_s=capped.totals.time_s.value), CLUSTER, STACK)
+
+
+def test_explain_says_why_not() -> None:
+    cluster = _with_memory(340 * 2**20)
+    found = plan(Workload(model=MODEL, global_batch=64), cluster, STACK, explain=True)
+    said = {(rejection.setting, rejection.value): rejection for rejection in found.rejections}
+    assert said[("tensor_parallel", 4)].behind is not None
+    assert all(rejection.reason for rejection in found.rejections)
+    assert any("does not fit" in rejection.reason for rejection in found.rejections)
+    assert all(getattr(found.plan, rejection.setting) != rejection.value for rejection in found.rejections)
+
+
+def test_only_what_runs_where_that_is_asked_for() -> None:
+    cluster = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=DEVICE, n_nodes=2)
+    plans = Space(runnable=True).plans(Workload(model=MODEL, global_batch=64), cluster, STACK)
+    assert all(candidate.runnable for candidate in plans)
+    assert not all(candidate.runnable for candidate in Space().plans(Workload(model=MODEL, global_batch=8), cluster, STACK))
 
 
 def test_the_space_without_a_global_batch_takes_the_published_one() -> None:
@@ -89,8 +224,13 @@ def test_inference_chooses_its_batch() -> None:
 @pytest.mark.parametrize(
     ("space", "change"),
     [
-        (Space(micro_batch=(256,), activation_checkpointing=("none",), data_parallel=(1,), precision=("fp32",)), "micro_batch"),
-        (Space(micro_batch=(1,), data_parallel=(1,), precision=("fp32",)), "holds that plan"),
+        (
+            Space(
+                micro_batch=(256,), activation_checkpointing=("none",), data_parallel=(1,), precision=("fp32",), runnable=True
+            ),
+            "micro_batch",
+        ),
+        (Space(micro_batch=(1,), data_parallel=(1,), precision=("fp32",), runnable=True), "holds that plan"),
     ],
 )
 def test_infeasible_names_the_term_and_a_verified_change(space: Space, change: str) -> None:
@@ -106,7 +246,9 @@ def test_infeasible_names_the_term_and_a_verified_change(space: Space, change: s
 
 def test_a_suggested_micro_batch_fits() -> None:
     cluster = _with_memory(400 * 2**20)
-    stuck = Space(micro_batch=(256,), activation_checkpointing=("none",), data_parallel=(1,), precision=("fp32",))
+    stuck = Space(
+        micro_batch=(256,), activation_checkpointing=("none",), data_parallel=(1,), precision=("fp32",), runnable=True
+    )
     with pytest.raises(NoPlanFitsError) as error:
         plan(Workload(model=MODEL, global_batch=256), cluster, STACK, space=stuck)
     assert error.value.hint is not None
@@ -177,7 +319,7 @@ def test_spaces_that_make_no_sense(space: Space, message: str) -> None:
 def test_a_cpu_chooses_threads_and_only_its_precisions() -> None:
     cpu = replace(DEVICE, kind="cpu", cores=6, peak_flops_per_s={"fp32": 200e9})
     cluster = Cluster(system=replace(SYSTEM, n_devices=1), device=cpu)
-    plans = Space().plans(Workload(model=MODEL), cluster)
+    plans = Space().plans(Workload(model=MODEL), cluster, STACK)
     assert {candidate.precision for candidate in plans} == {"fp32"}
     assert {candidate.threads for candidate in plans} == {1, 2, 4, 6}
     assert plan(Workload(model=MODEL), cluster, STACK).plan.threads == 6

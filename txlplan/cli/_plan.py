@@ -23,6 +23,7 @@ from txlplan.cli._targets import (
     ranged,
     tokens_of,
 )
+from txlplan.errors import InputError
 from txlplan.units import format_bytes, format_j, format_rate, format_s, format_usd
 
 if TYPE_CHECKING:
@@ -46,7 +47,18 @@ def _plan(
     global_batch: Annotated[
         int | None, typer.Option("--global-batch", help="Sequences per step, all devices; default: the model's published one.")
     ] = None,
-    objective: Annotated[str, typer.Option("--objective", help="fastest, cheapest or least-energy.")] = "fastest",
+    objective: Annotated[
+        str, typer.Option("--objective", help="fastest, cheapest, least-energy or fewest-devices (by a deadline).")
+    ] = "fastest",
+    deadline: Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Most rent, e.g. '500 USD'.")] = None,
+    max_power: Annotated[str | None, typer.Option("--max-power", help="Most rated power in use, e.g. '10 kW'.")] = None,
+    without: Annotated[
+        str | None,
+        typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
+    ] = None,
+    runnable: Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why other values of each setting were not chosen.")] = False,
     devices: DevicesOption = None,
     nodes: NodesOption = 1,
     stack: StackOption = None,
@@ -66,9 +78,10 @@ def _plan(
     from txlplan.plan_file import PlanFile, RunSettings, write_plan_file
 
     target = candidate(system, n_nodes=nodes, n_devices=devices, stack=stack)
-    workload = _workload(model, task, tokens_of(tokens), global_batch, objective)
+    workload = _limited(_workload(model, task, tokens_of(tokens), global_batch, objective), deadline, budget, max_power)
     settings, workload = _with_data(workload, data)
-    choice = planner.plan(workload, target.cluster, target.stack)
+    space = planner.without(planner.Space(runnable=runnable), (without or "").replace(",", " ").split())
+    choice = planner.plan(workload, target.cluster, target.stack, space=space, explain=explain)
     if workload.task == "train" and workload.tokens is not None:
         steps = -(-workload.tokens // tokens_per_step(workload, choice.plan))
         workload = replace(workload, optimization=planner.recipe(workload.model, steps))
@@ -94,10 +107,34 @@ def _plan(
     )
     again: dict[str, object] = {"--model": model, "--system": system, "--tokens": tokens, "--task": task}
     again |= {"--global-batch": global_batch}
+    again |= {"--deadline": deadline, "--budget": budget, "--max-power": max_power, "--without": without}
     again |= {"--objective": objective, "--devices": devices, "--nodes": nodes, "--stack": stack, "--data": data}
     again |= {"--run-dir": run_directory, "--checkpoint": checkpoint, "--output": out or "plan.toml"}
     given = [str(part) for name, value in again.items() if value is not None for part in (name, value)]
-    output.next_step(f"txlplan run {out}" if out else f"txlplan plan {shlex.join(given)}")
+    if not choice.runnable:
+        given.append("--runnable")
+    output.next_step(f"txlplan run {out}" if out and choice.runnable else f"txlplan plan {shlex.join(given)}")
+
+
+def _limited(workload: Workload, deadline: str | None, budget: str | None, max_power: str | None) -> Workload:
+    """With the limits of the options. Raises InputError that names the option."""
+    from txlplan.units import SECONDS, USD, WATTS
+
+    limits = {}
+    for name, text, quantity in (
+        ("deadline_s", deadline, SECONDS),
+        ("budget_usd", budget, USD),
+        ("power_cap_w", max_power, WATTS),
+    ):
+        if text is not None:
+            try:
+                limits[name] = quantity.parse(text)
+            except ValueError as error:
+                raise InputError(f"{_LIMIT_OPTIONS[name]}: {error}") from None
+    return replace(workload, **limits)
+
+
+_LIMIT_OPTIONS = {"deadline_s": "--deadline", "budget_usd": "--budget", "power_cap_w": "--max-power"}
 
 
 def _workload(model: str, task: str, tokens: int | None, global_batch: int | None, objective: str) -> Workload:
@@ -113,7 +150,7 @@ def _workload(model: str, task: str, tokens: int | None, global_batch: int | Non
         tokens=tokens,
         global_batch=global_batch,
         optimization=recipe(config, None) if task == "train" else Optimization(),
-        objective=one_of(objective, ("fastest", "cheapest", "least-energy"), "--objective"),
+        objective=one_of(objective, ("fastest", "cheapest", "least-energy", "fewest-devices"), "--objective"),
     )
 
 
@@ -153,8 +190,21 @@ def _print(console: Console, target: Candidate, plan_file: PlanFile, choice: Cho
             markup=False,
             highlight=False,
         )
-    console.print(f"{choice.n_costed} plans costed, {choice.n_fitting} fit", markup=False, highlight=False)
+    cut = (
+        f", {choice.n_considered - choice.n_costed:,} more proven to be worse" if choice.n_considered > choice.n_costed else ""
+    )
+    console.print(f"{choice.n_costed:,} plans costed, {choice.n_fitting:,} of them fit{cut}", markup=False, highlight=False)
+    if choice.optimum is not None:
+        console.print(
+            f"simpler than the best plan by its figures, {-choice.optimum.behind:.1%} better than this one, which the ranges "
+            f"cannot tell apart: {describe(choice.optimum.plan)}",
+            markup=False,
+            highlight=False,
+        )
+    for reason in choice.plan.not_runnable():
+        console.print(f"cannot be run yet: {reason}", markup=False, highlight=False)
     _print_runners_up(console, choice)
+    _print_rejections(console, choice)
     if out is not None:
         console.print(f"wrote {out}", markup=False, highlight=False)
 
@@ -170,4 +220,17 @@ def _print_runners_up(console: Console, choice: Choice) -> None:
     for other in choice.runners_up:
         speed: Any = format_rate(other.estimate.tokens_per_s.value, "tokens")
         table.add_row(other.difference, f"{other.behind:.1%}", speed, format_bytes(other.estimate.peak_memory_bytes.value))
+    console.print(table)
+
+
+def _print_rejections(console: Console, choice: Choice) -> None:
+    from rich.table import Table
+
+    if not choice.rejections:
+        return
+    table = Table(box=None, pad_edge=False)
+    for header in ("not chosen", "behind", "why"):
+        table.add_column(header, justify="right" if header == "behind" else "left", overflow="fold")
+    for one in choice.rejections:
+        table.add_row(f"{one.setting} {one.value}", "out" if one.behind is None else f"{one.behind:+.1%}", one.reason)
     console.print(table)

@@ -4,8 +4,9 @@
 """
 
 from txlplan.cost._build import Settings, build
+from txlplan.cost._checks import allowed, check
 from txlplan.cost._estimate import Estimates, estimate, tokens_per_step
 from txlplan.cost._op_stream import Op, OpStream
 from txlplan.cost._plans import Plans
 
-__all__ = ["Estimates", "Op", "OpStream", "Plans", "Settings", "build", "estimate", "tokens_per_step"]
+__all__ = ["Estimates", "Op", "OpStream", "Plans", "Settings", "allowed", "build", "check", "estimate", "tokens_per_step"]

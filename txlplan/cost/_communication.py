@@ -1,9 +1,12 @@
-"""All-reduce of gradients over data-parallel devices: a ring with latency (alpha) and bandwidth (beta).
+"""All-reduce of gradients over data-parallel devices, by latency (alpha) and bandwidth (beta): a ring inside a node, and
+across nodes the faster of a ring and a tree of trees.
 
-    t(S, n) = 2 (n − 1) (alpha + S / (n · B))
+    ring(S, n) = 2 (n − 1) (alpha + S / (n · B))
+    tree(S, n) = 2 (log2(n inside) · alpha inside + log2(nodes) · alpha across + S / B)
 
-(Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations".) `S · 2 (n − 1) / n / t`
-is NCCL's bus bandwidth. Across nodes the ring is as fast as its slowest hop: the node's own link.
+(Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations"; Sanders, Speck and Träff 2009,
+"Two-tree algorithms for full bandwidth broadcast, reduction and scan", which NCCL uses across nodes.) `S · 2 (n − 1) / n / t`
+is NCCL's bus bandwidth. Across nodes both are as fast as their slowest hop: the node's own link.
 """
 
 from __future__ import annotations
@@ -40,8 +43,11 @@ def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: 
             )
         bandwidth = np.where(across, np.minimum(bandwidth, _bus_bandwidth(link)), bandwidth)
         latency = np.where(across, _latency_s(link), latency)
-    rounds = 2 * (data_parallel - 1)
-    return rounds * (latency + payload_bytes / (data_parallel * bandwidth))
+    ring_s = 2 * (data_parallel - 1) * (latency + payload_bytes / (data_parallel * bandwidth))
+    within_s = np.log2(np.maximum(inside, 1)) * _latency_s(cluster.system.intra_node)
+    between_s = np.log2(np.maximum(data_parallel / inside, 1)) * latency
+    tree_s = 2 * (within_s + between_s + payload_bytes / bandwidth)
+    return np.where(across, np.minimum(ring_s, tree_s), ring_s)
 
 
 def exchange_s(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,12 @@ class Estimates:
 
     def __len__(self) -> int:
         return len(self.plans)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Estimates:
+        """Of the plans at `indices`."""
+        names = ("capacity_bytes", "step_s", "tokens_per_s", "peak_memory_bytes", "fits", "busy_s")
+        arrays = {name: getattr(self, name)[indices] for name in names}
+        return replace(self, plans=self.plans.take(indices), single=None, **arrays)
 
     def __iter__(self) -> Iterator[Estimate]:
         return (self[index] for index in range(len(self)))

@@ -7,7 +7,8 @@ offload are closed forms on top. A million plans cost little more than that arit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from txlplan.cost._exchange import Exchange, exchange
 from txlplan.cost._layout import Layout
 from txlplan.cost._mesh import message_s
-from txlplan.cost._occupied import Occupied, occupied
+from txlplan.cost._occupied import Occupied, Walked, gradients_exist, occupied, walked_peak
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._parts import Parts
 from txlplan.cost._pipeline import StageTime, stage_time, stages_of
@@ -25,6 +26,8 @@ from txlplan.cost._template import template
 from txlplan.cost._time import crowding, step_time
 from txlplan.cost._updating import Updating, updating
 from txlplan.hardware import StackProfile
+
+Arrays = TypeVar("Arrays", Stage, StageTime, Walked)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,33 +98,26 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     micro_batch, column = np.unique(plans.micro_batch.astype(float), return_inverse=True)
     parts = parts_of(layout, stack, micro_batch)
     accumulation = plans.accumulation.astype(float)
-    stages = _stages(layout, parts, plans, column)
-    messages = _messages_s(layout, plans)
-    slower = crowding(layout.cluster, stack, plans.n_devices)
-    times = [stage_time(layout, parts, stage, messages, slower) for stage, _ in stages]
-    weights = [weight for _, weight in stages]
+    positions, slower = _positions(layout, stack, parts, plans, column)
+    times, weights = [position.time for position in positions], [position.weight for position in positions]
     totals = np.stack([time.total_s for time in times])
     slowest = np.where(np.stack(weights) > 0, totals, -1.0).argmax(axis=0)
     slow_s = _picked(totals, slowest)
     filled_s = sum(weight * time.total_s for weight, time in zip(weights, times, strict=True))
     bubble_s = (filled_s - slow_s) / plans.virtual_stages
-    update = updating(layout, parts, plans, [stage for stage, _ in stages], slower)
+    update = updating(layout, parts, plans, [position.stage for position in positions], slower)
     compute_s = accumulation * _picked(np.stack([time.compute_s for time in times]), slowest) + update.total_s
     backward_s = _picked(np.stack([time.backward_s for time in times]), slowest)
-    sent = exchange(layout, stack, plans, update.largest_share, backward_s, messages > 0)
+    sent = exchange(layout, stack, plans, update.largest_share, backward_s, plans.pipeline_parallel > 1)
     unattributed_s = stack.unattributed * compute_s
-    held = [occupied(layout, stack, parts, plans, stage, place) for place, (stage, _) in enumerate(stages)]
-    peaks = np.where(np.stack(weights) > 0, np.stack([each.total_bytes for each in held]), -1.0)
+    peaks = np.where(np.stack(weights) > 0, np.stack([position.held.total_bytes for position in positions]), -1.0)
     device_s = [time.forward_device_s + time.backward_device_s for time in times]
     busy_s = sum(weight * each for weight, each in zip(weights, device_s, strict=True)) / plans.pipeline_parallel
     return Evaluated(
         layout=layout,
         parts=parts,
         plans=plans,
-        positions=tuple(
-            Position(stage=stage, time=time, held=each, weight=weight)
-            for (stage, weight), time, each in zip(stages, times, held, strict=True)
-        ),
+        positions=positions,
         slowest=slowest,
         fullest=peaks.argmax(axis=0),
         update=update,
@@ -132,6 +128,41 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
         busy_s=accumulation * busy_s + update.device_s,
         peak_memory_bytes=peaks.max(axis=0),
     )
+
+
+def _positions(
+    layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, column: IntArray
+) -> tuple[tuple[Position, ...], FloatArray]:
+    """Stages of all plans, worked out once for those that agree in them; and how much slower the host is. [candidates]"""
+    some, inverse = _distinct(layout, plans)
+    alike = plans.take(some)
+    slower = crowding(layout.cluster, stack, alike.n_devices.astype(float))
+    messages = _messages_s(layout, alike)
+    found = []
+    for place, (stage, weight) in enumerate(_stages(layout, parts, alike, column[some])):
+        time = stage_time(layout, parts, stage, messages, slower)
+        walked = walked_peak(layout, stack, parts, alike, stage)
+        whole = _spread(stage, inverse)
+        held = occupied(layout, stack, plans, whole, _spread(walked, inverse), place)
+        found.append(Position(stage=whole, time=_spread(time, inverse), held=held, weight=weight[inverse]))
+    return tuple(found), slower[inverse]
+
+
+def _distinct(layout: Layout, plans: Plans) -> tuple[IntArray, IntArray]:
+    """Plans that stand for all that have the same stages: their indices, and which of them stands for each plan."""
+    if len(plans) == 1:
+        return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    exist = gradients_exist(layout, plans)
+    key = np.minimum(plans.n_devices, layout.cluster.per_node + 1) * 2 + exist
+    for values in (plans.pipeline_parallel, plans.virtual_stages, plans.checkpointed_layers, plans.micro_batch):
+        key = key * (int(values.max()) + 1) + values
+    _, some, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return some, inverse
+
+
+def _spread(arrays: Arrays, inverse: IntArray) -> Arrays:
+    """A dataclass of arrays, each of them spread from those that stand for all to all."""
+    return type(arrays)(**{field.name: getattr(arrays, field.name)[inverse] for field in fields(arrays)})
 
 
 def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:

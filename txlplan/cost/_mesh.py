@@ -19,6 +19,8 @@ from txlplan.hardware import Cluster, Link
 
 _BUS_SHARE = 0.85
 """Of a link's bandwidth that one message between two devices reaches, as for collectives."""
+_SHARED_MEMORY_BYTES_PER_S, _SHARED_MEMORY_LATENCY_S = 4e9, 20e-6
+"""Between devices of which no link is known: through the host's memory, as for collectives."""
 _LATENCY_S = {"infiniband": 5e-6, "ethernet": 25e-6}
 """Of one message, where a link does not say; 3 us for anything inside a node."""
 
@@ -62,20 +64,22 @@ def message_s(payload_bytes: FloatArray, stages: IntArray, n_devices: IntArray, 
     found = np.zeros(payload_bytes.shape)
     inside = (stages > 1) & (n_devices <= cluster.per_node)
     across = (stages > 1) & (n_devices > cluster.per_node)
-    for chosen, link, sharing in (
-        (inside, cluster.system.intra_node, 1),
-        (across, cluster.system.inter_node, cluster.per_node),
-    ):
-        if not chosen.any():
-            continue
-        if link is None:
+    if inside.any():
+        found = np.where(inside, _message_s(cluster.system.intra_node, payload_bytes, 1), found)
+    if across.any():
+        if cluster.system.inter_node is None:
             raise InputError(
-                f"{cluster.system.id} has no {'intra_node' if sharing == 1 else 'inter_node'} link between pipeline stages",
-                hint="add it to the system profile, or choose pipeline_parallel = 1",
+                f"{cluster.system.id} has no inter_node link, so a pipeline cannot span {cluster.n_nodes} of it",
+                hint="add inter_node to the system profile, or choose pipeline_parallel = 1",
             )
-        bandwidth = link.bandwidth_bytes_per_s * _BUS_SHARE / sharing
-        found = np.where(chosen, _latency_s(link) + payload_bytes / bandwidth, found)
+        found = np.where(across, _message_s(cluster.system.inter_node, payload_bytes, cluster.per_node), found)
     return found
+
+
+def _message_s(link: Link | None, payload_bytes: FloatArray, sharing: int) -> FloatArray:
+    if link is None:
+        return _SHARED_MEMORY_LATENCY_S + payload_bytes / _SHARED_MEMORY_BYTES_PER_S
+    return _latency_s(link) + payload_bytes / (link.bandwidth_bytes_per_s * _BUS_SHARE / sharing)
 
 
 def _latency_s(link: Link) -> float:

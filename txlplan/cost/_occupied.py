@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from txlplan.cost._held import counts
 from txlplan.cost._layout import Layout
@@ -49,7 +50,20 @@ class Occupied:
         return live + self.gradient_bytes + self.saved_bytes + self.transient_bytes + self.waste_bytes + self.context_bytes
 
 
-def occupied(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, stage: Stage, place: int) -> Occupied:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Walked:
+    """The highest point of a micro-batch and the update in one kind of stage, bytes [candidates]."""
+
+    saved_bytes: FloatArray
+    gradient_bytes: FloatArray
+    """All of the stage's, where they are there from the start."""
+    transient_bytes: FloatArray
+    row: IntArray
+    kept_bytes: FloatArray
+    """What a further micro-batch in flight keeps for its backward."""
+
+
+def occupied(layout: Layout, stack: StackProfile, plans: Plans, stage: Stage, walked: Walked, place: int) -> Occupied:
     """Of one kind of stage; `place` 0 is the first, 1 the fullest inner and 2 the last.
 
     ZeRO 1 shards optimizer states, 2 gradients too, 3 parameters too over the devices that hold the same part of the model
@@ -61,9 +75,8 @@ def occupied(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, st
     share = held.stage(stage.layers, stage.first, stage.last) / held.model
     sharded = share / np.where(zero == 3, over, 1.0)
     gathered = np.where((zero == 3) & (over > 1), held.gathered(stage.first, stage.last), 0.0) * settings.numbers.compute
-    peak = _peak(layout, stack, parts, plans, stage)
-    waiting = (_in_flight(plans, place) - 1) * peak[1]
-    gradients = peak[0].gradient_bytes / np.where(zero >= 2, over, 1.0)
+    waiting = (_in_flight(plans, place) - 1) * walked.kept_bytes
+    gradients = walked.gradient_bytes / np.where(zero >= 2, over, 1.0)
     offloaded = plans.offload != 0
     found = Occupied(
         parameters_bytes=kept.parameters_bytes * sharded + gathered,
@@ -74,10 +87,10 @@ def occupied(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, st
         weight_copies_bytes=kept.weight_copies_bytes * sharded,
         context_bytes=kept.context_bytes,
         gradient_bytes=gradients,
-        saved_bytes=peak[0].saved_bytes + waiting,
-        transient_bytes=peak[0].transient_bytes,
+        saved_bytes=walked.saved_bytes + waiting,
+        transient_bytes=walked.transient_bytes,
         waste_bytes=np.zeros(len(plans)),
-        row=peak[0].row,
+        row=walked.row,
     )
     return replace(found, waste_bytes=_waste(layout, stack, found))
 
@@ -100,27 +113,36 @@ def _in_flight(plans: Plans, place: int) -> FloatArray:
     return np.minimum(wanted, plans.accumulation)
 
 
-def _peak(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, stage: Stage) -> tuple[Peak, FloatArray]:
-    """The highest point with all gradients of the stage, and what a micro-batch in flight keeps. [candidates]"""
-    reserved = stack.reserved if layout.training else None
-    n_layer, column = layout.settings.model.n_layer, stage.column
-    if reserved is not None:
+def gradients_exist(layout: Layout, plans: Plans) -> npt.NDArray[np.bool_]:
+    """Whether all gradients are there from the start: of an earlier micro-batch, or as buckets to be exchanged. [candidates]"""
+    return (plans.accumulation > 1) | (shards(layout, plans) > 1)
+
+
+def walked_peak(layout: Layout, stack: StackProfile, parts: Parts, plans: Plans, stage: Stage) -> Walked:
+    """The highest point of one kind of stage of some plans."""
+    if stack.reserved is not None and layout.training:
         stream = _stage_stream(parts, stage, layout)
-        peak = reserved_peak(stream, np.arange(column.size), layout.settings, reserved)
-        return peak, peak.saved_bytes
-    exist = (plans.accumulation > 1) | (shards(layout, plans) > 1)
-    peaks = [stage_peak(parts, stage, layout.kind, gradients_exist=flag, n_layer=n_layer) for flag in set(exist.tolist())]
-    flags = list(set(exist.tolist()))
-    waiting = peaks[0][1]
-    total = _gradients(parts, stage)
-    by_flag = {
-        flag: replace(peak, gradient_bytes=total) if flag else peak for flag, (peak, _) in zip(flags, peaks, strict=True)
-    }
-    if len(flags) == 1:
-        return by_flag[flags[0]], waiting
-    names = [field.name for field in fields(Peak)]
-    chosen = {name: np.where(exist, getattr(by_flag[True], name), getattr(by_flag[False], name)) for name in names}
-    return Peak(**chosen), waiting
+        peak = reserved_peak(stream, np.arange(stage.column.size), layout.settings, stack.reserved)
+        return _walked(peak, peak.saved_bytes)
+    n_layer, exist, total = layout.settings.model.n_layer, gradients_exist(layout, plans), _gradients(parts, stage)
+    found = {}
+    for flag in set(exist.tolist()):
+        peak, kept = stage_peak(parts, stage, layout.kind, gradients_exist=flag, n_layer=n_layer)
+        found[flag] = _walked(replace(peak, gradient_bytes=total) if flag else peak, kept)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    names = [field.name for field in fields(Walked)]
+    return Walked(**{name: np.where(exist, getattr(found[True], name), getattr(found[False], name)) for name in names})
+
+
+def _walked(peak: Peak, kept_bytes: FloatArray) -> Walked:
+    return Walked(
+        saved_bytes=peak.saved_bytes,
+        gradient_bytes=peak.gradient_bytes,
+        transient_bytes=peak.transient_bytes,
+        row=peak.row,
+        kept_bytes=kept_bytes,
+    )
 
 
 def _gradients(parts: Parts, stage: Stage) -> FloatArray:

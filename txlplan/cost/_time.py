@@ -75,15 +75,22 @@ def step_time(
     return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee)
 
 
-def crowding(cluster: Cluster, stack: StackProfile, n_devices: npt.NDArray[np.int64]) -> FloatArray:
-    """How many times slower a host's core is when it serves so many processes, under a fitted kernel model. [candidates]"""
+def host_speed(cluster: Cluster, data_parallel: FloatArray) -> FloatArray:
+    """Relative speed of a host's core when it serves so many processes, [candidates]."""
     host = cluster.system.host
-    if host is None or stack.kernels is None:
-        return np.ones(n_devices.shape)
-    busy = np.minimum(n_devices, cluster.per_node)
+    if host is None:
+        return np.ones(data_parallel.shape)
+    busy = np.minimum(data_parallel, cluster.per_node)
     share = np.log(busy) / np.log(max(cluster.system.n_devices, 2))
-    slower: FloatArray = host.crowded_speed**-share
-    return slower
+    speed: FloatArray = host.relative_speed * host.crowded_speed**share
+    return speed
+
+
+def crowding(cluster: Cluster, stack: StackProfile, processes: FloatArray) -> FloatArray:
+    """How many times slower a host's core is when it serves so many processes, under a fitted kernel model. [candidates]"""
+    if stack.kernels is None or cluster.system.host is None:
+        return np.ones(processes.shape)
+    return cluster.system.host.relative_speed / host_speed(cluster, processes)
 
 
 def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ DEVICES = ("cpu", "cuda")
 def unsupported(plan_file: PlanFile) -> list[str]:
     """One sentence for each thing that this version does not execute; empty when the worker can start."""
     return [
-        *plan_file.plan.not_runnable(plan_file.workload.task),
+        *plan_file.plan.not_runnable(),
         *_precision(plan_file),
         *_batches(plan_file),
         *_task(plan_file),
@@ -42,5 +42,7 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
         yield f"plan.accumulation = {plan.accumulation}: only training accumulates gradients; use 1 to {workload.task}"
     if workload.task != "train" and plan_file.run.checkpoint is None:
         yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
+    if workload.task != "generate" and plan.compile:
+        yield "plan.compile = true: this version compiles the step of generation only"
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"

@@ -169,6 +169,7 @@ def _space(request: RunRequest, workload: Workload, machine: Machine, split_toke
     if split_tokens is not None and request.task == "score" and micro_batch is None and request.global_batch is None:
         micro_batch = scoring_batches(workload.model, split_tokens)
     return Space(
+        runnable=True,
         precision=(request.precision,) if request.precision else None,
         micro_batch=micro_batch,
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,

@@ -5,26 +5,31 @@ from txlplan.planner._choose import Choice, RunnerUp, plan
 from txlplan.planner._compare import RankBy, Row, Size, Terms
 from txlplan.planner._comparison import Comparison, compare
 from txlplan.planner._duration import Duration
-from txlplan.planner._infeasible import describe, smallest_change
+from txlplan.planner._explain import Rejection
+from txlplan.planner._infeasible import Fix, describe, fixes
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, Way
 from txlplan.planner._recipe import recipe
 from txlplan.planner._resolve import Candidate, stack_for
+from txlplan.planner._restrictions import RESTRICTIONS, without
 from txlplan.planner._sensitivity import Sensitivity
 from txlplan.planner._space import Space, global_batch
 from txlplan.planner._verdict import Verdict
 
 __all__ = [
+    "RESTRICTIONS",
     "Account",
     "BreakEven",
     "Candidate",
     "Choice",
     "Comparison",
     "Duration",
+    "Fix",
     "Offer",
     "Pay",
     "RankBy",
+    "Rejection",
     "Row",
     "RunnerUp",
     "Sensitivity",
@@ -36,10 +41,11 @@ __all__ = [
     "Way",
     "compare",
     "describe",
+    "fixes",
     "global_batch",
     "plan",
     "recipe",
-    "smallest_change",
     "stack_for",
     "totals",
+    "without",
 ]

@@ -1,25 +1,32 @@
-"""The best plan of a space: every plan is costed, so that the choice is exact within it."""
+"""The best plan of a space, and the one that is offered: a simpler one, where the ranges cannot tell them apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.cost import Estimates, estimate
-from txlplan.errors import InputError, NoPlanFitsError
+from txlplan.cost import Estimates, Plans, estimate
+from txlplan.cost._ranges import time_log_sd
+from txlplan.errors import NoPlanFitsError
 from txlplan.estimates import Estimate
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.plan_file import Plan
+from txlplan.planner._explain import Rejection, rejections, settings_that_differ
 from txlplan.planner._infeasible import memory_refusal
-from txlplan.planner._money import Totals, rent_usd_per_s, totals
+from txlplan.planner._money import Totals, totals
+from txlplan.planner._objective import limits_refusal
+from txlplan.planner._search import Found, search
 from txlplan.planner._space import Space
-from txlplan.units import format_s, format_usd
 from txlplan.workload import Workload
 
-_RUNNERS_UP = 5
+_EVEN = 0.2533
+"""Normal quantile of 0.6: a plan that is better with no more than that probability is not told apart."""
+_SHARED_ERROR = 0.5
+"""Share of the variance of their errors that two plans on one cluster have in common; assumed, as for candidates of one stack
+(profiles/economics). Two plans then differ by √(2 (1 − share)) of the spread."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,114 +48,103 @@ class Choice:
     plan: Plan
     estimate: Estimate
     totals: Totals
+    optimum: RunnerUp | None
+    """The best plan by its figures, where a simpler one is offered instead (its `behind` is negative)."""
     runners_up: tuple[RunnerUp, ...]
+    n_considered: int
+    """Plans of the space."""
     n_costed: int
+    """Of them costed; the others are proven to be worse."""
     n_fitting: int
-    """Of them, how many fit in memory."""
+    """Of those costed, how many fit in memory."""
+    runnable: bool
+    """Whether the engine of this version executes the plan."""
+    rejections: tuple[Rejection, ...] = ()
+    """For every other value of a setting, why it was not chosen; where that was asked for."""
 
 
-def plan(workload: Workload, cluster: Cluster, stack: StackProfile, *, space: Space | None = None) -> Choice:
-    """The plan of `space` that is best by `workload.objective` among those that fit memory, deadline and budget.
+def plan(
+    workload: Workload,
+    cluster: Cluster,
+    stack: StackProfile,
+    *,
+    space: Space | None = None,
+    simplify: bool = True,
+    explain: bool = False,
+    runners_up: int = 5,
+    known: Estimates | None = None,
+) -> Choice:
+    """The plan of `space` that is best by `workload.objective` among those that fit memory and meet every limit.
 
-    Plans whose objective is equal are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads.
-    Raises NoPlanFitsError (memory, deadline or budget), InputError when the objective needs a figure that is unknown.
+    Plans whose objective is equal are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. With
+    `simplify`, a plan that engages fewer mechanisms is offered where the best one is better with a probability of no more than
+    60 %, by the ranges. `known`: estimates of the plans of the space without checkpointing, where they are there already.
+    Raises NoPlanFitsError (memory or a limit), InputError when the objective needs an unknown figure.
     """
-    plans = (space or Space()).plans(workload, cluster)
-    estimates = estimate(workload, cluster, stack, plans)
-    fitting = np.flatnonzero(estimates.fits)
-    if fitting.size == 0:
-        raise memory_refusal(workload, cluster, stack, plans, estimates)
-    objective = _objective(workload, cluster, plans, estimates)
-    allowed = _within_limits(workload, cluster, plans, estimates, fitting)
-    ranked = sorted(allowed.tolist(), key=lambda index: (objective[index], _complexity(plans[index])))
-    best = ranked[0]
+    space = space or Space()
+    slack = _slack(cluster, stack) if simplify and not space.bounded(workload, cluster) else 1.0
+    found = search(workload, cluster, stack, space, keep=runners_up + 1, slack=slack, known=known)
+    if not len(found.plans):
+        raise _refusal(workload, cluster, stack, space, found)
+    offered = _simplest(found, slack)
+    chosen = found.plans[offered]
+    of_it = estimate(workload, cluster, stack, [chosen])[0]
+    others = [index for index in range(len(found.plans)) if index != offered][:runners_up]
+
+    def other(index: int) -> RunnerUp:
+        it = found.plans[index]
+        return RunnerUp(
+            plan=it,
+            estimate=estimate(workload, cluster, stack, [it])[0],
+            behind=float(found.objective[index] / found.objective[offered] - 1.0),
+            difference=settings_that_differ(it, chosen),
+        )
+
     return Choice(
-        plan=plans[best],
-        estimate=estimates[best],
-        totals=totals(workload, cluster, plans[best], estimates[best]),
-        runners_up=tuple(_runner_up(plans, estimates, objective, best, index) for index in ranked[1 : _RUNNERS_UP + 1]),
-        n_costed=len(plans),
-        n_fitting=int(fitting.size),
+        plan=chosen,
+        estimate=of_it,
+        totals=totals(workload, cluster, chosen, of_it),
+        optimum=other(0) if offered else None,
+        runners_up=tuple(other(index) for index in others),
+        n_considered=found.n_considered,
+        n_costed=found.n_costed,
+        n_fitting=found.n_fitting,
+        runnable=chosen.runnable,
+        rejections=rejections(workload, cluster, stack, found, offered) if explain else (),
     )
 
 
-def _objective(workload: Workload, cluster: Cluster, plans: Sequence[Plan], estimates: Estimates) -> npt.NDArray[np.float64]:
-    """What is to be least, per token, [candidates]."""
-    seconds = 1.0 / estimates.tokens_per_s
-    if workload.objective == "fastest":
-        return seconds
-    if workload.objective == "cheapest":
-        rents = [rent_usd_per_s(cluster, candidate) for candidate in plans]
-        if rents[0] is None:
-            raise InputError(
-                f"objective 'cheapest' needs a price, and {cluster.system.id} has no on-demand one",
-                hint="add one to the system profile, or choose --objective fastest",
-            )
-        dollars: npt.NDArray[np.float64] = seconds * np.array(rents, dtype=float)
-        return dollars
-    if estimates.energy_j_per_token is None:
-        raise InputError(
-            f"objective 'least-energy' needs the rated power of {cluster.device.name}, which is unknown",
-            hint="add power to the device profile, or choose --objective fastest",
-        )
-    return estimates.energy_j_per_token
+def _slack(cluster: Cluster, stack: StackProfile) -> float:
+    """Objective over the best one's up to which a plan is not told apart from the best."""
+    known = cluster.device.id in (*stack.fitted_devices, stack.measured_device)
+    sd = time_log_sd(stack, extrapolated=not known)
+    return math.exp(_EVEN * sd * math.sqrt(2 * (1 - _SHARED_ERROR)))
 
 
-def _within_limits(
-    workload: Workload, cluster: Cluster, plans: Sequence[Plan], estimates: Estimates, fitting: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Those of the fitting plans that meet the deadline and the budget."""
-    if workload.deadline_s is None and workload.budget_usd is None:
-        return fitting
-    if workload.tokens is None:
-        raise InputError("a deadline or a budget needs the number of tokens", hint="state it with --tokens")
-    time_s = workload.tokens / estimates.tokens_per_s[fitting]
-    allowed = fitting
-    if workload.deadline_s is not None:
-        allowed = allowed[time_s <= workload.deadline_s]
-        if allowed.size == 0:
-            raise NoPlanFitsError(
-                f"no plan on {cluster.system.id} meets the deadline of {format_s(workload.deadline_s)}: "
-                f"the fastest takes {format_s(float(time_s.min()))}",
-                hint="`txlplan compare` shows which systems do",
-            )
-    if workload.budget_usd is not None:
-        allowed = _within_budget(workload, cluster, plans, estimates, allowed)
-    return allowed
+def _simplest(found: Found, slack: float) -> int:
+    """Of the plans that are not told apart, the one with fewest mechanisms, and of these the best."""
+    if slack == 1.0:
+        return 0
+    even = np.flatnonzero(found.objective <= slack * found.objective[0])
+    mechanisms = _mechanisms(found.plans.take(even))
+    return int(even[np.lexsort((found.objective[even], mechanisms))[0]])
 
 
-def _within_budget(
-    workload: Workload, cluster: Cluster, plans: Sequence[Plan], estimates: Estimates, allowed: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    assert workload.tokens is not None
-    assert workload.budget_usd is not None
-    if rent_usd_per_s(cluster, plans[0]) is None:
-        raise InputError(f"a budget needs a price, and {cluster.system.id} has no on-demand one")
-    rent = np.array([rent_usd_per_s(cluster, plans[index]) for index in allowed], dtype=float)
-    cost = workload.tokens / estimates.tokens_per_s[allowed] * rent
-    if (cost > workload.budget_usd).all():
-        raise NoPlanFitsError(
-            f"no plan on {cluster.system.id} stays within {format_usd(workload.budget_usd)}: "
-            f"the cheapest costs {format_usd(float(cost.min()))}",
-            hint="`txlplan compare` ranks systems by cost",
-        )
-    within: npt.NDArray[np.int64] = allowed[cost <= workload.budget_usd]
-    return within
+def _mechanisms(plans: Plans) -> npt.NDArray[np.int64]:
+    """What a plan engages beside data parallelism, precision and batch, [plans]."""
+    engaged = [getattr(plans, f"{axis}_parallel") > 1 for axis in ("tensor", "pipeline", "context")]
+    engaged += [plans.virtual_stages > 1, plans.zero_stage > 0, plans.zero_stage > 1, plans.zero_stage > 2]
+    engaged += [plans.activation_checkpointing != 0, plans.checkpointed_layers != 0]
+    engaged += [plans.offload != 0, plans.optimizer_precision != 0]
+    counted: npt.NDArray[np.int64] = np.sum(engaged, axis=0)
+    return counted
 
 
-def _complexity(candidate: Plan) -> tuple[int, ...]:
-    checkpointed = int(candidate.activation_checkpointing != "none")
-    return checkpointed, candidate.accumulation, candidate.n_devices, candidate.threads or 0
-
-
-def _runner_up(
-    plans: Sequence[Plan], estimates: Estimates, objective: npt.NDArray[np.float64], best: int, index: int
-) -> RunnerUp:
-    names = ("precision", "micro_batch", "accumulation", "activation_checkpointing", "data_parallel", "threads")
-    pairs = [(name, getattr(plans[index], name), getattr(plans[best], name)) for name in names]
-    return RunnerUp(
-        plan=plans[index],
-        estimate=estimates[index],
-        behind=float(objective[index] / objective[best] - 1.0),
-        difference=", ".join(f"{name} {own} (not {other})" for name, own, other in pairs if own != other),
-    )
+def _refusal(workload: Workload, cluster: Cluster, stack: StackProfile, space: Space, found: Found) -> NoPlanFitsError:
+    """Why nothing is left: a limit that no plan meets that would fit, or memory."""
+    plain = found.plain
+    if not found.limits.met.any() or plain.fits.any():
+        fits = plain.fits if plain.fits.any() else np.ones(len(plain), dtype=bool)
+        return limits_refusal(workload, cluster, found.limits, fits)
+    plans = space.plans(workload, cluster, stack)
+    return memory_refusal(workload, cluster, stack, estimate(workload, cluster, stack, plans))

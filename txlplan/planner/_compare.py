@@ -12,8 +12,8 @@ from txlplan.errors import InputError, TxlplanError
 from txlplan.estimates import Range
 from txlplan.hardware import Economics
 from txlplan.hardware import economics as economics_catalog
-from txlplan.planner._choose import plan
 from txlplan.planner._duration import Planned, planned
+from txlplan.planner._known import Known, known_by_size
 from txlplan.planner._limits import beyond_limits, refusal
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, accounts, chosen
@@ -123,41 +123,32 @@ def rank_size(size: Size, account: Account, terms: Terms) -> tuple[int, float, f
 
 
 def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) -> Row:
-    sizes = [_size(workload, offer, candidate, terms, space) for candidate in offer.sizes]
+    known = known_by_size(workload, offer, space or Space())
+    sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
     sizes = _with_efficiency(sizes)
     left = [(rank_size(size, size.account, terms), size) for size in sizes if size.account and not size.reason]
     best = min(left, key=lambda entry: entry[0])[1] if left else None
     return Row(offer=offer, sizes=tuple(sizes), best=best)
 
 
-def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, space: Space | None) -> Size:
+def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, known: Known) -> Size:
     """The best plan of one cluster. Where the cheapest is too slow, the fastest is tried; limits count the whole time."""
     bare = Size(candidate=candidate, label=offer.label_of(candidate))
     wanted = _objective(candidate, terms)
-    if len(offer.sizes) > 1:
-        space = _whole(candidate, space)
     found = bare
     for objective in dict.fromkeys((wanted, "fastest")):
         unlimited = replace(workload, objective=objective, deadline_s=None, budget_usd=None)
         try:
-            choice = plan(unlimited, candidate.cluster, candidate.stack, space=space)
+            choice = known.best(unlimited, candidate)
         except TxlplanError as error:
             return replace(bare, reason=error.message)
         done = planned(workload, candidate, choice)
-        known = accounts(workload, done, terms.economics)
-        account = chosen(known, terms.pay)
-        found = replace(bare, planned=done, accounts=known, account=account, reason=beyond_limits(workload, account))
+        accounted = accounts(workload, done, terms.economics)
+        account = chosen(accounted, terms.pay)
+        found = replace(bare, planned=done, accounts=accounted, account=account, reason=beyond_limits(workload, account))
         if not found.reason:
             break
     return found
-
-
-def _whole(candidate: Candidate, space: Space | None) -> Space | None:
-    """Plans that use every device of several nodes: of a range of sizes, each is to be seen as the size that it is."""
-    cluster = candidate.cluster
-    if cluster.n_nodes == 1 or cluster.device.kind == "cpu":
-        return space
-    return replace(space or Space(), data_parallel=(cluster.n_devices,))
 
 
 def _objective(candidate: Candidate, terms: Terms) -> Objective:

@@ -80,12 +80,18 @@ class Planned:
 
 
 def planned(workload: Workload, candidate: Candidate, choice: Choice) -> Planned:
-    """The candidate with its plan, and how fast that layout evaluates: as it would score."""
+    """The candidate with its plan, and how fast that layout evaluates: as it would score, pipeline stages as replicas."""
     speed = None
     if workload.task == "train":
         plan = choice.plan
         layout = Plan(
-            micro_batch=plan.micro_batch, precision=plan.precision, data_parallel=plan.data_parallel, threads=plan.threads
+            micro_batch=plan.micro_batch,
+            precision=plan.precision,
+            data_parallel=plan.data_parallel * plan.pipeline_parallel,
+            tensor_parallel=plan.tensor_parallel,
+            context_parallel=plan.context_parallel,
+            attention=plan.attention,
+            threads=plan.threads,
         )
         scoring = replace(workload, task="score", tokens=None, global_batch=None)
         speed = float(estimate(scoring, candidate.cluster, candidate.stack, [layout]).tokens_per_s[0])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from txlplan.estimates import Estimate, Range
 from txlplan.hardware import Cluster
 from txlplan.plan_file import Plan
@@ -38,11 +41,18 @@ def totals(workload: Workload, cluster: Cluster, plan: Plan, estimate: Estimate)
 
 def rent_usd_per_s(cluster: Cluster, plan: Plan) -> float | None:
     """On-demand rent of the nodes that a plan occupies; None where no price is known."""
+    rents = rents_usd_per_s(cluster, np.array([plan.n_devices]))
+    return None if rents is None else float(rents[0])
+
+
+def rents_usd_per_s(cluster: Cluster, n_devices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    """The same of plans that occupy so many devices, [candidates]."""
     price = cluster.system.price("on-demand")
     if price is None or price.rent_usd_per_h is None:
         return None
-    nodes = min(-(-plan.n_devices // cluster.per_node), cluster.n_nodes)
-    return nodes * price.rent_usd_per_h / 3600
+    nodes = np.minimum(-(-n_devices // cluster.per_node), cluster.n_nodes)
+    rents: npt.NDArray[np.float64] = nodes * (price.rent_usd_per_h / 3600)
+    return rents
 
 
 def _times(range_: Range, factor: float) -> Range:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from txlplan.choices import Checkpointing, Precision
+import numpy as np
+import numpy.typing as npt
+
+from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
+from txlplan.cost import Plans, allowed, check
 from txlplan.errors import InputError
-from txlplan.hardware import Cluster
-from txlplan.plan_file import Plan
+from txlplan.hardware import Cluster, StackProfile
+from txlplan.planner._meshes import meshes, powers_of_two
 from txlplan.workload import Workload
 
 DEFAULT_TRAIN_BATCH = 32
@@ -26,36 +30,111 @@ class Space:
     precision: tuple[Precision, ...] | None = None
     micro_batch: tuple[int, ...] | None = None
     activation_checkpointing: tuple[Checkpointing, ...] | None = None
+    checkpointed_layers: tuple[int, ...] | None = None
+    """Layers of each stage that checkpoint, where any do; None: every number of them, the best of which is found."""
     threads: tuple[int, ...] | None = None
     """CPU threads of a process; ignored on other devices."""
     data_parallel: tuple[int, ...] | None = None
+    tensor_parallel: tuple[int, ...] | None = None
+    pipeline_parallel: tuple[int, ...] | None = None
+    virtual_stages: tuple[int, ...] | None = None
+    context_parallel: tuple[int, ...] | None = None
+    zero_stage: tuple[int, ...] | None = None
+    optimizer_precision: tuple[StatePrecision, ...] = ("fp32",)
+    """Narrower states change what is learned, so that they are considered only where they are asked for."""
+    offload: tuple[Offload, ...] | None = None
     compile: bool = False
     """Whether the step is compiled (generate)."""
+    runnable: bool = False
+    """Only what the engine of this version executes."""
+    devices: tuple[int, ...] | None = None
+    """Devices in all."""
 
-    def plans(self, workload: Workload, cluster: Cluster) -> list[Plan]:
-        """Every plan of the space. Raises InputError for a precision that the device lacks, or when no plan is left."""
-        plans = [
-            Plan(
-                micro_batch=micro_batch,
-                accumulation=accumulation,
-                precision=precision,
-                data_parallel=data_parallel,
-                activation_checkpointing=checkpointing,
-                threads=threads,
-                compile=self.compile,
-            )
-            for precision in self._precisions(cluster)
-            for checkpointing in self._checkpointing(workload)
-            for threads in self._threads(cluster)
-            for data_parallel in self._data_parallel(cluster)
-            for micro_batch, accumulation in self._batches(workload, data_parallel)
-        ]
-        if not plans:
+    def plans(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
+        """Every plan of the space, checkpointed ones included.
+
+        Raises InputError for a precision that the device lacks, or when no plan is left.
+        """
+        plain = self.plain(workload, cluster, stack)
+        parts = [self.checkpointed(plain, workload, cluster)]
+        if "none" in self.kinds(workload, cluster):
+            parts.insert(0, plain)
+        return Plans.joined(parts)
+
+    def plain(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
+        """Every plan without its checkpointing. Raises InputError as `plans` does."""
+        every = self._product(list(self._layouts(workload, cluster)), workload, cluster)
+        plans = every.take(allowed(every, cluster, workload, stack))
+        if len(every) and not len(plans):
+            check(every, cluster, workload, stack)
+        if not len(plans):
             raise InputError(
                 f"no plan divides a global batch of {global_batch(workload)} as asked",
                 hint="the global batch is micro-batch × accumulation × data-parallel devices: change one of them",
             )
         return plans
+
+    def checkpointed(self, plain: Plans, workload: Workload, cluster: Cluster) -> Plans:
+        """Every way to checkpoint each of `plain`: kinds, and numbers of layers; possibly none."""
+        n_layer = workload.model.n_layer
+        kinds = [kind for kind in self.kinds(workload, cluster) if kind != "none"]
+        most = -(-n_layer // plain.pipeline_parallel)
+        parts = []
+        for kind in kinds:
+            for layers in self._numbers_of_layers(n_layer):
+                # All layers of a stage, and the largest number that is not all, are told apart: stages may differ in length.
+                some = np.flatnonzero(layers < most) if layers else np.arange(len(plain))
+                place = get_args(Checkpointing).index(kind)
+                parts.append(plain.take(some).replaced(activation_checkpointing=place, checkpointed_layers=layers))
+        return Plans.joined(parts) if parts else Plans.of([])
+
+    def kinds(self, workload: Workload, cluster: Cluster) -> tuple[Checkpointing, ...]:
+        """What is considered of checkpointing."""
+        if workload.task != "train":
+            return ("none",)
+        if self.activation_checkpointing:
+            return self.activation_checkpointing
+        return ("none", "full") if self.bounded(workload, cluster) else get_args(Checkpointing)
+
+    def bounded(self, workload: Workload, cluster: Cluster) -> bool:
+        """Whether the space keeps to what runs: asked for, or on CPUs and in inference, where the rest has no use."""
+        return self.runnable or cluster.device.kind == "cpu" or workload.task != "train"
+
+    def _numbers_of_layers(self, n_layer: int) -> Sequence[int]:
+        """0 is all."""
+        if self.checkpointed_layers is not None:
+            return self.checkpointed_layers
+        if self.runnable:
+            return (0,)
+        return (0, *range(1, n_layer))
+
+    def _layouts(self, workload: Workload, cluster: Cluster) -> Iterator[tuple[int, ...]]:
+        """Mesh, micro-batch, accumulation and ZeRO stage, as `_LAYOUT` orders them."""
+        bounded = self.bounded(workload, cluster)
+        for mesh in meshes(self, workload, cluster):
+            sharded = mesh.data_parallel * mesh.context_parallel > 1
+            stages = self.zero_stage or ((0, 1, 2, 3) if sharded and not bounded else (0,))
+            for micro_batch, accumulation in self._batches(workload, mesh.data_parallel):
+                for stage in stages:
+                    yield (*mesh.columns().values(), micro_batch, accumulation, stage)
+
+    def _product(self, layouts: list[tuple[int, ...]], workload: Workload, cluster: Cluster) -> Plans:
+        """Every layout with everything that does not depend on it."""
+        bounded = self.bounded(workload, cluster)
+        axes: dict[str, Sequence[int]] = {
+            "precision": [get_args(Precision).index(name) for name in self._precisions(cluster)],
+            "threads": self._threads(cluster),
+            "offload": [
+                get_args(Offload).index(name) for name in self.offload or (("none",) if bounded else get_args(Offload))
+            ],
+            "optimizer_precision": [get_args(StatePrecision).index(name) for name in self.optimizer_precision],
+            "layout": range(len(layouts)),
+        }
+        grid = np.meshgrid(*(np.asarray(values, dtype=np.int32) for values in axes.values()), indexing="ij")
+        columns = {name: values.ravel() for name, values in zip(axes, grid, strict=True)}
+        rows = np.array(layouts, dtype=np.int32).reshape(len(layouts), len(_LAYOUT))[columns.pop("layout")]
+        columns |= dict(zip(_LAYOUT, rows.T, strict=True))
+        return Plans.from_columns(len(rows), **columns, compile=int(self.compile))
 
     def _precisions(self, cluster: Cluster) -> tuple[Precision, ...]:
         known = tuple(name for name in get_args(Precision) if cluster.device.peak(name) is not None)
@@ -66,37 +145,20 @@ class Space:
             return self.precision
         return tuple(name for name in known if not (name == "fp16" and cluster.device.kind == "cpu"))
 
-    def _checkpointing(self, workload: Workload) -> tuple[Checkpointing, ...]:
-        if workload.task != "train":
-            return ("none",)
-        return self.activation_checkpointing or ("none", "full")
-
-    def _threads(self, cluster: Cluster) -> tuple[int | None, ...]:
+    def _threads(self, cluster: Cluster) -> tuple[int, ...]:
+        """0 is none."""
         if cluster.device.kind != "cpu":
-            return (None,)
+            return (0,)
         if self.threads:
             return self.threads
         cores = cluster.device.cores
-        return tuple(sorted({cores, *_powers_of_two(cores)}))
-
-    def _data_parallel(self, cluster: Cluster) -> tuple[int, ...]:
-        if self.data_parallel:
-            per_device = cluster.device.cores if cluster.device.kind == "cpu" else 1
-            most = cluster.n_devices * per_device
-            beyond = [n for n in self.data_parallel if n > most]
-            if beyond:
-                raise InputError(f"{beyond[0]} data-parallel processes are more than the cluster has room for ({most})")
-            return self.data_parallel
-        inside = {cluster.per_node, *_powers_of_two(cluster.per_node)}
-        return tuple(
-            sorted(inside | {cluster.per_node * nodes for nodes in {*_powers_of_two(cluster.n_nodes), cluster.n_nodes}})
-        )
+        return tuple(sorted({cores, *powers_of_two(cores)}))
 
     def _batches(self, workload: Workload, data_parallel: int) -> Iterator[tuple[int, int]]:
         """Micro-batch and accumulation that make up the global batch (train), or the micro-batches to try (others)."""
         total = global_batch(workload)
         if total is None:
-            yield from ((size, 1) for size in self.micro_batch or _powers_of_two(LARGEST_INFERENCE_BATCH))
+            yield from ((size, 1) for size in self.micro_batch or powers_of_two(LARGEST_INFERENCE_BATCH))
             return
         if total % data_parallel:
             return
@@ -106,15 +168,32 @@ class Space:
                 yield size, share // size
 
 
+_LAYOUT = (
+    "data_parallel",
+    "tensor_parallel",
+    "pipeline_parallel",
+    "virtual_stages",
+    "context_parallel",
+    "micro_batch",
+    "accumulation",
+    "zero_stage",
+)
+
+
+def n_plans(space: Space, plain: Plans, workload: Workload, cluster: Cluster) -> int:
+    """How many plans `space.plans` holds, from the plain ones alone."""
+    kinds = space.kinds(workload, cluster)
+    most = -(-workload.model.n_layer // plain.pipeline_parallel)
+    numbers = np.array(space._numbers_of_layers(workload.model.n_layer))
+    ways: npt.NDArray[np.int64] = ((numbers[:, None] < most[None, :]) | (numbers[:, None] == 0)).sum(axis=0)
+    return int(("none" in kinds) * len(plain) + len([kind for kind in kinds if kind != "none"]) * ways.sum())
+
+
 def global_batch(workload: Workload) -> int | None:
     """Sequences per step over all devices: the workload's, else the model's published one, else a default; None when free."""
     if workload.global_batch is not None or workload.task != "train":
         return workload.global_batch
     return workload.model.published_batch or DEFAULT_TRAIN_BATCH
-
-
-def _powers_of_two(largest: int) -> list[int]:
-    return [2**power for power in range(largest.bit_length())]
 
 
 def _divisors(number: int) -> list[int]:

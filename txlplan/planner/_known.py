@@ -1,0 +1,84 @@
+"""The sizes of an offer, costed together: a plan takes as long on a cluster as on a larger one of the same nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from txlplan.cost import Estimates, estimate
+from txlplan.errors import InputError
+from txlplan.hardware import Cluster
+from txlplan.planner._choose import Choice, plan
+from txlplan.planner._meshes import within_node
+from txlplan.planner._offer import Offer
+from txlplan.planner._resolve import Candidate
+from txlplan.planner._space import Space
+from txlplan.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What is known of one size before its best plan is asked for."""
+
+    space: Space
+    plain: Estimates | None = None
+    """Of its plans without checkpointing; None where they are to be costed then."""
+    refusal: InputError | None = None
+    """Why there is none."""
+
+    def best(self, workload: Workload, candidate: Candidate) -> Choice:
+        """The best plan, no simpler one instead. Raises NoPlanFitsError, InputError."""
+        if self.refusal is not None:
+            raise self.refusal
+        cluster, stack = candidate.cluster, candidate.stack
+        return plan(workload, cluster, stack, space=self.space, simplify=False, runners_up=0, known=self.plain)
+
+
+def known_by_size(workload: Workload, offer: Offer, space: Space) -> list[Known]:
+    """For each size of an offer. Of a range of sizes, each is seen as the size that it is: plans use every node of it.
+
+    Sizes that differ in their number of nodes alone are costed in one call.
+    """
+    largest = max(offer.sizes, key=lambda size: size.cluster.n_nodes)
+    if len(offer.sizes) == 1 or largest.cluster.device.kind == "cpu" or not _alike(offer.sizes, largest):
+        return [Known(space=_space_of(space, size.cluster, len(offer.sizes) > 1)) for size in offer.sizes]
+    spaces = [_space_of(space, size.cluster, True) for size in offer.sizes]
+    devices = {number for own in spaces for number in own.devices or ()}
+    try:
+        joint = replace(space, devices=tuple(sorted(devices)))
+        unlimited = replace(workload, deadline_s=None, budget_usd=None)
+        plans = joint.plain(unlimited, largest.cluster, largest.stack)
+        together = estimate(unlimited, largest.cluster, largest.stack, plans)
+    except InputError:
+        return [Known(space=own) for own in spaces]
+    return [_one(together, own, workload) for own in spaces]
+
+
+def _one(together: Estimates, space: Space, workload: Workload) -> Known:
+    mine = np.flatnonzero(np.isin(together.plans.n_devices, space.devices))
+    if mine.size:
+        return Known(space=space, plain=together.take(mine))
+    return Known(
+        space=space,
+        refusal=InputError(
+            f"no plan divides a global batch of {workload.global_batch or workload.model.published_batch} as asked",
+            hint="the global batch is micro-batch × accumulation × data-parallel devices: change one of them",
+        ),
+    )
+
+
+def _space_of(space: Space, cluster: Cluster, ranged: bool) -> Space:
+    if cluster.device.kind == "cpu" or not ranged:
+        return space
+    if cluster.n_nodes > 1:
+        return replace(space, devices=(cluster.n_devices,))
+    return replace(space, devices=tuple(within_node(cluster)))
+
+
+def _alike(sizes: Iterable[Candidate], largest: Candidate) -> bool:
+    return all(
+        replace(size.cluster, n_nodes=1) == replace(largest.cluster, n_nodes=1) and size.stack == largest.stack
+        for size in sizes
+    )
