@@ -125,7 +125,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             repeat=repeat,
             training=training,
             fused_dropout=settings.fused_dropout,
-            chunked_loss=settings.implementation != "published",
+            own_loss=settings.implementation != "published",
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
@@ -158,9 +158,7 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     wide = Numbers(dtype="fp32", compute=4.0)
 
     def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
-        return Section(
-            name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False, chunked_loss=True
-        )
+        return Section(name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False, own_loss=True)
 
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)

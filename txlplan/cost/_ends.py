@@ -88,7 +88,7 @@ def remember(section: Section, at: Lengths) -> None:
 def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
     """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
     f, model = section.numbers.wide, at.model
-    if section.chunked_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
+    if section.own_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
         _split_table(section, model)
     _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
     for cluster, share in enumerate(tail_shares, start=1):
@@ -160,7 +160,7 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
 
 def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:
     """In how many pieces the loss over a cluster is computed, given the rows of the whole segment, [candidates]."""
-    if not section.chunked_loss:
+    if not section.own_loss:
         return 1.0
     words = outputs(model, cluster)
     return np.array([float(loss_chunks(each, words)) for each in np.atleast_1d(rows)])
@@ -187,8 +187,16 @@ def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pi
         section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
         kept_hidden = rows * width * c
     section.linear(f"{name} logits", SOFTMAX, rows=rows, n=n, k=width, kept=kept_hidden, bias=True, pieces=pieces)
-    if not section.chunked_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
+    if not section.own_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
         _sliced_table(section, model, cluster, n * width * f)
+
+
+def _split_table(section: Section, model: ModelConfig) -> None:
+    """Clusters that are parts of one table: their gradients are put together once."""
+    words, width = table_shapes(model)[0]
+    table = words * width * section.numbers.wide
+    section.run("words split", SOFTMAX, "copy", read=0.0, written=0.0)
+    section.back("words split", SOFTMAX, "copy", read=table, written=table, around=2 * table)
 
 
 def _sliced_table(section: Section, model: ModelConfig, cluster: int, slice_bytes: float) -> None:
@@ -198,11 +206,3 @@ def _sliced_table(section: Section, model: ModelConfig, cluster: int, slice_byte
     name, sums = f"cluster {cluster} slice", 0 if cluster == model.n_clusters - 1 else 1
     read, written = slice_bytes + 2 * sums * table, slice_bytes + (1 + sums) * table
     section.back(name, SOFTMAX, "copy", launches=2 + 2 * sums, read=read, written=written, around=(1 + sums) * table)
-
-
-def _split_table(section: Section, model: ModelConfig) -> None:
-    """Clusters that are parts of one table: their gradients are put together once."""
-    words, width = table_shapes(model)[0]
-    table = words * width * section.numbers.wide
-    section.run("words split", SOFTMAX, "copy", read=0.0, written=0.0)
-    section.back("words split", SOFTMAX, "copy", read=table, written=table, around=2 * table)

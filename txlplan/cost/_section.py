@@ -35,8 +35,8 @@ class Numbers:
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
-    `chunked_loss`: logits of very many words are computed a few rows at a time, and a table of several clusters is split once
-    (our loss); else all rows together, and each cluster is a slice of the table (the published one).
+    `own_loss`: a table of several clusters is split once, and logits of very many words are computed a few rows at a time;
+    else each cluster is a slice of the table, and all rows are computed together (the published loss).
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
@@ -49,10 +49,10 @@ class Section:
         training: bool,
         fused_dropout: bool,
         casts_weights: bool = True,
-        chunked_loss: bool = False,
+        own_loss: bool = False,
     ) -> None:
         self.numbers = numbers
-        self.chunked_loss = chunked_loss
+        self.own_loss = own_loss
         self.training = training
         self.held: Figure = 0.0
         self._name = name
