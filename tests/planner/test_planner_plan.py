@@ -199,7 +199,6 @@ def test_explain_says_why_not() -> None:
     said = {(rejection.setting, rejection.value): rejection for rejection in found.rejections}
     assert said[("tensor_parallel", 4)].behind is not None
     assert all(rejection.reason for rejection in found.rejections)
-    assert any("does not fit" in rejection.reason for rejection in found.rejections)
     assert all(getattr(found.plan, rejection.setting) != rejection.value for rejection in found.rejections)
 
 

@@ -39,8 +39,13 @@ def test_assumptions_and_prices_have_sources_and_dates(comparison: Comparison, t
     assert "noted on 2026-11-24" in text
 
 
-def test_what_is_out_is_named_with_its_reason(comparison: Comparison, tmp_path: Path) -> None:
-    assert "| 2x p3.16xlarge | no plan divides a global batch of 8" in markdown(comparison, tmp_path)
+def test_what_is_out_is_named_with_its_reason(tmp_path: Path) -> None:
+    """8 sequences, 2 heads, 4 layers and 8 shares of the positions occupy 512 devices and no more."""
+    found = advice.compare(
+        model="demo-bytes", tokens=1e8, on=["p3.2xlarge", "1..128xp3.16xlarge"], today=datetime.date(2026, 11, 24)
+    )
+    text = markdown(found.comparison, tmp_path)
+    assert "| 128x p3.16xlarge | no plan divides a global batch of 8" in text
 
 
 def test_a_template_of_the_users_own_comes_first(

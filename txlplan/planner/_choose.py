@@ -143,7 +143,7 @@ def _mechanisms(plans: Plans) -> npt.NDArray[np.int64]:
 def _refusal(workload: Workload, cluster: Cluster, stack: StackProfile, space: Space, found: Found) -> NoPlanFitsError:
     """Why nothing is left: a limit that no plan meets that would fit, or memory."""
     plain = found.plain
-    if not found.limits.met.any() or plain.fits.any():
+    if not found.limits.met.any() or (plain.fits.any() and not (plain.fits & found.limits.met).any()):
         fits = plain.fits if plain.fits.any() else np.ones(len(plain), dtype=bool)
         return limits_refusal(workload, cluster, found.limits, fits)
     plans = space.plans(workload, cluster, stack)

@@ -59,7 +59,13 @@ class Space:
         parts = [self.checkpointed(plain, workload, cluster)]
         if "none" in self.kinds(workload, cluster):
             parts.insert(0, plain)
-        return Plans.joined(parts)
+        plans = Plans.joined(parts)
+        if not len(plans):
+            raise InputError(
+                f"no stage has the {self.checkpointed_layers} layers that are to checkpoint",
+                hint="checkpoint fewer layers, or leave their number to the planner",
+            )
+        return plans
 
     def plain(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
         """Every plan without its checkpointing. Raises InputError as `plans` does."""
