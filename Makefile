@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DIST := dist
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test bench-inference bench-training check wheel clean
+.PHONY: help setup demo test bench-inference bench-planner bench-training bench-tuning check wheel clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +29,12 @@ test: $(STAMP) ## All tests, with line coverage
 
 bench-inference: $(STAMP) ## Scoring and generating against Hugging Face's transfo-xl, in pairs (about 3 minutes)
 	for what in score generate long dispatch; do $(BIN)/python benchmarks/inference.py $$what || exit 1; done
+
+bench-planner: $(STAMP) ## One estimate, a million, the whole space of 1,024 devices, twenty systems (under 1 minute)
+	$(BIN)/python benchmarks/planner.py --million --compare
+
+bench-tuning: $(STAMP) ## What tuning gains and costs against measuring every plan (about 15 minutes)
+	$(BIN)/python benchmarks/tuning.py
 
 bench-training: $(STAMP) ## Training steps against Hugging Face's transfo-xl and our reference path, in pairs (about 6 minutes)
 	for config in tiny wt103 enwik8; do $(BIN)/python benchmarks/training.py speed $$config --against hugging-face || exit 1; done

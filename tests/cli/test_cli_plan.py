@@ -116,3 +116,68 @@ def test_nothing_fits(txlplan: Any, tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "the term that overflows is" in result.stderr
     assert "hint:" in result.stderr
+
+
+BIG = ("--model", "nvidia-wt103-large", "--system", "dgx-1", "--nodes", 2, "--tokens", "1e9")
+
+
+def test_a_plan_that_cannot_be_run_yet_says_so_and_is_refused(txlplan: Any, tmp_path: Path) -> None:
+    large = ("--model", "nvidia-wt103-large", "--system", "dgx-a100-40gb", "--nodes", 32, "--tokens", "1e9")
+    chosen = txlplan("plan", *large, "--json").json["choice"]
+    assert not chosen["runnable"]
+    assert "cannot be run yet: plan." in txlplan("plan", *large).stdout
+    runs = txlplan("plan", *large, "--runnable", "--json").json["choice"]
+    assert runs["runnable"]
+    assert runs["estimate"]["tokens_per_s"]["value"] <= 1.2 * chosen["estimate"]["tokens_per_s"]["value"]
+
+    path = tmp_path / "plan.toml"
+    assert txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e6", "-o", path).exit_code == 0
+    path.write_text(path.read_text().replace("[plan]", "[plan]\nzero_stage = 2", 1).replace("\nzero_stage = 0", "", 1))
+    refused = txlplan("run", path)
+    assert refused.exit_code == 2
+    assert "plan.zero_stage = 2: this version keeps every state on every device" in refused.stderr
+
+
+def test_explain_and_without(txlplan: Any) -> None:
+    result = txlplan("plan", *BIG, "--explain", "--without", "zero,offload")
+    assert result.exit_code == 0, result.stderr
+    assert "proven to be worse" in result.stdout
+    assert "tensor_parallel 2" in result.stdout
+    assert "for the same tokens" in result.stdout
+    assert "zero_stage" not in result.stdout
+    assert "offload" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "message"),
+    [
+        (("--without", "tensor-paralel"), 2, "did you mean 'tensor-parallel'?"),
+        (("--deadline", "-3 d"), 2, "--deadline"),
+        (("--deadline", "nan s"), 2, "--deadline"),
+        (("--budget", "0 USD"), 2, "--budget"),
+        (("--max-power", "10 parsec"), 2, "--max-power"),
+        (("--objective", "fewest-devices"), 2, "needs a deadline"),
+        (("--objective", "cheapest"), 2, "needs a price"),
+        (("--budget", "5 USD"), 2, "a budget needs a price"),
+        (("--deadline", "1 s"), 3, "no plan on dgx-1 meets the deadline of 1.00 s: the fastest takes"),
+        (("--max-power", "10 W"), 3, "the least that fits draws"),
+        (
+            ("--max-power", "310 W", "--deadline", "2 h"),
+            3,
+            "the deadline of 2.00 h and the power cap of 310 W exclude each other",
+        ),
+        (("--global-batch", "0"), 2, "global_batch"),
+    ],
+)
+def test_limits_and_restrictions_that_make_no_sense(
+    txlplan: Any, tmp_path: Path, more: tuple[str, ...], exit_code: int, message: str
+) -> None:
+    path = tmp_path / "plan.toml"
+    result = (
+        txlplan("plan", *BIG, *more, "--without", "pipeline-parallel", "-o", path)
+        if "--without" not in more
+        else txlplan("plan", *BIG, *more, "-o", path)
+    )
+    assert result.exit_code == exit_code, result.stderr
+    assert message in result.stderr
+    assert not path.exists()

@@ -113,10 +113,10 @@ def test_sizes_of_a_system_scale_and_one_stands_for_it() -> None:
 
 
 def test_a_size_that_the_batch_cannot_fill_is_out_with_its_reason() -> None:
-    offer = Offer(sizes=tuple(candidate("p4d.24xlarge", n_nodes=nodes) for nodes in (1, 8)))
-    row = compare(replace(WORKLOAD, global_batch=32), [offer], terms=terms()).rows[0]
+    offer = Offer(sizes=tuple(candidate("p4d.24xlarge", n_nodes=nodes) for nodes in (1, 64)))
+    row = compare(replace(WORKLOAD, global_batch=1), [offer], terms=terms()).rows[0]
     assert row.label == "p4d.24xlarge"
-    assert "no plan divides a global batch of 32" in row.sizes[1].reason
+    assert "no plan divides a global batch of 1" in row.sizes[1].reason
 
 
 def test_deadline_and_budget_leave_out_and_exclude_each_other() -> None:

@@ -27,6 +27,7 @@ _COMMANDS = (
     "bench",
     "records",
     "validate",
+    "calibrate",
     "report",
     "runner",
     "doctor",

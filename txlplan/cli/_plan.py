@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from txlplan.plan_file import DataSettings, PlanFile
     from txlplan.planner import Candidate, Choice
+    from txlplan.units import Quantity
     from txlplan.workload import Workload
 
 
@@ -120,21 +121,18 @@ def _limited(workload: Workload, deadline: str | None, budget: str | None, max_p
     """With the limits of the options. Raises InputError that names the option."""
     from txlplan.units import SECONDS, USD, WATTS
 
-    limits = {}
-    for name, text, quantity in (
-        ("deadline_s", deadline, SECONDS),
-        ("budget_usd", budget, USD),
-        ("power_cap_w", max_power, WATTS),
-    ):
-        if text is not None:
-            try:
-                limits[name] = quantity.parse(text)
-            except ValueError as error:
-                raise InputError(f"{_LIMIT_OPTIONS[name]}: {error}") from None
-    return replace(workload, **limits)
+    def parsed(option: str, text: str | None, quantity: Quantity) -> float | None:
+        try:
+            return None if text is None else quantity.parse(text)
+        except ValueError as error:
+            raise InputError(f"{option}: {error}") from None
 
-
-_LIMIT_OPTIONS = {"deadline_s": "--deadline", "budget_usd": "--budget", "power_cap_w": "--max-power"}
+    return replace(
+        workload,
+        deadline_s=parsed("--deadline", deadline, SECONDS),
+        budget_usd=parsed("--budget", budget, USD),
+        power_cap_w=parsed("--max-power", max_power, WATTS),
+    )
 
 
 def _workload(model: str, task: str, tokens: int | None, global_batch: int | None, objective: str) -> Workload:

@@ -84,7 +84,9 @@ def validate(
         raise typer.Exit(missed.exit_code)  # (the one document holds the error already)
     if missed:
         raise missed
-    output.next_step("txlplan report" if source == STORE else "txlplan validate published.csv --leave-out device")
+    output.next_step(
+        "txlplan calibrate store --dry-run" if source == STORE else "txlplan validate published.csv --leave-out device"
+    )
 
 
 def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
@@ -163,7 +165,7 @@ def _missed(scored: Validation, max_mape: float, left_out: str | None, source: s
         return BarMissedError(f"{len(scored.unscored)} rows could not be predicted: {scored.unscored[0].id}, …")
     if mape * 100 <= max_mape:
         return None
-    hint = "`txlplan hardware probe` measures this machine again" if source == STORE else None
+    hint = "`txlplan calibrate store` fits its stack to them" if source == STORE else None
     return BarMissedError(f"mean absolute error of tokens/s is {mape * 100:.1f} %, above the bar of {max_mape:g} %", hint=hint)
 
 

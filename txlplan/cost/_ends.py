@@ -187,7 +187,7 @@ def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pi
         section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
         kept_hidden = rows * width * c
     section.linear(f"{name} logits", SOFTMAX, rows=rows, n=n, k=width, kept=kept_hidden, bias=True, pieces=pieces)
-    if not section.own_loss and len(table_shapes(model)) == 1:
+    if not section.own_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
         _sliced_table(section, model, cluster, n * width * f)
 
 

@@ -165,8 +165,26 @@ def _spread(arrays: Arrays, inverse: IntArray) -> Arrays:
     return type(arrays)(**{field.name: getattr(arrays, field.name)[inverse] for field in fields(arrays)})
 
 
+_KEPT, _FEW = 64, 8
+"""The most recent parts that are kept, and the most micro-batches of each: some ten megabytes."""
+_RECENT: dict[tuple[object, ...], tuple[Parts, Layout, StackProfile]] = {}
+"""By what they were made of; profiles are told apart by identity, and kept beside the parts so that it stays theirs."""
+
+
 def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
-    """The parts of a layout's stream at some micro-batches, timed."""
+    """The parts of a layout's stream at some micro-batches, timed; the most recent ones are kept."""
+    cluster = layout.cluster
+    if micro_batch.size > _FEW:
+        return _parts(layout, stack, micro_batch)
+    key = (layout.settings, layout.threads, id(cluster.device), id(cluster.system.host), id(stack), micro_batch.tobytes())
+    if key not in _RECENT:
+        if len(_RECENT) >= _KEPT:
+            _RECENT.clear()
+        _RECENT[key] = _parts(layout, stack, micro_batch), layout, stack
+    return _RECENT[key][0]
+
+
+def _parts(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
     pattern, cluster = template(layout.settings, micro_batch), layout.cluster
     stream = pattern.stream(micro_batch)
     host = cluster.system.host

@@ -35,7 +35,8 @@ class Numbers:
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
-    `own_loss`: clusters of one table are split from it once, and logits of very many words computed a few rows at a time.
+    `own_loss`: a table of several clusters is split once, and logits of very many words are computed a few rows at a time;
+    else each cluster is a slice of the table, and all rows are computed together (the published loss).
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 

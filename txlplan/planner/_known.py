@@ -57,7 +57,7 @@ def known_by_size(workload: Workload, offer: Offer, space: Space) -> list[Known]
 
 
 def _one(together: Estimates, space: Space, workload: Workload) -> Known:
-    mine = np.flatnonzero(np.isin(together.plans.n_devices, space.devices))
+    mine = np.flatnonzero(np.isin(together.plans.n_devices, np.array(space.devices or ())))
     if mine.size:
         return Known(space=space, plain=together.take(mine))
     return Known(
