@@ -71,6 +71,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 COMMANDS = [
     "bench",
+    "calibrate",
     "compare",
     "data inspect",
     "data prepare",
