@@ -60,6 +60,8 @@ class Workload:
     """Tokens to train on, score or generate, over all devices; None: one pass of the data (score) or not said."""
     global_batch: int | None = None
     """Sequences per optimizer step (train) or segment batch (score, generate), all devices; None: the planner chooses."""
+    largest_global_batch: int | None = None
+    """With it, training may take any batch from `global_batch` up to it that the planner tries: doublings, and itself."""
     optimization: Optimization = field(default_factory=Optimization)
     objective: Objective = "fastest"
     deadline_s: Annotated[float, SECONDS] | None = None
@@ -76,6 +78,14 @@ class Workload:
             raise InputError(f"tokens = {self.tokens} must be at least 1")
         if self.global_batch is not None and self.global_batch < 1:
             raise InputError(f"global_batch = {self.global_batch} must be at least 1")
+        if self.largest_global_batch is not None and not self.global_batch:
+            raise InputError(f"largest_global_batch = {self.largest_global_batch} needs a global_batch to begin with")
+        if self.largest_global_batch is not None and self.largest_global_batch < (self.global_batch or 0):
+            raise InputError(
+                f"largest_global_batch = {self.largest_global_batch} is less than global_batch = {self.global_batch}"
+            )
+        if self.largest_global_batch is not None and self.task != "train":
+            raise InputError("largest_global_batch is for training", hint=f"to {self.task}, leave the batch to the planner")
         for name in ("deadline_s", "budget_usd", "power_cap_w"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:

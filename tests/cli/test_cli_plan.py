@@ -72,6 +72,31 @@ def test_plan_refuses_data_of_another_vocabulary(txlplan: Any, tmp_path: Path) -
     assert "vocab_size = 256" in result.stderr
 
 
+def test_a_range_of_batches_ends_at_the_published_one(txlplan: Any) -> None:
+    asked = ("plan", "--model", "nvidia-wt103-base", "--system", "dgx-1", "--json")
+    document = txlplan(*asked, "--global-batch", "60..").json
+    assert document["plan_file"]["workload"]["global_batch"] in (60, 120, 240, 256)
+    assert document["plan_file"]["workload"]["largest_global_batch"] is None, "the plan file holds the one that was chosen"
+    whole, one = document["choice"]["n_considered"], txlplan(*asked, "--global-batch", "60").json["choice"]["n_considered"]
+    assert whole > one
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        ("many", "neither a number nor a range"),
+        ("64..x", "neither a number nor a range"),
+        ("512..", "less than"),
+        ("64..32", "less than"),
+        ("0", "at least 1"),
+    ],
+)
+def test_batches_that_cannot_be(txlplan: Any, batch: str, said: str) -> None:
+    refused = txlplan("plan", "--model", "nvidia-wt103-base", "--system", "dgx-1", "--global-batch", batch)
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+
+
 def test_plan_for_this_machine(txlplan: Any) -> None:
     document = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--json").json
     assert document["plan_file"]["run"]["device"] in ("cpu", "cuda")

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from txlplan.cost import estimate
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, DeviceProfile, Link, Price, Spread, StackProfile, SystemProfile
-from txlplan.model import ModelConfig
+from txlplan.model import ModelConfig, models
 from txlplan.plan_file import Plan
-from txlplan.planner import Space, plan
+from txlplan.planner import Candidate, Space, plan
+from txlplan.planner._infeasible import fixes
+from txlplan.planner._space import global_batches
 from txlplan.workload import Workload
 
 MODEL = ModelConfig(id="m", n_layer=2, d_model=64, n_head=4, d_head=16, d_inner=128, vocab_size=500, tgt_len=32, mem_len=32)
@@ -212,6 +214,59 @@ def test_only_what_runs_where_that_is_asked_for() -> None:
 def test_the_space_without_a_global_batch_takes_the_published_one() -> None:
     assert plan(Workload(model=replace(MODEL, published_batch=24)), CLUSTER, STACK).plan.global_batch == 24
     assert plan(Workload(model=MODEL), CLUSTER, STACK).plan.global_batch == 32
+
+
+def test_a_range_of_batches_is_searched_as_one_space() -> None:
+    ranged = Workload(model=MODEL, global_batch=24, largest_global_batch=100)
+    assert global_batches(ranged) == (24, 48, 96, 100)
+    found = plan(ranged, CLUSTER, STACK, simplify=False)
+    each = [plan(Workload(model=MODEL, global_batch=size), CLUSTER, STACK, simplify=False) for size in (24, 48, 96, 100)]
+    fastest = max(each, key=lambda choice: choice.estimate.tokens_per_s.value)
+    assert found.estimate.tokens_per_s.value == fastest.estimate.tokens_per_s.value
+    assert found.plan.global_batch in (24, 48, 96, 100)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"largest_global_batch": 8}, "needs a global_batch"),
+        ({"global_batch": 16, "largest_global_batch": 8}, "less than"),
+        ({"global_batch": 8, "largest_global_batch": 16, "task": "score"}, "for training"),
+    ],
+)
+def test_ranges_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Workload(model=MODEL, **options)
+
+
+def test_the_order_in_which_plans_are_costed_changes_nothing() -> None:
+    workload = Workload(model=MODEL, global_batch=24)
+    plans = list(Space().plans(workload, CLUSTER, STACK))
+    forward, backward = estimate(workload, CLUSTER, STACK, plans), estimate(workload, CLUSTER, STACK, plans[::-1])
+    assert (forward.step_s == backward.step_s[::-1]).all()
+    assert (forward.peak_memory_bytes == backward.peak_memory_bytes[::-1]).all()
+    chosen = [
+        plan(workload, CLUSTER, STACK, space=Space(precision=order, zero_stage=stages)).plan
+        for order, stages in ((("fp32", "fp16"), (0, 1, 2, 3)), (("fp16", "fp32"), (3, 1, 0, 2)))
+    ]
+    assert chosen[0] == chosen[1]
+
+
+def test_the_large_model_in_fp32_on_a_small_v100_is_refused_with_three_fixes_that_work() -> None:
+    target = Candidate.of("dgx-1", n_devices=1, stack="nvidia-20.06-eager")
+    workload = Workload(model=models.get("nvidia-wt103-large"), global_batch=4, memory_headroom=0.0)
+    space = Space(precision=("fp32",), micro_batch=(4,), activation_checkpointing=("none",), offload=("none",))
+    with pytest.raises(NoPlanFitsError, match="the term that overflows is saved activations") as caught:
+        plan(workload, target.cluster, target.stack, space=space)
+    assert str(caught.value.hint).count("; or ") == 2
+    refused = Plan(micro_batch=4)
+    assert not estimate(workload, target.cluster, target.stack, [refused])[0].fits
+    found = fixes(workload, target.cluster, target.stack, refused)
+    assert len({fix.kind for fix in found}) == 3
+    for fix in found:
+        assert fix.estimate.fits
+        if fix.kind != "device":
+            assert estimate(workload, target.cluster, target.stack, [fix.plan])[0].fits
 
 
 def test_inference_chooses_its_batch() -> None:

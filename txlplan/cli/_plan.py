@@ -29,6 +29,7 @@ from txlplan.units import format_bytes, format_j, format_rate, format_s, format_
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from txlplan.model import ModelConfig
     from txlplan.plan_file import DataSettings, PlanFile
     from txlplan.planner import Candidate, Choice
     from txlplan.units import Quantity
@@ -46,7 +47,12 @@ def _plan(
     tokens: Annotated[str | None, typer.Option("--tokens", help="Tokens to train on, score or generate, e.g. 1e8.")] = None,
     task: Annotated[str, typer.Option("--task", help="train, score or generate.")] = "train",
     global_batch: Annotated[
-        int | None, typer.Option("--global-batch", help="Sequences per step, all devices; default: the model's published one.")
+        str | None,
+        typer.Option(
+            "--global-batch",
+            help="Sequences per step, all devices: 256, or a range 64..256; 64.. ends at the largest published with the model. "
+            "Default: the model's published one.",
+        ),
     ] = None,
     objective: Annotated[
         str, typer.Option("--objective", help="fastest, cheapest, least-energy or fewest-devices (by a deadline).")
@@ -83,6 +89,8 @@ def _plan(
     settings, workload = _with_data(workload, data)
     space = planner.without(planner.Space(runnable=runnable), (without or "").replace(",", " ").split())
     choice = planner.plan(workload, target.cluster, target.stack, space=space, explain=explain)
+    if workload.largest_global_batch is not None:
+        workload = replace(workload, global_batch=choice.plan.global_batch, largest_global_batch=None)
     if workload.task == "train" and workload.tokens is not None:
         steps = -(-workload.tokens // tokens_per_step(workload, choice.plan))
         workload = replace(workload, optimization=planner.recipe(workload.model, steps))
@@ -135,21 +143,39 @@ def _limited(workload: Workload, deadline: str | None, budget: str | None, max_p
     )
 
 
-def _workload(model: str, task: str, tokens: int | None, global_batch: int | None, objective: str) -> Workload:
+def _workload(model: str, task: str, tokens: int | None, global_batch: str | None, objective: str) -> Workload:
     """As `txlplan run` trains where nobody says otherwise."""
     from txlplan.model import models
     from txlplan.planner import recipe
     from txlplan.workload import Optimization, Workload
 
     config = models.get(model)
+    first, last = _batches(global_batch, config)
     return Workload(
         model=config,
         task=one_of(task, ("train", "score", "generate"), "--task"),
         tokens=tokens,
-        global_batch=global_batch,
+        global_batch=first,
+        largest_global_batch=last,
         optimization=recipe(config, None) if task == "train" else Optimization(),
         objective=one_of(objective, ("fastest", "cheapest", "least-energy", "fewest-devices"), "--objective"),
     )
+
+
+def _batches(text: str | None, model: ModelConfig) -> tuple[int | None, int | None]:
+    """`256`, `64..256` or `64..`: first and largest; what a published run ends an open range with. Raises InputError."""
+    if text is None:
+        return None, None
+    first, dots, last = text.partition("..")
+    known = model.largest_published_batch or model.published_batch
+    if dots and not last and known is None:
+        raise InputError(
+            f"--global-batch {text}: {model.id} has no published batch that ends it", hint="write its end: 64..256"
+        )
+    try:
+        return int(first), (int(last) if last else known) if dots else None
+    except ValueError:
+        raise InputError(f"--global-batch {text!r} is neither a number nor a range", hint="write 256, or 64..256") from None
 
 
 def _with_data(workload: Workload, directory: Path) -> tuple[DataSettings, Workload]:

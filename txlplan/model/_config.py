@@ -56,6 +56,8 @@ class ModelConfig:
     init_std: float = 0.02
     published_batch: int | None = None
     """Global batch, in sequences, of the paper or script the configuration comes from."""
+    largest_published_batch: int | None = None
+    """Largest global batch that somebody published a training run with; None: `published_batch`."""
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
     notes: str = ""
 

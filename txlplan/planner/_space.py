@@ -162,16 +162,16 @@ class Space:
 
     def _batches(self, workload: Workload, data_parallel: int) -> Iterator[tuple[int, int]]:
         """Micro-batch and accumulation that make up the global batch (train), or the micro-batches to try (others)."""
-        total = global_batch(workload)
-        if total is None:
+        totals = global_batches(workload)
+        if not totals:
             yield from ((size, 1) for size in self.micro_batch or powers_of_two(LARGEST_INFERENCE_BATCH))
-            return
-        if total % data_parallel:
-            return
-        share = total // data_parallel
-        for size in self.micro_batch or _divisors(share):
-            if share % size == 0 and (workload.task == "train" or size == share):
-                yield size, share // size
+        for total in totals:
+            if total % data_parallel:
+                continue
+            share = total // data_parallel
+            for size in self.micro_batch or _divisors(share):
+                if share % size == 0 and (workload.task == "train" or size == share):
+                    yield size, share // size
 
 
 _LAYOUT = (
@@ -200,6 +200,15 @@ def global_batch(workload: Workload) -> int | None:
     if workload.global_batch is not None or workload.task != "train":
         return workload.global_batch
     return workload.model.published_batch or DEFAULT_TRAIN_BATCH
+
+
+def global_batches(workload: Workload) -> tuple[int, ...]:
+    """Every number of sequences per step that is considered: one, or a range's doublings and its end; none when free."""
+    first, last = global_batch(workload), workload.largest_global_batch
+    if first is None:
+        return ()
+    doublings = [first * 2**power for power in range(((last or first) // first).bit_length())]
+    return tuple(sorted({*doublings, last or first}))
 
 
 def _divisors(number: int) -> list[int]:
