@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,7 @@ def generated_compiled(plan_of, work, tmp_path):
         yield work(elsewhere(plan_file, tmp_path, f"compiled-{compiled}", checkpoint=str(trained.directory)))
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
 def test_a_compiled_step_writes_the_same_text(plan_of, work, tmp_path):
     plain, compiled = generated_compiled(plan_of, work, tmp_path)
     assert compiled.of(Noted) == []
