@@ -15,7 +15,13 @@ def test_interrupted_command_says_so(tmp_path: Path) -> None:
     """`data prepare -` waits for standard input, which never comes."""
     command = [sys.executable, "-c", "from txlplan.cli import main; main()", "data", "prepare", "-", "--output", "out"]
     with subprocess.Popen(
-        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,
     ) as process:
         _wait_for_reading(process.pid)
         process.send_signal(signal.SIGINT)
@@ -24,6 +30,11 @@ def test_interrupted_command_says_so(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "error: interrupted" in said
     assert "Traceback" not in said
+
+
+def _heed_interrupts() -> None:
+    """Tests that a shell started in its background ignore SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for_reading(pid: int) -> None:
