@@ -13,7 +13,7 @@ import pytest
 from txlplan.cli import run
 from txlplan.model import ModelConfig
 
-# Several tests run at once on few cores: threads that wait in a loop for one that has no core would take a hundred times as long.
+# Several tests run at once on few cores: a thread that waits in a loop for one that has no core keeps it from getting one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

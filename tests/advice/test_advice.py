@@ -71,6 +71,18 @@ def test_measured_runs_of_the_candidates_are_found(advice: Advice) -> None:
     assert [record.id for record in advice.records()] == [wanted.id]
 
 
+def test_other_memory_is_other_memory_to_use() -> None:
+    def usable(**changes: str) -> int:
+        what_if = [{"like": "v100-sxm2-16gb", "set": changes}]
+        found = txlplan.compare(model="demo-bytes", tokens=1e8, on=["p3.2xlarge"], what_if=what_if, today=TODAY)
+        (twin,) = [row for row in found.comparison.rows if row.offer.hypothetical]
+        return twin.best.candidate.cluster.device.usable_bytes()
+
+    whole = usable(power="300 W")
+    assert usable(memory="8 GiB") == pytest.approx(whole / 2, rel=1e-6)
+    assert usable(memory="8 GiB", memory_usable="5 GiB") == 5 * 2**30
+
+
 def test_a_what_if_is_a_twin_of_every_candidate_that_holds_the_part() -> None:
     found = txlplan.compare(
         model="demo-bytes",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from txlplan.advice._scenario import Scenario, WhatIf
 from txlplan.errors import InputError
-from txlplan.hardware import Price, devices, systems, with_prices
+from txlplan.hardware import DeviceProfile, Price, devices, systems, with_prices
 from txlplan.planner import Candidate, Offer
 from txlplan.units import USD, USD_PER_H
 
@@ -98,6 +98,14 @@ def price_of(system: str, text: str, today: datetime.date) -> Price:
         ) from None
 
 
+def _with_usable(device: DeviceProfile, what_if: WhatIf) -> DeviceProfile:
+    """With other memory, the share of it that a process can use is that of the original."""
+    like = devices.get(what_if.like)
+    if "memory" not in what_if.set or "memory_usable" in what_if.set:
+        return device
+    return replace(device, memory_usable_bytes=round(device.memory_bytes * like.usable_bytes() / like.memory_bytes))
+
+
 def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
     """Each offer that holds the device, with the hypothetical one in its place."""
     changed = ", ".join(f"{key} = {value}" for key, value in what_if.set.items())
@@ -105,7 +113,7 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
         raise InputError(
             f"nothing is changed of {what_if.like}", hint="name keys with --set, e.g. --set memory_bandwidth='3 TB/s'"
         )
-    device = devices.variant(what_if.like, what_if.set, id=f"{what_if.like} with {changed}")
+    device = _with_usable(devices.variant(what_if.like, what_if.set, id=f"{what_if.like} with {changed}"), what_if)
     holding = [offer for offer in offers if offer.sizes[0].cluster.device.id == what_if.like]
     if not holding:
         having = sorted(system.id for system in systems.all() if system.device == what_if.like)
