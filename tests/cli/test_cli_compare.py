@@ -177,3 +177,13 @@ def test_what_is_missing_is_asked_for(txlplan: Any) -> None:
         assert result.exit_code == 2
         assert f"{missing} is missing" in result.stderr
     assert txlplan("compare", "nowhere.toml").exit_code == 2
+
+
+def test_plans_that_cannot_be_run_are_marked_or_left_out(txlplan):
+    asked = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "2xdgx-1")
+    whole, runs = txlplan(*asked), txlplan(*asked, "--runnable")
+    assert whole.exit_code == runs.exit_code == 0
+    assert "ZeRO" in whole.stdout
+    assert "not run by this version" in whole.stdout
+    assert "not run by this version" not in runs.stdout
+    assert "--system dgx-1 --nodes 2 --tokens 1000000000 --runnable -o plan.toml" in runs.stderr

@@ -97,6 +97,24 @@ def test_batches_that_cannot_be(txlplan: Any, batch: str, said: str) -> None:
     assert said in refused.stderr
 
 
+def test_a_plan_of_several_nodes_is_estimated_on_as_many(txlplan: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    planned = txlplan("plan", "--model", "nvidia-wt103-base", "--system", "dgx-1", "--nodes", "2", "-o", path, "--json").json
+    again = txlplan("estimate", path, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert again.json["estimate"]["step_s"] == planned["choice"]["estimate"]["step_s"]
+
+
+def test_what_does_not_fit_is_named_with_changes_that_fit(txlplan: Any) -> None:
+    asked = ("--model", "nvidia-wt103-large", "--system", "dgx-1", "--devices", "1", "--stack", "nvidia-20.06-eager")
+    fixed = ("--precision", "fp32", "--micro-batch", "4", "--global-batch", "4")
+    refused = txlplan("plan", *asked, *fixed, "--without", "checkpointing,offload")
+    assert refused.exit_code == 3
+    assert "the term that overflows is saved activations" in refused.stderr
+    assert refused.stderr.count("; or ") == 2
+    assert txlplan("plan", *asked, "--precision", "fp16", *fixed[2:], "--without", "checkpointing,offload").exit_code == 0
+
+
 def test_plan_for_this_machine(txlplan: Any) -> None:
     document = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--json").json
     assert document["plan_file"]["run"]["device"] in ("cpu", "cuda")

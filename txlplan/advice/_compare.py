@@ -35,7 +35,8 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
         found = scenario_of(changes) if scenario is None else read_scenario(Path(scenario), changes)
     day = today or datetime.date.today()
     terms = Terms(rank_by=found.rank_by, pay=found.pay, economics=_economics(found), today=day)
-    return Advice(scenario=found, comparison=planner.compare(_workload(found), offers_of(found, day), terms=terms))
+    space = planner.Space(runnable=True) if found.runnable else None
+    return Advice(scenario=found, comparison=planner.compare(_workload(found), offers_of(found, day), terms=terms, space=space))
 
 
 def _plain(value: Any) -> Any:

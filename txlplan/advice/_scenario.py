@@ -45,6 +45,8 @@ class Scenario:
     pay: Pay = "auto"
     deadline_s: Annotated[float, SECONDS] | None = None
     budget_usd: Annotated[float, USD] | None = None
+    runnable: bool = False
+    """Only plans that this version executes."""
     stack: str | None = None
     """Id of a stack profile for all; None: each system's own."""
     prices: Mapping[str, str] = field(default_factory=dict)

@@ -57,6 +57,7 @@ def _compare(
         list[str] | None,
         typer.Option("--assume", metavar="KEY=VALUE", help="Of profiles/economics, e.g. utilisation=0.7. Repeatable."),
     ] = None,
+    runnable: Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")] = False,
     stack: StackOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a self-contained offline report here.")] = None,
     out: Annotated[
@@ -91,6 +92,7 @@ def _compare(
         "prices": _pairs(price, "--price"),
         "assume": _values(assume, "--assume"),
         "what_if": _what_if(device_like, set_),
+        "runnable": runnable or None,
         "stack": stack,
     }
     _require(scenario, options)
@@ -106,10 +108,24 @@ def _compare(
         for text in failed:
             output.say(f"failed: {text}")
         raise typer.Exit(BarMissedError.exit_code)
-    best = found.comparison.rows[0].offer.sizes[0].cluster.system.id
-    output.next_step(
-        f"txlplan plan --model {found.scenario.model} --system {best} --tokens {found.scenario.tokens} -o plan.toml"
-    )
+    output.next_step(_plan_of_the_first(found))
+
+
+def _plan_of_the_first(found: Advice) -> str:
+    """The command that plans for the candidate that is recommended (a part that does not exist: for its like)."""
+    asked, row = found.scenario, found.comparison.rows[0]
+    cluster = (row.best.candidate if row.best else row.offer.sizes[0]).cluster
+    given = {
+        "--model": asked.model,
+        "--system": cluster.system.id,
+        "--nodes": cluster.n_nodes if cluster.n_nodes > 1 else None,
+        "--task": asked.task if asked.task != "train" else None,
+        "--tokens": asked.tokens,
+        "--global-batch": asked.global_batch,
+        "--stack": asked.stack,
+    }
+    words = [f"{option} {value}" for option, value in given.items() if value is not None]
+    return " ".join(["txlplan plan", *words, *(["--runnable"] if asked.runnable else []), "-o plan.toml"])
 
 
 def _require(scenario: Path | None, options: dict[str, Any]) -> None:

@@ -62,6 +62,9 @@ def _estimate(
         given = read_plan_file(plan_file)
         workload, plan = given.workload, given.plan
         target = candidate(system or given.system, n_nodes=nodes, n_devices=devices, stack=stack or given.stack)
+        if nodes == 1 and target.cluster.device.kind != "cpu" and plan.n_devices > target.cluster.n_devices:
+            needed = -(-plan.n_devices // target.cluster.n_devices)
+            target = candidate(system or given.system, n_nodes=needed, n_devices=devices, stack=stack or given.stack)
     else:
         target = candidate(system or "local", n_nodes=nodes, n_devices=devices, stack=stack)
         workload = _workload(model, one_of(task, ("train", "score", "generate"), "--task"))

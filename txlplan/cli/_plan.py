@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from txlplan.choices import Precision
 from txlplan.cli._output import JsonOption, Output
 from txlplan.cli._targets import (
     LOCAL,
@@ -64,6 +65,8 @@ def _plan(
         str | None,
         typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
     ] = None,
+    precision: Annotated[Precision | None, typer.Option("--precision", help="Only this arithmetic.")] = None,
+    micro_batch: Annotated[int | None, typer.Option("--micro-batch", min=1, help="Only so many sequences at a time.")] = None,
     runnable: Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why other values of each setting were not chosen.")] = False,
     devices: DevicesOption = None,
@@ -87,7 +90,12 @@ def _plan(
     target = candidate(system, n_nodes=nodes, n_devices=devices, stack=stack)
     workload = _limited(_workload(model, task, tokens_of(tokens), global_batch, objective), deadline, budget, max_power)
     settings, workload = _with_data(workload, data)
-    space = planner.without(planner.Space(runnable=runnable), (without or "").replace(",", " ").split())
+    asked = planner.Space(
+        runnable=runnable,
+        precision=(precision,) if precision else None,
+        micro_batch=(micro_batch,) if micro_batch else None,
+    )
+    space = planner.without(asked, (without or "").replace(",", " ").split())
     choice = planner.plan(workload, target.cluster, target.stack, space=space, explain=explain)
     if workload.largest_global_batch is not None:
         workload = replace(workload, global_batch=choice.plan.global_batch, largest_global_batch=None)
@@ -115,7 +123,7 @@ def _plan(
         lambda console: _print(console, target, plan_file, choice, out),
     )
     again: dict[str, object] = {"--model": model, "--system": system, "--tokens": tokens, "--task": task}
-    again |= {"--global-batch": global_batch}
+    again |= {"--global-batch": global_batch, "--precision": precision, "--micro-batch": micro_batch}
     again |= {"--deadline": deadline, "--budget": budget, "--max-power": max_power, "--without": without}
     again |= {"--objective": objective, "--devices": devices, "--nodes": nodes, "--stack": stack, "--data": data}
     again |= {"--run-dir": run_directory, "--checkpoint": checkpoint, "--output": out or "plan.toml"}

@@ -71,6 +71,10 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
             ] = None
         if row.offer.hypothetical and price is not None:
             found[f"{row.label} does not exist: it is given the price of {system.id}"] = None
+        if row.best.planned is not None and not row.best.planned.choice.runnable:
+            found[
+                "plans marked `not run by this version` are costed only: --runnable compares what each candidate can run today"
+            ] = None
     for row in rows:
         if row.best is not None and row.best.planned is not None:
             found |= dict.fromkeys(row.best.planned.choice.estimate.notes)

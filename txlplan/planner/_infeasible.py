@@ -14,7 +14,7 @@ from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.estimates import Estimate
 from txlplan.hardware import Cluster, StackProfile, devices
 from txlplan.plan_file import Plan
-from txlplan.units import format_bytes
+from txlplan.units import counted, format_bytes
 from txlplan.workload import Workload
 
 _FIXES = 3
@@ -66,7 +66,8 @@ def describe(plan: Plan) -> str:
         (plan.offload != "none", f"{plan.offload} offloaded"),
         (plan.optimizer_precision != "fp32", f"optimizer states {plan.optimizer_precision}"),
         (plan.compile, "compiled"),
-        (plan.threads is not None, f"{plan.threads} threads"),
+        (plan.threads is not None, counted(plan.threads or 0, "thread")),
+        (not plan.runnable, "not run by this version"),
     )
     return ", ".join(words for said, words in parts if said)
 
