@@ -24,29 +24,17 @@ from typing import Any
 
 import psutil
 import torch
+from _contenders import CONFIGS
 from _pairs import LEAST_PAIRS, ratio
 from torch import Tensor
 
 from txlplan.engine.generation_task import keep_compiled_code
 from txlplan.interchange._foreign_config import to_hugging_face
 from txlplan.interchange._layouts import foreign_state
-from txlplan.model import ModelConfig
 from txlplan.model import models as presets
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
 
-MODEL = ModelConfig(
-    id="wt103-like",
-    n_layer=16,
-    d_model=410,
-    n_head=10,
-    d_head=41,
-    d_inner=2100,
-    vocab_size=30_000,
-    cutoffs=(2_000, 10_000, 20_000),
-    tie_projections=(False, False, False, False),
-    tgt_len=64,
-    mem_len=640,
-)
+MODEL = replace(CONFIGS["wt103"], id="wt103-like", tgt_len=64, mem_len=640)
 ROWS = 4
 BF16 = torch.bfloat16
 Row = dict[str, Any]
