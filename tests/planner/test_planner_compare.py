@@ -11,9 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.errors import ConfigError, InputError, NoPlanFitsError
-from txlplan.hardware import Cluster, DeviceProfile, Economics, Price, StackProfile, SystemProfile, devices, economics, systems
+from txlplan.hardware import (
+    Cluster,
+    DeviceProfile,
+    Economics,
+    Link,
+    Price,
+    Spread,
+    StackProfile,
+    SystemProfile,
+    devices,
+    economics,
+    systems,
+)
 from txlplan.model import ModelConfig
 from txlplan.planner import Candidate, Offer, Terms, compare
+from txlplan.planner._probability import probability_less
 from txlplan.workload import Workload
 
 STACK = StackProfile(id="plain", family="txlplan", version="0")
@@ -110,6 +123,52 @@ def test_sizes_of_a_system_scale_and_one_stands_for_it() -> None:
     assert by_cost.rows[0].label == "p4d.24xlarge"
     assert by_cost.verdict.probability is None
     assert by_cost.verdict.sentence.endswith(", the only candidate.")
+
+
+def sized(*nodes: int) -> Offer:
+    """Sizes of a system whose link is so slow that more of it are hardly faster."""
+    one = candidate("p4d.24xlarge")
+    link = Link(kind="ethernet", bandwidth_bytes_per_s=25e9)
+    system = replace(one.cluster.system, inter_node=link)
+    return Offer(sizes=tuple(replace(one, cluster=replace(one.cluster, system=system, n_nodes=count)) for count in nodes))
+
+
+def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_offered() -> None:
+    found = compare(LARGE_BATCH, [sized(1, 2, 4, 8, 16, 32)], terms=terms())
+    (row,) = found.rows
+    times = {size.label: size.account.time_s for size in row.sizes if size.account}
+    fastest = min(times, key=lambda label: times[label].value)
+    assert row.optimum is not None
+    assert row.optimum.label == fastest
+    assert row.best is not None
+    assert row.best.candidate.cluster.n_nodes < row.optimum.candidate.cluster.n_nodes
+    even = [
+        label
+        for label, time_s in times.items()
+        if probability_less(times[fastest], time_s, shared_error=terms().economics.shared_error) <= 0.8
+    ]
+    assert row.label == even[0], "sizes grow along the offer"
+    assert row.optimum_probability == pytest.approx(
+        probability_less(times[fastest], times[row.label], shared_error=terms().economics.shared_error)
+    )
+    assert f"the smallest size that the ranges cannot tell from {fastest}" in found.verdict.sentence
+    (note,) = [text for text in found.warnings if "the smaller one is offered" in text]
+    assert fastest in note
+    assert f"{row.optimum_probability * 100:.0f} %" in note
+    assert {case.best for case in found.sensitivities} <= {row.label}, "nothing of that makes a larger one better"
+
+
+def test_where_the_ranges_tell_sizes_apart_the_best_is_offered() -> None:
+    sure = replace(STACK, spread=Spread(time_log_sd=1e-6, memory_log_sd=1e-6, extrapolated_time_log_sd=1e-6, source="test"))
+    offer = Offer(sizes=tuple(replace(size, stack=sure) for size in sized(1, 2, 4, 8, 16).sizes))
+    (row,) = compare(LARGE_BATCH, [offer], terms=terms()).rows
+    times = {size.label: size.account.time_s.value for size in row.sizes if size.account}
+    assert row.optimum is None
+    assert row.label == min(times, key=lambda label: times[label])
+    by_cost = compare(LARGE_BATCH, [sized(1, 2, 4)], terms=terms(rank_by="cost")).rows[0]
+    costs = {size.label: size.account.cost_usd.value for size in by_cost.sizes if size.account and size.account.cost_usd}
+    assert by_cost.optimum is None, "a smaller one that takes more node hours is not simpler"
+    assert by_cost.label == min(costs, key=lambda label: costs[label])
 
 
 def test_a_size_that_the_batch_cannot_fill_is_out_with_its_reason() -> None:

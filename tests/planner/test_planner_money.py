@@ -13,7 +13,7 @@ from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price, economics, with_prices
 from txlplan.model import parameter_count
 from txlplan.planner import Account, Candidate, Comparison, Duration, compare
-from txlplan.planner._probability import probability_least
+from txlplan.planner._probability import probability_least, probability_less
 
 HOUR_S = 3600.0
 KNOWN: Economics = economics.get("default")
@@ -140,7 +140,16 @@ def test_buying_never_pays_against_rent_below_electricity() -> None:
     assert compare(WORKLOAD, [made("a")], terms=terms()).break_evens == ()
 
 
-def _cases(found: Comparison) -> dict[str, tuple[str, bool]]:
+def test_break_even_says_what_use_it_assumes() -> None:
+    own = made("own", rent=None, purchase=50_000.0)
+    for use in (0.25, 0.5):
+        economics = replace(KNOWN, utilisation=use)
+        (one,) = compare(WORKLOAD, [own, made("a", rent=20.0)], terms=terms(economics=economics)).break_evens
+        assert one.assumed_utilisation == use
+        assert one.life_runs == pytest.approx(use * KNOWN.life_years * 365.25 * 24 * HOUR_S * one.runs / one.use_s)
+
+
+def _cases(found: Comparison) -> dict[str, tuple[str, bool | None]]:
     return {one.change: (one.best, one.changes) for one in found.sensitivities}
 
 
@@ -156,6 +165,20 @@ def test_sensitivity_says_when_the_answer_changes() -> None:
     life = compare(WORKLOAD, [made("own", rent=None, purchase=100_000.0), made("a", rent=6.0)], terms=terms(rank_by="cost"))
     assert life.verdict.best == "own"
     assert _cases(life)["what is bought is used half as much"] == ("a", True)
+
+
+@pytest.mark.parametrize(
+    ("rank_by", "unknown"),
+    [("time", {"a is 20 % dearer", "a is 20 % cheaper"}), ("cost", set()), ("energy", set())],
+)
+def test_what_a_price_that_nobody_knows_would_change_cannot_be_told(rank_by: Any, unknown: set[str]) -> None:
+    found = compare(
+        WORKLOAD, [made("a", rent=None, power=None), made("b", speed=0.5, rent=None, power=None)], terms=terms(rank_by=rank_by)
+    )
+    cases = _cases(found)
+    assert found.verdict.best == "a"
+    assert {change for change, (best, changes) in cases.items() if changes is None and not best} == (unknown or set(cases))
+    assert rank_by != "time" or cases["the run is twice as long"] == ("a", False)
 
 
 def test_twice_the_run_may_miss_the_deadline() -> None:
@@ -180,6 +203,11 @@ def test_probability_follows_from_the_ranges() -> None:
     assert least(spread(1.0, factor), spread(1.2, factor), shared=1.0) == 1.0
     assert least(spread(1.0, factor), spread(1.2, factor), stacks=("s", "t"), shared=1.0) == pytest.approx(0.6663, abs=0.01)
     assert least(spread(1.0, factor), spread(1.0, factor), shared=1.0) == 0.5, "equal candidates share the lead"
+    for shared in (0.0, 0.5, 0.9):
+        pair = spread(1.0, factor), spread(1.2, factor**1.5)
+        assert probability_less(*pair, shared_error=shared) == pytest.approx(least(*pair, shared=shared), abs=0.01)
+    assert probability_less(spread(1.0, factor), spread(1.2, factor), shared_error=1.0) == 1.0
+    assert probability_less(spread(1.0, 1.0), spread(1.0, 1.0), shared_error=0.0) == 0.5
 
 
 def test_the_verdict_says_how_sure_it_is() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from txlplan.advice import Advice
-    from txlplan.planner import Comparison
+    from txlplan.planner import Comparison, Sensitivity
     from txlplan.reporting import Format
 
 _FORMATS: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".json": "json"}
@@ -227,8 +227,18 @@ def _print_what_if(console: Console, comparison: Comparison) -> None:
     for one in comparison.break_evens:
         when = "never pays: electricity costs more than that rent"
         if one.runs is not None and one.use_s is not None and one.utilisation is not None:
-            when = f"pays after {one.runs:,.0f} runs ({format_s(one.use_s)} at work, {one.utilisation:.0%} of its life)"
+            when = (
+                f"pays after {one.runs:,.0f} runs ({format_s(one.use_s)} at work, {one.utilisation:.0%} of its life; "
+                f"{one.assumed_utilisation:.0%} use is assumed)"
+            )
         console.print(f"buying {one.bought} instead of renting {one.rented} {when}", markup=False, highlight=False)
     for case in comparison.sensitivities:
-        stands = f"take {case.best} instead" if case.changes else "the recommendation stands"
-        console.print(f"if {case.change}: {stands}", markup=False, highlight=False)
+        console.print(f"if {case.change}: {_then(case)}", markup=False, highlight=False)
+
+
+def _then(case: Sensitivity) -> str:
+    if case.changes is None:
+        return "cannot be told: its price, or what candidates are ranked by, is unknown"
+    if not case.best:
+        return "every candidate misses the deadline or the budget"
+    return f"take {case.best} instead" if case.changes else "the recommendation stands"

@@ -3,7 +3,8 @@
 Without ZeRO, and with its stage 1, gradients are all-reduced once a step (or a micro-batch, as the stack does). Stage 2 reduces
 and scatters them after every micro-batch and gathers parameters once a step; stage 3 gathers parameters for every forward and
 every backward too (Rajbhandari et al. 2020, arXiv:1910.02054, §7: as many bytes, or half as many again). A reduce-scatter is
-half an all-reduce, and so is an all-gather.
+half an all-reduce, and so is an all-gather: parameters are gathered as they are kept, in as many bytes as their gradients, and
+cast after that (FullyShardedDataParallel under autocast). Forward, which takes half as long as backward, hides its share.
 """
 
 from __future__ import annotations
@@ -53,10 +54,9 @@ def exchange(
     group = group_cluster(layout.cluster, settings.tensor_parallel)
     communication, exposed = exchange_s(payload, ranks, group, stack, backward_s)
     often = accumulation if stack.gradient_sync == "micro-batch" else np.ones(accumulation.shape)
-    gathered = settings.numbers.compute / settings.numbers.wide
     times = np.select(
         [plans.zero_stage == 2, plans.zero_stage == 3],
-        [0.5 * accumulation + 0.5, (0.5 + gathered) * accumulation],
+        [0.5 * accumulation + 0.5, 1.5 * accumulation],
         default=often,
     )
     tied = _tied_s(layout, plans) if pipelined.any() else np.zeros(times.shape)

@@ -74,7 +74,9 @@ def occupied(layout: Layout, stack: StackProfile, plans: Plans, stage: Stage, wa
     held, over = counts(settings.sharded), shards(layout, plans)
     share = held.stage(stage.layers, stage.first, stage.last) / held.model
     sharded = share / np.where(zero == 3, over, 1.0)
-    gathered = np.where((zero == 3) & (over > 1), held.gathered(stage.first, stage.last), 0.0) * settings.numbers.compute
+    numbers = settings.numbers
+    element_bytes = numbers.wide + (numbers.compute if numbers.cast else 0.0)
+    gathered = np.where((zero == 3) & (over > 1), held.gathered(stage.first, stage.last) * element_bytes, 0.0)
     waiting = (_in_flight(plans, place) - 1) * walked.kept_bytes
     gradients = walked.gradient_bytes / np.where(zero >= 2, over, 1.0)
     offloaded = plans.offload != 0

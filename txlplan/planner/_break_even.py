@@ -29,8 +29,10 @@ class BreakEven:
     """Hours at work until then, in seconds."""
     utilisation: float | None
     """Share of the system's life that it must be at work for buying to pay; above 1, it never does."""
+    assumed_utilisation: float
+    """Share of its life that it is taken to be at work (the assumptions' `utilisation`)."""
     life_runs: float
-    """Runs that fit in the system's life, at the utilisation that is assumed."""
+    """Runs that fit in the system's life, at that utilisation."""
 
 
 def break_evens(rows: Sequence[Row], economics: Economics) -> tuple[BreakEven, ...]:
@@ -75,6 +77,7 @@ def _break_even(size: Size, bought: Account, rented_label: str, rented: Account,
         runs_high=_runs(capital, rent.low, electricity.high),
         use_s=None if runs is None else runs * run_s,
         utilisation=None if runs is None else runs * run_s / life_s,
+        assumed_utilisation=economics.utilisation,
         life_runs=life_s * economics.utilisation / run_s,
     )
 

@@ -19,6 +19,7 @@ from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, accounts, chosen
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._space import Space
+from txlplan.planner._stand_in import Rank, rank_size, stand_in
 from txlplan.workload import Workload
 
 RankBy = Literal["time", "cost", "energy"]
@@ -75,6 +76,10 @@ class Row:
     sizes: tuple[Size, ...]
     best: Size | None
     """The size that stands for it; None where every one is out."""
+    optimum: Size | None = None
+    """The best size by its figures, where a smaller one that the ranges cannot tell from it is offered."""
+    optimum_probability: float | None = None
+    """That this one really is better than the size offered."""
     on_front: bool = False
     """No other candidate is as good in time, cost and energy, and better in one."""
 
@@ -111,24 +116,24 @@ def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Sp
     return _with_front(rows)
 
 
-def _rank(row: Row, terms: Terms) -> tuple[int, float, float, int, str]:
+def _rank(row: Row, terms: Terms) -> Rank:
     return rank_size(row.best, row.account, terms) if row.best else (2, 0.0, 0.0, 0, row.label)
-
-
-def rank_size(size: Size, account: Account, terms: Terms) -> tuple[int, float, float, int, str]:
-    """Order of sizes: known before unknown, least first, then the faster, the smaller, and by name."""
-    metric, time_s = terms.metric(account), account.time_s.value
-    known, first = (0, metric.value) if metric else (1, time_s)
-    return known, first, time_s, size.candidate.cluster.n_nodes, size.label
 
 
 def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) -> Row:
     known = known_by_size(workload, offer, space or Space())
     sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
     sizes = _with_efficiency(sizes)
-    left = [(rank_size(size, size.account, terms), size) for size in sizes if size.account and not size.reason]
-    best = min(left, key=lambda entry: entry[0])[1] if left else None
-    return Row(offer=offer, sizes=tuple(sizes), best=best)
+    offered = stand_in([(size, size.account) for size in sizes if size.account and not size.reason], terms)
+    if offered is None:
+        return Row(offer=offer, sizes=tuple(sizes), best=None)
+    return Row(
+        offer=offer,
+        sizes=tuple(sizes),
+        best=offered.size,
+        optimum=offered.optimum,
+        optimum_probability=offered.probability,
+    )
 
 
 def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, known: Known) -> Size:

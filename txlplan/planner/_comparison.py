@@ -13,6 +13,7 @@ from txlplan.planner._resolve import Candidate
 from txlplan.planner._sensitivity import Sensitivity, sensitivities
 from txlplan.planner._space import Space
 from txlplan.planner._verdict import Verdict, verdict
+from txlplan.units import format_s, format_usd
 from txlplan.workload import Workload
 
 
@@ -75,7 +76,20 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
             found[
                 "plans marked `not run by this version` are costed only: --runnable compares what each candidate can run today"
             ] = None
+    found |= dict.fromkeys(text for row in rows if (text := _smaller(row, terms)))
     for row in rows:
         if row.best is not None and row.best.planned is not None:
             found |= dict.fromkeys(row.best.planned.choice.estimate.notes)
     return tuple(found)
+
+
+def _smaller(row: Row, terms: Terms) -> str:
+    """That a smaller size is offered, and what is given up for it; empty where it is not."""
+    if row.optimum is None or row.optimum.account is None or row.optimum_probability is None:
+        return ""
+    quality = {"time": "faster", "cost": "cheaper", "energy": "less hungry"}[terms.rank_by]
+    return (
+        f"{row.optimum.label} is {quality} than {row.label} by its figures ({format_s(row.optimum.account.time_s.value)}, "
+        f"{format_usd(row.optimum.account.cost_usd.value) if row.optimum.account.cost_usd else 'at unknown cost'}), but the "
+        f"ranges tell them apart with a probability of {row.optimum_probability * 100:.0f} % only: the smaller one is offered"
+    )

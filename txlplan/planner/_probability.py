@@ -31,3 +31,16 @@ def probability_least(values: Sequence[Range], stacks: Sequence[str], best: int,
     drawn = mu + sd * (math.sqrt(shared_error) * common + math.sqrt(1 - shared_error) * own)
     least = drawn == drawn.min(axis=1, keepdims=True)
     return float((least[:, best] / least.sum(axis=1)).mean())
+
+
+def probability_less(one: Range, other: Range, *, shared_error: float) -> float:
+    """The probability that the true value of `one` is less than that of `other`, both of one stack, errors as above.
+
+    Closed: the logarithm of their ratio is normal with variance `s (sd₁ − sd₂)² + (1 − s) (sd₁² + sd₂²)`.
+    """
+    sd, its = (math.log(value.high / value.low) / (2 * Z_80) for value in (one, other))
+    variance = shared_error * (sd - its) ** 2 + (1 - shared_error) * (sd**2 + its**2)
+    distance = math.log(other.value / one.value)
+    if variance == 0.0:
+        return 0.5 if distance == 0.0 else float(distance > 0)
+    return 0.5 * (1 + math.erf(distance / math.sqrt(2 * variance)))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from txlplan.estimates import Range
 from txlplan.hardware import Economics
-from txlplan.planner._compare import Row, Size, Terms, rank_size
+from txlplan.planner._compare import Row, Size, Terms
 from txlplan.planner._limits import beyond_limits
 from txlplan.planner._payment import Account, accounts, chosen
+from txlplan.planner._stand_in import Rank, StandIn, rank_size, stand_in
 from txlplan.workload import Workload
 
 PRICE_STEP = 0.2
@@ -21,9 +22,9 @@ class Sensitivity:
 
     change: str
     best: str
-    """What would be recommended; empty where every candidate would miss the deadline or the budget."""
-    changes: bool
-    """Whether that is another one."""
+    """What would be recommended; empty where every candidate would miss the deadline or the budget, or it cannot be told."""
+    changes: bool | None
+    """Whether that is another one; None where it cannot be told, since the price or the figure in question is unknown."""
     time_s: Range | None
     cost_usd: Range | None
     """Of what would be recommended."""
@@ -32,16 +33,25 @@ class Sensitivity:
 def sensitivities(workload: Workload, rows: Sequence[Row], terms: Terms) -> tuple[Sensitivity, ...]:
     """Price of the recommended ± 20 %, twice the tokens, and, where something would be bought, half the utilisation."""
     assert workload.tokens is not None
-    best = rows[0].label
+    best, account = rows[0].label, rows[0].account
     half = replace(terms.economics, utilisation=terms.economics.utilisation / 2)
     twice = replace(workload, tokens=2 * workload.tokens)
+    told = terms.metric(account) is not None
+
+    def changed(
+        change: str, *, asked: Workload = workload, economics: Economics = terms.economics, factor: float = 1.0
+    ) -> Sensitivity:
+        if not told or (factor != 1.0 and account.price is None):
+            return Sensitivity(change=change, best="", changes=None, time_s=None, cost_usd=None)
+        return _changed(change, asked, rows, terms, economics, factor)
+
     found = [
-        _changed(f"{best} is 20 % dearer", workload, rows, terms, terms.economics, 1 + PRICE_STEP),
-        _changed(f"{best} is 20 % cheaper", workload, rows, terms, terms.economics, 1 - PRICE_STEP),
-        _changed("the run is twice as long", twice, rows, terms, terms.economics, 1.0),
+        changed(f"{best} is 20 % dearer", factor=1 + PRICE_STEP),
+        changed(f"{best} is 20 % cheaper", factor=1 - PRICE_STEP),
+        changed("the run is twice as long", asked=twice),
     ]
     if any(row.best and row.account.way == "buy" for row in rows):
-        found.append(_changed("what is bought is used half as much", workload, rows, terms, half, 1.0))
+        found.append(changed("what is bought is used half as much", economics=half))
     return tuple(found)
 
 
@@ -49,15 +59,20 @@ def _changed(
     change: str, workload: Workload, rows: Sequence[Row], terms: Terms, economics: Economics, price_factor: float
 ) -> Sensitivity:
     """Every size accounted for again; `price_factor` scales the prices of the row that is recommended."""
-    found: list[tuple[tuple[int, float, float, int, str], Size, Account]] = []
+    found: list[tuple[Rank, StandIn]] = []
     for index, row in enumerate(rows):
-        for size in row.sizes:
-            account = _account(workload, size, terms, economics, price_factor if index == 0 else 1.0)
-            if account is not None and not beyond_limits(workload, account):
-                found.append((rank_size(size, account, terms), size, account))
+        known = [
+            (size, account)
+            for size in row.sizes
+            if (account := _account(workload, size, terms, economics, price_factor if index == 0 else 1.0))
+            and not beyond_limits(workload, account)
+        ]
+        if offered := stand_in(known, terms):
+            found.append((rank_size(offered.size, offered.account, terms), offered))
     if not found:
         return Sensitivity(change=change, best="", changes=True, time_s=None, cost_usd=None)
-    _, size, account = min(found, key=lambda entry: entry[0])
+    _, first = min(found, key=lambda entry: entry[0])
+    size, account = first.size, first.account
     return Sensitivity(
         change=change, best=size.label, changes=size.label != rows[0].label, time_s=account.time_s, cost_usd=account.cost_usd
     )

@@ -62,7 +62,8 @@ def _action(workload: Workload, best: Row, terms: Terms) -> str:
     money = f"for {_ranged(account.cost_usd, format_usd)}" if account.cost_usd else "at unknown cost"
     energy = f", {_ranged(account.energy_j, format_j)}" if terms.rank_by == "energy" and account.energy_j else ""
     taking = f"If it existed, {_TAKING[account.way].lower()}" if best.offer.hypothetical else _TAKING[account.way]
-    return f"{taking} {best.label}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy},"
+    smallest = f" (the smallest size that the ranges cannot tell from {best.optimum.label})" if best.optimum else ""
+    return f"{taking} {best.label}{smallest}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy},"
 
 
 def _certainty(rows: Sequence[Row], terms: Terms, likely: float | None, independent: float | None, compared: int) -> str:

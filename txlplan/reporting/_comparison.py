@@ -115,7 +115,7 @@ def _basis(comparison: Comparison) -> str:
     counted = "start, evaluation, checkpoints and failures" if comparison.workload.task == "train" else "start and failures"
     return (
         f"{len(comparison.rows)} candidates ranked by {terms.rank_by}, {ways[terms.pay]}; {counted} are counted. "
-        "Ranges are 80 % intervals; of a candidate in several sizes, the best one stands for it."
+        "Ranges are 80 % intervals; of several sizes, the smallest that they cannot tell from the best is shown."
     )
 
 
@@ -160,6 +160,7 @@ def _flat(row: Row, size: Size) -> dict[str, Any]:
         "n_nodes": cluster.n_nodes,
         "n_devices": size.planned.n_devices if size.planned else None,
         "stands_for_candidate": size is row.best,
+        "best_by_figures": size is (row.optimum or row.best),
         "on_front": size is row.best and row.on_front,
         "plan": describe(plan) if plan else None,
         "stack": size.candidate.stack.id,
@@ -205,6 +206,8 @@ def _candidate(row: Row) -> dict[str, Any]:
         "n_nodes": size.candidate.cluster.n_nodes,
         "stack": size.candidate.stack.id,
         "on_front": row.on_front,
+        "best_by_figures": (row.optimum or row.best or size).label,
+        "best_by_figures_probability": row.optimum_probability,
         "plan": to_plain(choice.plan) if choice else None,
         "estimate": to_plain(choice.estimate) if choice else None,
         "account": _account(row.account) if row.best else None,

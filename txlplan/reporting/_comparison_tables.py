@@ -107,13 +107,16 @@ def break_even_table(comparison: Comparison) -> Table:
             format_usd(one.rent_usd_per_run),
             _runs(one.runs, one.runs_low, one.runs_high),
             "never" if one.use_s is None else format_s(one.use_s),
+            "never" if one.use_s is None else format_s(one.use_s / one.assumed_utilisation),
             "never" if one.utilisation is None else percent(one.utilisation),
         )
         for one in comparison.break_evens
     )
+    used = percent(comparison.terms.economics.utilisation, digits=0)
     columns = ("bought", "against renting", "purchase", "electricity a run", "rent a run", "runs until it pays (range)",
-               "time at work until then", "share of its life")  # fmt: skip
-    return Table(caption="Buying against the cheapest rent", columns=columns, rows=rows, text_columns=2)
+               "time at work until then", f"until then at {used} use", "share of its life at work")  # fmt: skip
+    caption = f"Buying against the cheapest rent; what is bought is taken to be at work {used} of its life"
+    return Table(caption=caption, columns=columns, rows=rows, text_columns=2)
 
 
 def _runs(runs: float | None, low: float | None, high: float | None) -> str:
@@ -128,8 +131,8 @@ def sensitivity_table(comparison: Comparison) -> Table:
     rows = tuple(
         (
             one.change,
-            one.best or "none: all miss deadline or budget",
-            "another" if one.changes else "the same",
+            one.best or ("unknown" if one.changes is None else "none: all miss deadline or budget"),
+            {None: "cannot be told: its price or figure is unknown", True: "another", False: "the same"}[one.changes],
             format_s(one.time_s.value if one.time_s else None),
             format_usd(one.cost_usd.value if one.cost_usd else None),
         )
