@@ -25,7 +25,7 @@ from txlplan.workload import Workload
 
 _STEPS = 16
 """The heap stops growing after about six."""
-_WARM_UP = 3
+_WARM_UP = 6
 _MANY = 32
 """Sequences: about 130 MiB that come and go, as small models on laptops have."""
 _TEXT = "".join(f"{number} bottles of beer on the wall, {number * number} in all.\n" for number in range(3_000))
@@ -42,7 +42,7 @@ class WorkerRun:
     plan: Plan
     peak_memory_bytes: int
     step_s: float
-    """Lower quartile after warm-up, as the operations are timed."""
+    """Median after warm-up, as the operations are timed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,5 +94,6 @@ def _run(directory: Path, plan: Plan, timeout_s: float) -> WorkerRun:
         words = finished.message if finished else (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise TxlplanError(f"the worker ended with {done.returncode}: {words}")
     steps = [each.step_s for each in told if isinstance(each, events.Step)][_WARM_UP:]
-    quick = statistics.quantiles(steps, n=4, method="inclusive")[0]
-    return WorkerRun(workload=workload, plan=plan, peak_memory_bytes=finished.peak_memory_bytes, step_s=quick)
+    return WorkerRun(
+        workload=workload, plan=plan, peak_memory_bytes=finished.peak_memory_bytes, step_s=statistics.median(steps)
+    )

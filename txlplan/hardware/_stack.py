@@ -39,6 +39,8 @@ class EfficiencyPoint:
     """Shape of the product, where the kind is gemm or bmm."""
     threads: int | None = None
     """CPU threads it was measured with; None: all."""
+    phase: Literal["forward", "backward"] | None = None
+    """None: forward and backward together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
