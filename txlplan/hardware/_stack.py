@@ -87,6 +87,10 @@ class StackProfile:
     """Memory of a process before it allocates anything: CUDA context, or a CPU process with torch loaded."""
     allocator_waste: float = 0.0
     """Memory held beyond what is live, as a share of what comes and goes in a step: activations, gradients, transients."""
+    reading_context_bytes: Annotated[int, BYTES] | None = None
+    """`context` of a process that scores or generates, and loads less; None: as in training."""
+    reading_waste: float | None = None
+    """`allocator_waste` of such a process."""
     unattributed: float = 0.0
     """Time of a whole step beyond its operations and their dispatch, as a share of these: caches left cold, page faults.
     Negative where whole steps take less. Only whole steps show it."""
