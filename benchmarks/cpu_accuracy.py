@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +36,7 @@ from txlplan.records import open_store
 HELD_OUT, FITTED = "held-out", "fitted"
 SIZES = {HELD_OUT: 24, FITTED: 8}
 _RUNS, _PROBED = "runs.jsonl", "probe.json"
+_REFERENCE_EVERY_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,16 +79,22 @@ def say(text: str) -> None:
 
 
 def _probe(directory: Path) -> None:
-    """Probe, with the fixed product before and after, and keep its profiles where nothing else looks for them."""
+    """Probe, with the fixed product time and again meanwhile, and keep its profiles where nothing else looks for them."""
     say("probing, up to a minute")
-    before = reference()
-    result = detection.probe()
-    after = reference()
+    seconds, last_s = [reference().product_s], time.monotonic()
+
+    def progress(_what: str, _share: float) -> None:
+        nonlocal last_s
+        if time.monotonic() > last_s + _REFERENCE_EVERY_S:
+            seconds.append(reference().product_s)
+            last_s = time.monotonic()
+
+    result = detection.probe(progress)
     detection.write_profiles(result)
     for note in result.notes:
         say(f"note: {note}")
-    product_s = fmean([before.product_s, after.product_s])
-    files.write_text(directory / _PROBED, json.dumps({"product_s": product_s, "took_s": result.took_s, "notes": result.notes}))
+    told = {"product_s": median(seconds), "products_s": seconds, "took_s": result.took_s, "notes": result.notes}
+    files.write_text(directory / _PROBED, json.dumps(told))
 
 
 def _measure(directory: Path, sets: dict[str, list[Drawn]], repeats: int, end_s: float) -> bool:

@@ -26,6 +26,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "norm": ("norm", "softmax", "elementwise", "copy"),
     "gather": ("gather", "copy", "elementwise"),
     "loss": ("loss", "softmax", "elementwise", "copy"),
+    "sampling": ("sampling", "loss", "softmax", "elementwise", "copy"),
     "optimizer": ("optimizer", "elementwise", "copy"),
     "copy": ("copy", "elementwise"),
     "collective": ("collective", "copy"),

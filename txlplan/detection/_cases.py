@@ -171,6 +171,21 @@ def loss(rows: int, words: int, device: str) -> Case:
     return Case(kind="loss", dtype="fp32", work=elements * 4 * 6 / 4, operations=4 * count, build=build)
 
 
+def sampling(rows: int, words: int, device: str) -> Case:
+    """One word drawn for each row: reads probabilities, writes as many random numbers that they are weighed by."""
+    elements = rows * words
+
+    def build() -> Work:
+        probability, random = filled(rows, words, dtype=torch.float32, device=device), torch.Generator(device=device)
+
+        def work() -> None:
+            torch.multinomial(probability, 1, generator=random)
+
+        return work
+
+    return Case(kind="sampling", dtype="fp32", work=8.0 * elements, operations=1, build=build)
+
+
 def optimizer(elements: int, device: str) -> Case:
     """AdamW, fused: reads weight, gradient and two states, writes weight and states."""
     count = kept(elements * 16)
@@ -203,4 +218,5 @@ def cases(dtype: str, device: str) -> Iterator[Case]:
     if dtype == "fp32":
         yield from (gather(rows, words, 256, device) for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, device) for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
+        yield from (sampling(rows, words, device) for rows, words in ((1, 256), (8, 256), (8, 32_768)))
         yield from (optimizer(elements, device) for elements in (_SMALL, _MEDIUM, _LARGE))

@@ -1,9 +1,9 @@
 """What real workers take on this CPU: memory and step time of some that train, or score with, the same small model.
 
-Of two that train, the one with a single sequence holds next to no activations: its memory is that of Python, torch, its libraries and what a
-checkpoint needs. The one with many sets against each other what the cost model adds up from single operations and what a
-whole training step takes: freed memory that the heap does not give back, and how far the sum is off. A process that only reads
-loads less of torch and frees other sizes, so two more score.
+Of two that train, the one with a single sequence holds next to no activations: its memory is that of Python, torch, its
+libraries and what a checkpoint needs. The one with many sets against each other what the cost model adds up from single
+operations and what a whole training step takes: freed memory that the heap does not give back, and how far the sum is off. A
+process that only reads loads less of torch and frees other sizes, so two more score.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
 
 
 def _run(directory: Path, plan: Plan, task: Task, timeout_s: float) -> WorkerRun:
-    """Scores with the weights that a run on one sequence left. Raises TxlplanError with the worker's last words when it fails."""
+    """Scoring takes the weights that training on one sequence left. Raises TxlplanError with the worker's last words."""
     workload = Workload(model=SMALL, task=task)
     place, trained = (directory / f"{name}-{batch}" for name, batch in ((task, plan.micro_batch), ("train", 1)))
     settings = RunSettings(directory=str(place), checkpoint=None if task == "train" else str(trained))

@@ -11,7 +11,9 @@ from txlplan.hardware._device import Provenance
 from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
 from txlplan.units import BYTES, SECONDS
 
-OpKind = Literal["gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "optimizer", "copy", "collective"]
+OpKind = Literal[
+    "gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "sampling", "optimizer", "copy", "collective"
+]
 """What an operation is, for its efficiency: see cost/."""
 Implementation = Literal["reference", "published", "fast", "xla"]
 """Whose kernels a stack runs: our module's (its fast path, or the readable reference), or those of NVIDIA's
