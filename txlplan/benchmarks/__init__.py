@@ -3,6 +3,8 @@
 from txlplan.benchmarks._against import Change, baseline, changes
 from txlplan.benchmarks._bench import Bench, Repeat, create, directory_of, run_bench, stored_matrix
 from txlplan.benchmarks._matrix import Case, Matrix, cases, matrix_of, read_matrix
+from txlplan.benchmarks._stability import Reference
+from txlplan.benchmarks._stability import measure as reference
 from txlplan.benchmarks._summary import Row, Spread, spread, summarise
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "Case",
     "Change",
     "Matrix",
+    "Reference",
     "Repeat",
     "Row",
     "Spread",
@@ -20,6 +23,7 @@ __all__ = [
     "directory_of",
     "matrix_of",
     "read_matrix",
+    "reference",
     "run_bench",
     "spread",
     "stored_matrix",

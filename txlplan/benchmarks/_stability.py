@@ -15,7 +15,7 @@ from txlplan.config._schema import STRICT
 
 FILE_NAME = "reference.jsonl"
 _SIZE = 768
-_CALLS = 7
+_CALLS = 31
 _BUSY_OVER_S = 0.3
 DRIFT_BOUND = 0.10
 BUSY_BOUND = 0.10

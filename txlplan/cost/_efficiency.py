@@ -1,7 +1,8 @@
 """How much of a device's ceiling an operation reaches: measured where a stack says so, modelled where it does not.
 
 The ceiling of a matrix product is the peak FLOP/s of its dtype, of anything else the memory bandwidth. Utilisation, not
-latency, is interpolated, over the logarithm of the work; a measured point comes back exactly.
+latency, is interpolated, over the logarithm of the work; that of products by a model of their time (`_products`). A measured
+point comes back exactly.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._products import interpolated
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile
 
 PRODUCTS = ("gemm", "bmm")
@@ -24,6 +26,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "norm": ("norm", "softmax", "elementwise", "copy"),
     "gather": ("gather", "copy", "elementwise"),
     "loss": ("loss", "softmax", "elementwise", "copy"),
+    "sampling": ("sampling", "loss", "softmax", "elementwise", "copy"),
     "optimizer": ("optimizer", "elementwise", "copy"),
     "copy": ("copy", "elementwise"),
     "collective": ("collective", "copy"),
@@ -31,8 +34,8 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
 """Kinds whose points serve, nearest first, where a kind has none of its own."""
 _HULL_FACTOR = 8.0
 """Work within this factor of the measured range counts as measured; beyond it the estimate is extrapolated."""
-_SHEPARD_POWER = 4.0
-"""Inverse-distance weights fall with this power: the nearest few shapes decide."""
+_FEW_ROWS = 16
+"""Products of so few rows are other code in a library than those of many: they are bound by reading their operands."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,23 +54,29 @@ class EfficiencyModel:
         self._points = _by_kind_and_dtype(stack.efficiency, threads, device.cores)
         self._scale = _thread_scale(stack.efficiency, threads, device)
 
-    def utilisation(self, kind: str, dtype: str, work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray) -> Utilisation:
-        """`work` is FLOPs (gemm, bmm) or bytes of one call; m, n, k are used for gemm and bmm only. All [candidates]."""
-        points, own = self._nearest_points(kind, dtype)
+    def utilisation(
+        self, kind: str, dtype: str, work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray, phase: str | None = None
+    ) -> Utilisation:
+        """`work` is FLOPs (gemm, bmm) or bytes of one call; m, n, k are used for gemm and bmm only. All [candidates].
+
+        `phase`: forward or backward, where points tell them apart.
+        """
+        found, own = self._nearest_points(kind, dtype)
+        points = tuple(point for point in found if phase is None or point.phase in (None, phase)) or found
         if not points:
             share = _modelled(self._device, kind, dtype, m, n, k, work) * self._scale
             return Utilisation(share=share, measured=np.zeros(work.shape, dtype=bool))
         works = np.array([point.work for point in points])
         inside = (work >= works.min() / _HULL_FACTOR) & (work <= works.max() * _HULL_FACTOR) & own
         if kind in PRODUCTS and all(point.m and point.n and point.k for point in points):
-            share = _by_shape(points, work, m, n, k)
+            share = _of_products(points, work, m, n, k)
         else:
             order = np.argsort(works, kind="stable")
             shares = np.array([point.utilisation for point in points])
             share = np.interp(np.log(np.maximum(work, 1.0)), np.log(works[order]), shares[order])
         return Utilisation(share=share * self._scale, measured=inside)
 
-    def _nearest_points(self, kind: str, dtype: str) -> tuple[Sequence[EfficiencyPoint], bool]:
+    def _nearest_points(self, kind: str, dtype: str) -> tuple[tuple[EfficiencyPoint, ...], bool]:
         """Points of the kind (or of a related kind), and whether they are of the kind and dtype asked for."""
         for stand_in in _STAND_INS[kind]:
             if found := self._points.get((stand_in, dtype)):
@@ -82,14 +91,14 @@ class EfficiencyModel:
 
 def _by_kind_and_dtype(
     points: Sequence[EfficiencyPoint], threads: int | None, cores: int
-) -> dict[tuple[str, str], list[EfficiencyPoint]]:
+) -> dict[tuple[str, str], tuple[EfficiencyPoint, ...]]:
     """Points measured with `threads`, or where there are none those measured with all."""
     exact = [point for point in points if threads is not None and (point.threads or cores) == threads]
     chosen = exact or [point for point in points if point.threads in (None, cores)] or list(points)
     grouped: dict[tuple[str, str], list[EfficiencyPoint]] = {}
     for point in chosen:
         grouped.setdefault((point.kind, point.dtype), []).append(point)
-    return grouped
+    return {key: tuple(found) for key, found in grouped.items()}
 
 
 def _thread_scale(points: Sequence[EfficiencyPoint], threads: int | None, device: DeviceProfile) -> float:
@@ -101,16 +110,15 @@ def _thread_scale(points: Sequence[EfficiencyPoint], threads: int | None, device
     return threads / device.cores
 
 
-def _by_shape(points: Sequence[EfficiencyPoint], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray) -> FloatArray:
-    """Inverse-distance weighting (Shepard 1968) over log m, n, k and work; a point's own shape gives its own value."""
-    measured = np.log(np.array([(point.m, point.n, point.k, point.work) for point in points], dtype=float))
-    wanted = np.log(np.maximum(np.stack([m, n, k, work], axis=1), 1.0))
-    distance = np.square(wanted[:, None, :] - measured[None, :, :]).sum(axis=2)
-    weight = 1.0 / np.maximum(distance, 1e-18) ** (_SHEPARD_POWER / 2)
-    shares = np.array([point.utilisation for point in points])
-    blended: FloatArray = (weight * shares).sum(axis=1) / weight.sum(axis=1)
-    nearest = distance.argmin(axis=1)
-    return np.where(distance.min(axis=1) < 1e-12, shares[nearest], blended)
+def _of_products(
+    points: tuple[EfficiencyPoint, ...], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray
+) -> FloatArray:
+    """Products of few rows by points of few rows, others by others, where there are both."""
+    few = tuple(point for point in points if (point.m or 0) <= _FEW_ROWS)
+    many = tuple(point for point in points if (point.m or 0) > _FEW_ROWS)
+    if not few or not many:
+        return interpolated(points, work, m, n, k)
+    return np.where(m <= _FEW_ROWS, interpolated(few, work, m, n, k), interpolated(many, work, m, n, k))
 
 
 _BEST_PRODUCT = {"gpu": 0.80, "tpu": 0.65, "cpu": 0.60}

@@ -20,7 +20,7 @@ from txlplan.model._tiles import loss_chunks
 
 EMBEDDING, MEMORY, SOFTMAX = "embedding", "recurrent memory", "softmax loss"
 _EULER = 0.5772156649
-_INDEX_BYTES = 8.0
+_INDEX_BYTES, _WORD_BYTES = 8.0, 4.0
 
 
 def embedding(section: Section, at: Lengths) -> None:
@@ -102,16 +102,22 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
         _cluster_loss(section, model, cluster, mine, _pieces(section, model, cluster, at.rows))
 
 
-def log_probabilities(section: Section, at: Lengths) -> None:
-    """Log-probabilities of the next word over the whole vocabulary, one row a sequence."""
+def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> None:
+    """Log-probabilities of the next word over the whole vocabulary, one row a sequence; and the word drawn by them.
+
+    `join`: the head's words are put together each time, not once before.
+    """
     f, model = section.numbers.wide, at.model
     for cluster in range(model.n_clusters):
-        _logits(section, model, cluster, at.B)
+        _logits(section, model, cluster, at.B, join=join)
         logits = at.B * outputs(model, cluster) * f
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
         joined = 2 * at.B * model.vocab_size * f
         section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=joined, written=joined)
+    words = at.B * model.vocab_size * _WORD_BYTES
+    section.run("temperature", SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
+    section.run("sampling", SOFTMAX, "sampling", read=words, written=words)
 
 
 def zipf_shares(model: ModelConfig) -> tuple[float, ...]:
@@ -147,9 +153,8 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
         section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around, dtype=d)
         section.held = (logits + wide) / pieces
     kept = wide * (1 - again) + rows * f * again
-    section.run(
-        f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=wide, written=wide, kept=kept, around=again * around
-    )
+    beside = again * around if section.training else around
+    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=wide, written=wide, kept=kept, around=beside)
     n, k = float(outputs(model, cluster)), _width(model, cluster)
     section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
@@ -172,12 +177,14 @@ def _width(model: ModelConfig, cluster: int) -> float:
     return float(tables[cluster if len(tables) > 1 else 0][1])
 
 
-def _logits(section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0) -> None:
+def _logits(
+    section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0, *, join: bool = True
+) -> None:
     """Hidden states narrowed to the cluster's width, then against its words; autocast narrows every operand first."""
     c, f = section.numbers.compute, section.numbers.wide
     n, width = outputs(model, cluster), _width(model, cluster)
     name, hidden = f"cluster {cluster}", rows * model.d_model
-    if cluster == 0 and model.n_clusters > 1:
+    if join and cluster == 0 and model.n_clusters > 1:
         words = n * width * f
         kept = 0.0 if section.numbers.cast else words
         section.run(f"{name} words joined", SOFTMAX, "copy", launches=2, read=words, written=words, kept=kept)

@@ -102,7 +102,8 @@ def _waste(layout: Layout, stack: StackProfile, found: Occupied) -> FloatArray:
     if stack.reserved is not None and layout.training:
         room = stack.reserved.ceiling * layout.cluster.device.usable_bytes() - found.total_bytes
         return np.minimum(cached_bytes(layout.settings, stack.reserved), np.maximum(room, 0.0))
-    share = stack.allocator_waste or (_HEAP_WASTE if layout.cluster.device.kind == "cpu" else 0.0)
+    reading = None if layout.training else stack.reading_waste
+    share = reading or stack.allocator_waste or (_HEAP_WASTE if layout.cluster.device.kind == "cpu" else 0.0)
     return share * (found.gradient_bytes + found.saved_bytes + found.transient_bytes)
 
 

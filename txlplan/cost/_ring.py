@@ -37,7 +37,7 @@ def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_sh
     _slide(first, at)
     _layer(layers, at)
     if at.T == 1:
-        log_probabilities(last, at)
+        log_probabilities(last, at, join=False)
     else:
         loss(last, at, tail_shares)
 

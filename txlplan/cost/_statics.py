@@ -54,6 +54,8 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
         segment = 1 if settings.task == "generate" else model.tgt_len
         memory = kept_bytes(model, micro_batch, segment, numbers.compute) / settings.context_parallel
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
+    if not training and stack.reading_context_bytes is not None:
+        context = stack.reading_context_bytes
     return Statics(
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),

@@ -127,12 +127,13 @@ def _op_times(
     op_s = np.empty_like(stream.flops)
     compute_bound = np.zeros(op_s.shape, dtype=bool)
     measured = np.zeros(op_s.shape, dtype=bool)
-    for (kind, dtype), rows in _alike(stream.kinds, stream.dtypes).items():
+    for (kind, dtype, phase), rows in _alike(stream.kinds, stream.dtypes, stream.phases).items():
         is_product = kind in PRODUCTS
         moved, m, n, k = (figure[rows] for figure in (stream.bytes_moved, stream.m, stream.n, stream.k))
         work = stream.flops[rows] if is_product else moved
         per_call = work / np.maximum(stream.launches[rows], 1.0)
-        reached = efficiency.utilisation(kind, dtype, *(figure.ravel() for figure in (per_call, m, n, k)))
+        sizes = [figure.ravel() for figure in (m, n, k)]
+        reached = efficiency.utilisation(kind, dtype, per_call.ravel(), sizes[0], sizes[1], sizes[2], phase)
         share, inside = reached.share.reshape(work.shape), reached.measured.reshape(work.shape)
         streaming_s = moved / device.memory_bandwidth_bytes_per_s
         if is_product:
@@ -147,11 +148,13 @@ def _op_times(
 
 
 @lru_cache(maxsize=256)
-def _alike(kinds: tuple[str, ...], dtypes: tuple[str, ...]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    """Rows by kind and dtype."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for row, key in enumerate(zip(kinds, dtypes, strict=True)):
-        found.setdefault(key, []).append(row)
+def _alike(
+    kinds: tuple[str, ...], dtypes: tuple[str, ...], phases: tuple[Phase, ...]
+) -> dict[tuple[str, str, str], npt.NDArray[np.int64]]:
+    """Rows by kind, dtype and whether they are of the backward pass (what is computed again for it is not)."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for row, (kind, dtype, phase) in enumerate(zip(kinds, dtypes, phases, strict=True)):
+        found.setdefault((kind, dtype, "backward" if phase == "backward" else "forward"), []).append(row)
     return {key: np.array(rows, dtype=np.int64) for key, rows in found.items()}
 
 

@@ -105,6 +105,7 @@ def _points(measured: Measurement, device: DeviceProfile) -> Iterator[Efficiency
             n=n,
             k=k,
             threads=each.threads,
+            phase=case.phase,
         )
 
 

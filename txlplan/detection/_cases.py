@@ -1,88 +1,22 @@
-"""What a probe times: the operations of a Transformer-XL training step, forward and backward, with their nominal work.
+"""What a probe times beside products: the operations of a Transformer-XL training step, with their nominal work.
 
 Every case runs its operation the way a training step does: through autograd, on several tensors in turn whose results are
-kept until backward, in freshly allocated memory. Its nominal work counts 2·m·n·k FLOPs a product, and for every other
-operation each tensor it reads or writes once, so that the same accounting in cost/ gives back the measured time.
-
-Shape suffixes: N rows (sequences × tokens), D features, B products of a batch, T queries, S keys, K head width.
+kept until backward, in freshly allocated memory. Its nominal work counts each tensor that an operation reads or writes once,
+so that the same accounting in cost/ gives back the measured time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
+from txlplan.detection._product_cases import products
 from txlplan.detection._timing import Work
-from txlplan.hardware import OpKind
-
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """One operation at one size."""
-
-    kind: OpKind
-    dtype: str
-    work: float
-    """Of one operation: FLOPs for gemm and bmm, bytes for the rest, averaged over forward and backward."""
-    operations: int
-    """Dispatched in one call, forward and backward."""
-    build: Callable[[], Work]
-    shape: tuple[int, int, int] | None = None
-    """(m, n, k) of one product."""
-
-    @property
-    def total(self) -> float:
-        """FLOPs or bytes of one call."""
-        return self.work * self.operations
-
-
-_VALUE = 0.01
-_KEPT_BYTES = 48e6
-"""Tensors that one call keeps: beyond the caches of most CPUs, as the activations of a training step are."""
-_MAX_KEPT = 4
-
-
-def _filled(*shape: int, dtype: torch.dtype, device: str) -> Tensor:
-    return torch.full(shape, _VALUE, dtype=dtype, device=device)
-
-
-def _kept(bytes_each: float) -> int:
-    return int(min(_MAX_KEPT, max(1, _KEPT_BYTES // bytes_each)))
-
-
-def product(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Linear layers y = x·Wᵀ with both gradients: one NT, one NN and one TN product of equal FLOPs each."""
-    count = _kept((m * k + m * n) * DTYPES[dtype].itemsize)
-
-    def build() -> Work:
-        new = partial(_filled, dtype=DTYPES[dtype], device=device)
-        inputs = [new(m, k).requires_grad_() for _ in range(count)]
-        weights = [new(n, k).requires_grad_() for _ in range(count)]
-        gradient = new(m, n)
-        return _forward_backward(lambda i: F.linear(inputs[i], weights[i]), lambda i: (inputs[i], weights[i]), gradient, count)
-
-    return Case(kind="gemm", dtype=dtype, work=2.0 * m * n * k, operations=3 * count, build=build, shape=(m, n, k))
-
-
-def batched_product(b: int, m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Products of a batch [b, m, k] × [b, k, n] with both gradients."""
-    count = _kept(b * (m * k + n * k + m * n) * DTYPES[dtype].itemsize)
-
-    def build() -> Work:
-        new = partial(_filled, dtype=DTYPES[dtype], device=device)
-        left = [new(b, m, k).requires_grad_() for _ in range(count)]
-        right = [new(b, k, n).requires_grad_() for _ in range(count)]
-        gradient = new(b, m, n)
-        return _forward_backward(lambda i: left[i] @ right[i], lambda i: (left[i], right[i]), gradient, count)
-
-    return Case(kind="bmm", dtype=dtype, work=2.0 * b * m * n * k, operations=3 * count, build=build, shape=(m, n, k))
 
 
 def _forward_backward(
@@ -101,11 +35,11 @@ def _forward_backward(
 def softmax(rows: int, columns: int, dtype: str, device: str) -> Case:
     """Softmax over the last dimension in fp32 whatever the input: reads x, writes y; backward reads y and dy, writes dx."""
     elements, size = rows * columns, DTYPES[dtype].itemsize
-    count = _kept(elements * 4)
+    count = kept(elements * 4)
 
     def build() -> Work:
-        x = [_filled(rows, columns, dtype=DTYPES[dtype], device=device).requires_grad_() for _ in range(count)]
-        gradient = _filled(rows, columns, dtype=torch.float32, device=device)
+        x = [filled(rows, columns, dtype=DTYPES[dtype], device=device).requires_grad_() for _ in range(count)]
+        gradient = filled(rows, columns, dtype=torch.float32, device=device)
         return _forward_backward(lambda i: torch.softmax(x[i], -1, dtype=torch.float32), lambda i: (x[i],), gradient, count)
 
     work = elements * (size + 4 + 4 + 4 + size) / 2
@@ -115,12 +49,12 @@ def softmax(rows: int, columns: int, dtype: str, device: str) -> Case:
 def norm(rows: int, features: int, dtype: str, device: str) -> Case:
     """Layer norm with gain and bias in fp32: reads x, writes y; backward reads x and dy, writes dx."""
     elements = rows * features
-    count = _kept(elements * DTYPES[dtype].itemsize)
+    count = kept(elements * DTYPES[dtype].itemsize)
 
     def build() -> Work:
-        new = partial(_filled, dtype=DTYPES[dtype], device=device)
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
         x = [new(rows, features).requires_grad_() for _ in range(count)]
-        gain, bias = (_filled(features, dtype=torch.float32, device=device).requires_grad_() for _ in range(2))
+        gain, bias = (filled(features, dtype=torch.float32, device=device).requires_grad_() for _ in range(2))
         return _forward_backward(
             lambda i: F.layer_norm(x[i], (features,), gain, bias), lambda i: (x[i], gain, bias), new(rows, features), count
         )
@@ -134,10 +68,10 @@ def elementwise(elements: int, dtype: str, device: str) -> Case:
     size, columns = DTYPES[dtype].itemsize, 256
     rows = max(1, elements // columns)
     elements = rows * columns
-    count = _kept(elements * size * 4)
+    count = kept(elements * size * 4)
 
     def build() -> Work:
-        new = partial(_filled, rows, columns, dtype=DTYPES[dtype], device=device)
+        new = partial(filled, rows, columns, dtype=DTYPES[dtype], device=device)
         x, other, gradient = [new().requires_grad_() for _ in range(count)], new(), new()
         mask = torch.zeros(columns, dtype=torch.bool, device=device)
         return _forward_backward(
@@ -162,8 +96,8 @@ def copy(batch: int, dtype: str, device: str) -> Case:
     elements = batch * _TOKENS * _HEADS * _WIDTH
 
     def build() -> Work:
-        new = partial(_filled, dtype=DTYPES[dtype], device=device)
-        wide = _filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=torch.float32, device=device)
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        wide = filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=torch.float32, device=device)
         narrow = new(batch, _TOKENS, _HEADS, _WIDTH)
         copies = _attention_copies(batch, new)
 
@@ -212,9 +146,9 @@ def gather(rows: int, words: int, features: int, device: str) -> Case:
     rows_bytes, table_bytes = 4.0 * rows * features, 4.0 * words * features
 
     def build() -> Work:
-        table = _filled(words, features, dtype=torch.float32, device=device).requires_grad_()
+        table = filled(words, features, dtype=torch.float32, device=device).requires_grad_()
         ids = torch.arange(rows, device=device) % words
-        gradient = _filled(rows, features, dtype=torch.float32, device=device)
+        gradient = filled(rows, features, dtype=torch.float32, device=device)
         return _forward_backward(lambda _: F.embedding(ids, table), lambda _: (table,), gradient, 1)
 
     return Case(kind="gather", dtype="fp32", work=(4 * rows_bytes + table_bytes) / 2, operations=2, build=build)
@@ -226,50 +160,53 @@ def loss(rows: int, words: int, device: str) -> Case:
     Six passes over the logits' elements in four operations: the gradient of log-probabilities is mostly zeros, but whole.
     """
     elements = rows * words
-    count = _kept(elements * 8)
+    count = kept(elements * 8)
 
     def build() -> Work:
-        x = [_filled(rows, words, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
+        x = [filled(rows, words, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
         targets = torch.arange(rows, device=device) % words
-        gradient = _filled(rows, dtype=torch.float32, device=device)
+        gradient = filled(rows, dtype=torch.float32, device=device)
         return _forward_backward(lambda i: F.cross_entropy(x[i], targets, reduction="none"), lambda i: (x[i],), gradient, count)
 
     return Case(kind="loss", dtype="fp32", work=elements * 4 * 6 / 4, operations=4 * count, build=build)
 
 
-def optimizer(elements: int, device: str) -> Case:
-    """AdamW, fused: reads weight, gradient and two states, writes weight and states."""
-    count = _kept(elements * 16)
+def sampling(rows: int, words: int, device: str) -> Case:
+    """One word drawn for each row: reads probabilities, writes as many random numbers that they are weighed by."""
+    elements = rows * words
 
     def build() -> Work:
-        parameters = [_filled(elements, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
+        probability, random = filled(rows, words, dtype=torch.float32, device=device), torch.Generator(device=device)
+
+        def work() -> None:
+            torch.multinomial(probability, 1, generator=random)
+
+        return work
+
+    return Case(kind="sampling", dtype="fp32", work=8.0 * elements, operations=1, build=build)
+
+
+def optimizer(elements: int, device: str) -> Case:
+    """AdamW, fused: reads weight, gradient and two states, writes weight and states."""
+    count = kept(elements * 16)
+
+    def build() -> Work:
+        parameters = [filled(elements, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
         for parameter in parameters:
-            parameter.grad = torch.full_like(parameter, _VALUE)
+            parameter.grad = torch.full_like(parameter, VALUE)
         adam = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
         return lambda: adam.step()
 
     return Case(kind="optimizer", dtype="fp32", work=28.0 * elements, operations=count, build=build)
 
 
-_PRODUCTS = (
-    (128, 128, 128), (256, 256, 256), (1024, 128, 128), (1024, 512, 128), (1024, 128, 512), (2048, 384, 128),
-    (1024, 256, 256), (2048, 768, 256), (2048, 1024, 256), (2048, 256, 1024), (4096, 256, 256), (1024, 2048, 512),
-)  # fmt: skip
-_BATCHED = (
-    (128, 32, 64, 32), (64, 64, 128, 64), (64, 64, 64, 128), (128, 128, 256, 64), (128, 128, 64, 256),
-    (4, 64, 128, 64), (4, 64, 64, 128), (4, 128, 256, 64), (4, 128, 64, 256),
-)  # fmt: skip
-"""Of a whole layer, and of the few heads that are one tile of the fast attention path."""
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
 
 
 def cases(dtype: str, device: str) -> Iterator[Case]:
     """Everything that is timed in one dtype."""
-    for m, n, k in _PRODUCTS:
-        yield product(m, n, k, dtype, device)
-    for b, m, n, k in _BATCHED:
-        yield batched_product(b, m, n, k, dtype, device)
+    yield from products(dtype, device)
     if dtype == "tf32":
         return
     for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE):
@@ -281,4 +218,5 @@ def cases(dtype: str, device: str) -> Iterator[Case]:
     if dtype == "fp32":
         yield from (gather(rows, words, 256, device) for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, device) for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
+        yield from (sampling(rows, words, device) for rows, words in ((1, 256), (8, 256), (8, 32_768)))
         yield from (optimizer(elements, device) for elements in (_SMALL, _MEDIUM, _LARGE))

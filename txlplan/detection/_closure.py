@@ -20,6 +20,9 @@ def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, wo
     cluster = Cluster(system=system, device=device)
     context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
     complete = replace(stack, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
+    if workers.reading_single is not None and workers.reading_many is not None:
+        context_bytes, waste = _memory(cluster, stack, workers.reading_single, workers.reading_many)
+        complete = replace(complete, reading_context_bytes=context_bytes, reading_waste=float(f"{waste:.4g}"))
     residual = _log_residual(cluster, complete, workers.many)
     unattributed = float(f"{math.expm1(residual):.4g}")
     return replace(complete, unattributed=unattributed, spread=_wider(complete.spread, residual))
@@ -38,7 +41,7 @@ def _memory(cluster: Cluster, stack: StackProfile, single: WorkerRun, many: Work
 
 def _counted(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> tuple[float, float]:
     """What the cost model counts as alive at the run's peak, and the part of it that waste is a share of."""
-    one_byte = replace(stack, context_bytes=1)
+    one_byte = replace(stack, context_bytes=1, reading_context_bytes=None, reading_waste=None)
     none, full = (_peak(cluster, replace(one_byte, allocator_waste=share), run) for share in (_NO_WASTE, 1.0))
     return none, full - none
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from txlplan.choices import AttentionPath
 from txlplan.cost import Settings, build
 from txlplan.detection._timing import Work
 from txlplan.model import ModelConfig
@@ -32,11 +33,14 @@ class Dispatch:
 def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
     """Time forward and backward of a tiny Transformer-XL and divide by the operations that the cost model counts in each.
 
-    What no operation stands for (views, modules, autograd's own bookkeeping) is thereby spread over those that are counted.
+    On a CPU by the fast path, as the stack of a CPU runs it. What no operation stands for (views, modules, autograd's own
+    bookkeeping) is thereby spread over those that are counted.
 
     To be called with one thread: what waking others costs belongs to the operations that use them.
     """
+    path: AttentionPath = "fast" if device == "cpu" else "reference"
     model = TransformerXL(_TINY).to(device)
+    model.use_attention(path)
     tokens = torch.zeros(1, _TINY.tgt_len, dtype=torch.int64, device=device)
     valid = torch.zeros((), dtype=torch.int64, device=device)
     memory = model.initial_memory(1, device)
@@ -46,7 +50,7 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
         return model.nll(hidden, tokens).mean()
 
     forward_s, backward_s = _undisturbed(model, forward, synchronize)
-    stream = build(Settings(model=_TINY, optimization=Optimization()), np.ones(1))
+    stream = build(Settings(model=_TINY, optimization=Optimization(), implementation=path), np.ones(1))
     counted = {phase: float(stream.total(stream.launches, phase)[0]) for phase in ("forward", "backward")}
     return Dispatch(forward_s=forward_s / counted["forward"], backward_s=backward_s / counted["backward"])
 

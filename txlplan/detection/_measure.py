@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from txlplan.detection._cases import Case, cases, elementwise
+from txlplan.detection._case import Case
+from txlplan.detection._cases import cases, elementwise
+from txlplan.detection._product_cases import bare
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 
 _COPY_BYTES = 96 << 20
 """Of each of two tensors: together six times the largest cache of most desktops, small enough for any machine."""
 
+_LONGEST_S = 0.12
+"""Of one call; what would take longer is left out."""
 _LEAST_SHARE = 0.2
 """At least this share of a small operation's time is its work: dispatch is subtracted no further."""
 
@@ -33,7 +37,9 @@ class Measurement:
     bandwidth_bytes_per_s: float
     """Of a copy between tensors that no cache holds: bytes read and written."""
     dispatch_s: float
-    """Bare dispatch of one operation on a tiny tensor, part of every timed operation; 0 off a CPU."""
+    """Bare dispatch of one operation on a tiny tensor, forward and backward, part of every operation timed so; 0 off a CPU."""
+    plain_dispatch_s: float
+    """The same without gradients, as products are timed."""
     timed: Sequence[Timed]
     all_threads: int | None
     """None: no CPU."""
@@ -51,22 +57,34 @@ class Measurement:
     def rate(self, timed: Timed) -> float:
         """FLOP/s or bytes/s of a case, what dispatching its operations takes left out."""
         seconds = timed.sample.seconds
-        return timed.case.total / max(seconds - timed.case.operations * self.dispatch_s, _LEAST_SHARE * seconds)
+        dispatch_s = self.dispatch_s if timed.case.phase is None else self.plain_dispatch_s
+        return timed.case.total / max(seconds - timed.case.operations * dispatch_s, _LEAST_SHARE * seconds)
 
 
 def measure(
-    where: str, dtypes: Sequence[str], all_threads: int, synchronize: Work, budget_s: float, progress: Progress | None
+    where: str, dtypes: Mapping[str, float], all_threads: int, synchronize: Work, budget_s: float, progress: Progress | None
 ) -> Measurement:
-    """On a CPU with all threads, with one, and on a larger machine with half of them; on CUDA once."""
+    """On a CPU with all threads, with one, and on a larger machine with half of them; on CUDA once.
+
+    `dtypes`: about how many FLOP/s a product of each reaches with one thread, by which those that would take long are left out.
+    """
     counts: list[int | None] = [None] if where != "cpu" else [*dict.fromkeys((all_threads, 1, max(1, all_threads // 2)))]
-    everything = [(count, case) for count in counts for dtype in dtypes for case in cases(dtype, where)]
+    everything = [
+        (count, case)
+        for count in counts
+        for dtype, rate in dtypes.items()
+        for case in cases(dtype, where)
+        if case.shape is None or case.total <= _LONGEST_S * rate
+    ]
     copying = _with_threads(counts[0], lambda: _copy_builder(where))
-    bare = elementwise(1, "fp32", where)
-    dispatching = _with_threads(None if where != "cpu" else 1, bare.build)
-    builders = [copying, dispatching, *(_with_threads(count, case.build) for count, case in everything)]
-    bandwidth, dispatch, *samples = time_in_rounds(builders, synchronize, budget_s, progress)
+    with_gradients, plain = elementwise(1, "fp32", where), bare()
+    one = None if where != "cpu" else 1
+    dispatching = [_with_threads(one, case.build) for case in (with_gradients, plain)]
+    builders = [copying, *dispatching, *(_with_threads(count, case.build) for count, case in everything)]
+    bandwidth, dispatch, plain_dispatch, *samples = time_in_rounds(builders, synchronize, budget_s, progress)
     assert bandwidth is not None, "the copy is timed first"
-    assert dispatch is not None, "the bare dispatch is timed second"
+    assert dispatch is not None, "bare dispatch is timed next"
+    assert plain_dispatch is not None, "and without gradients"
     timed = [
         Timed(case=case, threads=count, sample=sample)
         for (count, case), sample in zip(everything, samples, strict=True)
@@ -74,7 +92,8 @@ def measure(
     ]
     return Measurement(
         bandwidth_bytes_per_s=2 * _COPY_BYTES / bandwidth.seconds,
-        dispatch_s=min(dispatch.times_s) / bare.operations if where == "cpu" else 0.0,
+        dispatch_s=min(dispatch.times_s) / with_gradients.operations if where == "cpu" else 0.0,
+        plain_dispatch_s=min(plain_dispatch.times_s) / plain.operations if where == "cpu" else 0.0,
         timed=timed,
         all_threads=counts[0],
         unmeasured=len(everything) - len(timed),

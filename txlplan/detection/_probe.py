@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
-from txlplan.detection._cases import product
 from txlplan.detection._closure import closed
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
 from txlplan.detection._host import dispatch_cost
 from txlplan.detection._measure import Measurement, measure
+from txlplan.detection._product_cases import backward, forward
 from txlplan.detection._timing import Progress, Work, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
@@ -26,7 +25,9 @@ _OPERATIONS_S = 30.0
 _WORKERS_SHARE = 0.5
 """Of the budget at most: on a busy machine workers are given up rather than the operations."""
 _SLOWEST_SANE = 0.5
-"""A 16-bit dtype whose products run slower than this share of fp32's is left out: nobody should train in it."""
+"""A dtype whose products run slower than this share of fp32's is left out, bf16 aside: nobody should train in it."""
+_BUSY_OVER_S, _BUSY = 0.3, 0.10
+_TYPICAL = (256, 256, 256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     notes = [*detection.notes, *_busy()]
     try:
         torch.set_num_threads(1)
-        dtypes = _sane_dtypes(where, synchronize)
+        dtypes = _dtypes(where, synchronize)
         dispatch = dispatch_cost(where, synchronize)
         workers = _workers(dtypes, _WORKERS_SHARE * budget_s, progress) if where == "cpu" else Workers()
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
@@ -71,11 +72,11 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
 
 
-def _workers(dtypes: Sequence[str], budget_s: float, progress: Progress | None) -> Workers:
+def _workers(dtypes: Mapping[str, float], budget_s: float, progress: Progress | None) -> Workers:
     """Workers in the precision that a plan for this CPU most likely has."""
     if progress is not None:
         progress("whole training steps", 0.0)
-    return run_workers(usable_cpus(), "bf16" if "bf16" in dtypes else "fp32", budget_s)
+    return run_workers(usable_cpus(), "bf16" if dtypes["bf16"] > dtypes["fp32"] else "fp32", budget_s)
 
 
 def _nothing() -> None:
@@ -83,10 +84,15 @@ def _nothing() -> None:
 
 
 def _busy() -> Iterator[str]:
-    """A note when other processes keep the machine busy."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5 * usable_cpus():
-        yield f"the machine is busy (load {load:.1f}): what is measured now is slower and less certain than it could be"
+    """A note when other processes keep the machine busy now."""
+    import psutil
+
+    busy = psutil.cpu_percent(interval=_BUSY_OVER_S) / 100
+    if busy > _BUSY:
+        yield (
+            f"the machine is busy (other processes use {busy:.0%} of its CPUs): what is measured now is slower and less "
+            "certain than it could be; `txlplan hardware probe` again when it is idle"
+        )
 
 
 def _incomplete(measured: Measurement) -> Iterator[str]:
@@ -95,15 +101,22 @@ def _incomplete(measured: Measurement) -> Iterator[str]:
         yield f"{missing} of {missing + len(measured.timed)} operations were not reached in time"
 
 
-def _sane_dtypes(where: str, synchronize: Work) -> list[str]:
-    """fp32, and the other dtypes whose products are not much slower."""
-    reference_s = _product_s("fp32", where, synchronize)
+def _dtypes(where: str, synchronize: Work) -> dict[str, float]:
+    """What is measured, and about how many FLOP/s its products reach: fp32, bf16, and others that are not much slower.
+
+    bf16 is measured on a CPU without units for it too, where it may be a hundred times slower than fp32: who asks for it is to
+    be told so.
+    """
     others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"]
-    return ["fp32", *(each for each in others if _product_s(each, where, synchronize) * _SLOWEST_SANE < reference_s)]
+    rates = {dtype: _flops_per_s(dtype, where, synchronize) for dtype in ("fp32", *others)}
+    return {dtype: rate for dtype, rate in rates.items() if dtype == "bf16" or rate > _SLOWEST_SANE * rates["fp32"]}
 
 
-def _product_s(dtype: str, where: str, synchronize: Work) -> float:
+def _flops_per_s(dtype: str, where: str, synchronize: Work) -> float:
     """Of one product with its gradients, large enough that its arithmetic decides."""
-    work = product(512, 512, 256, dtype, where).build()
-    work()
-    return min(time_call(work, synchronize) for _ in range(5))
+    cases = [kind(*_TYPICAL, dtype, where) for kind in (forward, backward)]
+    works = [case.build() for case in cases]
+    for work in works:
+        work()
+    seconds = sum(min(time_call(work, synchronize) for _ in range(3)) for work in works)
+    return sum(case.total for case in cases) / seconds

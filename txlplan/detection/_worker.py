@@ -1,8 +1,9 @@
-"""What real workers take on this CPU: memory and step time of two that train the same small model.
+"""What real workers take on this CPU: memory and step time of some that train, or score with, the same small model.
 
-The one with a single sequence holds next to no activations: its memory is that of Python, torch, its libraries and what a
-checkpoint needs. The one with many sets against each other what the cost model adds up from single operations and what a
-whole training step takes: freed memory that the heap does not give back, and how far the sum is off.
+Of two that train, the one with a single sequence holds next to no activations: its memory is that of Python, torch, its
+libraries and what a checkpoint needs. The one with many sets against each other what the cost model adds up from single
+operations and what a whole training step takes: freed memory that the heap does not give back, and how far the sum is off. A
+process that only reads loads less of torch and frees other sizes, so two more score.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from txlplan.choices import Precision
+from txlplan.choices import Precision, Task
 from txlplan.data import prepare
 from txlplan.engine import events
 from txlplan.errors import TxlplanError
@@ -25,7 +26,7 @@ from txlplan.workload import Workload
 
 _STEPS = 16
 """The heap stops growing after about six."""
-_WARM_UP = 3
+_WARM_UP = 6
 _MANY = 32
 """Sequences: about 130 MiB that come and go, as small models on laptops have."""
 _TEXT = "".join(f"{number} bottles of beer on the wall, {number * number} in all.\n" for number in range(3_000))
@@ -42,7 +43,7 @@ class WorkerRun:
     plan: Plan
     peak_memory_bytes: int
     step_s: float
-    """Lower quartile after warm-up, as the operations are timed."""
+    """Median after warm-up, as the operations are timed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +53,9 @@ class Workers:
     single: WorkerRun | None = None
     """One sequence."""
     many: WorkerRun | None = None
+    reading_single: WorkerRun | None = None
+    """The same while scoring."""
+    reading_many: WorkerRun | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -63,26 +67,26 @@ def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
             directory = Path(name)
             (directory / "text.txt").write_text(_TEXT, encoding="utf-8")
             prepare([directory / "text.txt"], directory / "data", processes=1)
-            plans = (Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY))
-            single, many = (_run(directory, plan, end - time.perf_counter()) for plan in plans)
-            return Workers(single=single, many=many)
+            plans = [Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY)]
+            found = [_run(directory, plan, task, end - time.perf_counter()) for task in ("train", "score") for plan in plans]
+            return Workers(single=found[0], many=found[1], reading_single=found[2], reading_many=found[3])
     except subprocess.TimeoutExpired:
         return Workers(notes=(f"no whole training step was measured: workers took longer than {budget_s:.0f} s",))
     except (OSError, TxlplanError) as error:
         return Workers(notes=(f"no whole training step was measured: {error}",))
 
 
-def _run(directory: Path, plan: Plan, timeout_s: float) -> WorkerRun:
-    """Raises TxlplanError with the worker's last words when it fails."""
-    workload = Workload(model=SMALL)
-    place = directory / f"run-{plan.micro_batch}"
-    settings = RunSettings(directory=str(place))
+def _run(directory: Path, plan: Plan, task: Task, timeout_s: float) -> WorkerRun:
+    """Scoring takes the weights that training on one sequence left. Raises TxlplanError with the worker's last words."""
+    workload = Workload(model=SMALL, task=task)
+    place, trained = (directory / f"{name}-{batch}" for name, batch in ((task, plan.micro_batch), ("train", 1)))
+    settings = RunSettings(directory=str(place), checkpoint=None if task == "train" else str(trained))
     file = PlanFile(
         system="probe",
         stack="probe",
         workload=workload,
         plan=plan,
-        data=DataSettings(directory=str(directory / "data")),
+        data=DataSettings(directory=str(directory / "data"), split="train"),
         run=settings,
     )
     write_plan_file(place / "plan.toml", file)
@@ -94,5 +98,6 @@ def _run(directory: Path, plan: Plan, timeout_s: float) -> WorkerRun:
         words = finished.message if finished else (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise TxlplanError(f"the worker ended with {done.returncode}: {words}")
     steps = [each.step_s for each in told if isinstance(each, events.Step)][_WARM_UP:]
-    quick = statistics.quantiles(steps, n=4, method="inclusive")[0]
-    return WorkerRun(workload=workload, plan=plan, peak_memory_bytes=finished.peak_memory_bytes, step_s=quick)
+    return WorkerRun(
+        workload=workload, plan=plan, peak_memory_bytes=finished.peak_memory_bytes, step_s=statistics.median(steps)
+    )

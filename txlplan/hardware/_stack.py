@@ -11,7 +11,9 @@ from txlplan.hardware._device import Provenance
 from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
 from txlplan.units import BYTES, SECONDS
 
-OpKind = Literal["gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "optimizer", "copy", "collective"]
+OpKind = Literal[
+    "gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "sampling", "optimizer", "copy", "collective"
+]
 """What an operation is, for its efficiency: see cost/."""
 Implementation = Literal["reference", "published", "fast", "xla"]
 """Whose kernels a stack runs: our module's (its fast path, or the readable reference), or those of NVIDIA's
@@ -39,6 +41,8 @@ class EfficiencyPoint:
     """Shape of the product, where the kind is gemm or bmm."""
     threads: int | None = None
     """CPU threads it was measured with; None: all."""
+    phase: Literal["forward", "backward"] | None = None
+    """None: forward and backward together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +89,10 @@ class StackProfile:
     """Memory of a process before it allocates anything: CUDA context, or a CPU process with torch loaded."""
     allocator_waste: float = 0.0
     """Memory held beyond what is live, as a share of what comes and goes in a step: activations, gradients, transients."""
+    reading_context_bytes: Annotated[int, BYTES] | None = None
+    """`context` of a process that scores or generates, and loads less; None: as in training."""
+    reading_waste: float | None = None
+    """`allocator_waste` of such a process."""
     unattributed: float = 0.0
     """Time of a whole step beyond its operations and their dispatch, as a share of these: caches left cold, page faults.
     Negative where whole steps take less. Only whole steps show it."""

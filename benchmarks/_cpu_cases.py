@@ -1,0 +1,86 @@
+"""Random configurations that a CPU can run, the same for the same seed: what `cpu_accuracy.py` measures."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from txlplan.benchmarks import Matrix
+from txlplan.choices import Precision, Task
+from txlplan.model import ModelConfig, forward_flops_per_token
+
+COMBINATIONS: tuple[tuple[Task, Precision], ...] = (
+    ("train", "fp32"),
+    ("score", "fp32"),
+    ("generate", "fp32"),
+    ("train", "bf16"),
+    ("score", "bf16"),
+    ("generate", "bf16"),
+)
+_MOST_FLOPS: dict[str, float] = {"fp32": 5e10, "bf16": 2e9}
+"""Of a step's forward pass; a draw beyond it is drawn again. A CPU without bf16 units computes a few GFLOP/s in bf16: such
+a step takes seconds already."""
+_HEAP_STEPS = 6
+"""After which the heap of a training process has stopped growing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """One configuration: a model, and what is done with it."""
+
+    name: str
+    model: ModelConfig
+    task: Task
+    precision: Precision
+    batch: int
+
+    def matrix(self, model: str, repeats: int) -> Matrix:
+        """To be measured by the machinery of `txlplan bench`: in the steady state, when the memory is full."""
+        memory, segment = self.model.mem_len, self.model.tgt_len
+        warmup = {"train": _HEAP_STEPS, "score": -(-memory // segment) + 1, "generate": memory}[self.task]
+        return Matrix(
+            model=(model,),
+            task=self.task,
+            precision=(self.precision,),
+            micro_batch=(self.batch,),
+            steps={"train": 5, "score": 8, "generate": 64}[self.task],
+            warmup_steps=warmup,
+            repeats=repeats,
+        )
+
+
+def drawn(seed: int, count: int, name: str) -> list[Drawn]:
+    """`count` configurations, tasks and precisions in turn."""
+    source = random.Random(f"{seed} {name}")
+    return [_draw(source, f"{name}-{number:02d}", *COMBINATIONS[number % len(COMBINATIONS)]) for number in range(count)]
+
+
+def _draw(source: random.Random, name: str, task: Task, precision: Precision) -> Drawn:
+    while True:
+        batch, model = source.randint(1, 16), _model(source, name)
+        per_token = sum(forward_flops_per_token(model, batch=batch).values())
+        if per_token * batch * (1 if task == "generate" else model.tgt_len) <= _MOST_FLOPS[precision]:
+            return Drawn(name=name, model=model, task=task, precision=precision, batch=batch)
+
+
+def _model(source: random.Random, name: str) -> ModelConfig:
+    """Bytes, words, or words with an adaptive softmax."""
+    d_head = source.choice([32, 64])
+    d_model = 64 * source.randint(2, 12)
+    vocab_size, cutoffs = source.choice([(256, ()), (5_000, ()), (20_000, (2_000, 10_000))])
+    return ModelConfig(
+        id=name,
+        n_layer=source.randint(3, 16),
+        d_model=d_model,
+        n_head=d_model // d_head,
+        d_head=d_head,
+        d_inner=d_model * source.choice([2, 3, 4]),
+        vocab_size=vocab_size,
+        cutoffs=cutoffs,
+        div_val=source.choice([1, 2]) if cutoffs else 1,
+        tgt_len=32 * source.randint(1, 8),
+        mem_len=32 * source.randint(1, 8),
+        norm=source.choice(["post", "pre"]),
+        dropout=source.choice([0.0, 0.1]),
+        dropatt=source.choice([0.0, 0.1]),
+    )

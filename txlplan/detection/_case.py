@@ -1,0 +1,53 @@
+"""One operation at one size, as a probe times it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from txlplan.detection._timing import Work
+from txlplan.hardware import OpKind
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One operation at one size."""
+
+    kind: OpKind
+    dtype: str
+    work: float
+    """Of one operation: FLOPs for gemm and bmm, bytes for the rest, averaged over forward and backward."""
+    operations: int
+    """Dispatched in one call, forward and backward."""
+    build: Callable[[], Work]
+    shape: tuple[int, int, int] | None = None
+    """(m, n, k) of one product."""
+    phase: Literal["forward", "backward"] | None = None
+    """None: both."""
+
+    @property
+    def total(self) -> float:
+        """FLOPs or bytes of one call."""
+        return self.work * self.operations
+
+
+VALUE = 0.01
+_KEPT_BYTES = 48e6
+"""Tensors that one call keeps: beyond the caches of most CPUs, as the activations of a training step are."""
+_MAX_KEPT = 4
+
+
+def filled(*shape: int, dtype: torch.dtype, device: str) -> Tensor:
+    """A tensor of one small number."""
+    return torch.full(shape, VALUE, dtype=dtype, device=device)
+
+
+def kept(bytes_each: float) -> int:
+    """How many results of that size one call keeps."""
+    return int(min(_MAX_KEPT, max(1, _KEPT_BYTES // bytes_each)))

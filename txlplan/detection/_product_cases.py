@@ -1,0 +1,160 @@
+"""Matrix products as training, scoring and generating run them, for the probe: layers forward, layers backward, a tile of
+attention, and single tokens.
+
+Their nominal work is 2·m·n·k FLOPs each. A library may be many times slower in one order of operands than in another (a CPU
+without bf16 units is), so forward (NT) and backward (NN, TN) are timed apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from txlplan.detection._case import DTYPES, Case, filled, kept
+from txlplan.detection._timing import Work
+from txlplan.hardware import OpKind
+from txlplan.nn._products import product
+
+_LARGE = (
+    (128, 128, 128), (256, 256, 256), (64, 512, 512), (1024, 256, 256), (256, 1024, 256), (256, 256, 1024),
+    (512, 512, 512), (2048, 768, 256), (1024, 2048, 512), (512, 4096, 256),
+)  # fmt: skip
+_FEW = ((1, 256, 256), (8, 256, 256), (1, 1024, 512), (8, 1024, 512), (16, 512, 1024), (4, 8192, 256))
+_TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
+_TOKENS = ((4, 64, 64), (32, 256, 64), (128, 128, 32))
+"""Sequences × heads, keys, head width."""
+
+
+def products(dtype: str, device: str) -> Iterator[Case]:
+    """All of one dtype. What only a CPU does apart is left out elsewhere."""
+    for shape in _LARGE:
+        yield forward(*shape, dtype, device)
+        yield backward(*shape, dtype, device)
+    for tile in _TILES:
+        yield tile_forward(*tile, dtype, device)
+        yield tile_backward(*tile, dtype, device)
+    if device == "cpu":
+        yield from (few_rows(*shape, dtype, device) for shape in _FEW)
+        for many, keys, width in _TOKENS:
+            yield token(many, keys, width, dtype, device)
+            yield token(many, width, keys, dtype, device)
+
+
+def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
+    """Linear layers y = x·Wᵀ, one after another."""
+    count = _layers(m, n, k, dtype)
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        pairs = [(new(m, k), new(n, k)) for _ in range(count)]
+        return lambda: _run(F.linear(x, weight) for x, weight in pairs)
+
+    return _case("gemm", "forward", dtype, 2.0 * m * n * k, count, build, (m, n, k))
+
+
+def backward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
+    """The two gradients of such layers."""
+    count = _layers(m, n, k, dtype)
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        pairs, gradient = [(new(m, k), new(n, k)) for _ in range(count)], new(m, n)
+        return lambda: _run((gradient @ weight, gradient.t() @ x) for x, weight in pairs)
+
+    return _case("gemm", "backward", dtype, 2.0 * m * n * k, 2 * count, build, (m, n, k))
+
+
+def bare() -> Case:
+    """Dispatch of an operation without gradients, and nothing else."""
+    return token(1, 1, 1, "fp32", "cpu")
+
+
+def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
+    """A layer that reads single tokens of `m` rows, its weight in cache."""
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        layer, x = product(new(n, k), rows=m), new(m, k)
+        return lambda: _run((layer(x),))
+
+    return _case("gemm", "forward", dtype, 2.0 * m * n * k, 1, build, (m, n, k))
+
+
+def token(b: int, n: int, k: int, dtype: str, device: str) -> Case:
+    """Attention of single tokens: `b` products of one row."""
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        left, right = new(b, 1, k), new(b, n, k).transpose(1, 2)
+        return lambda: _run((torch.bmm(left, right),))
+
+    return _case("bmm", "forward", dtype, 2.0 * b * n * k, 1, build, (1, n, k))
+
+
+def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
+    """Position scores, content scores added to them, weighted values, of operands that lie head by head in their rows."""
+
+    def build() -> Work:
+        q, k, v, scores = _tile(heads, queries, keys, width, dtype, device)
+        position = torch.empty_like(scores)
+
+        def work() -> None:
+            torch.bmm(q, k.transpose(1, 2), out=position)
+            torch.baddbmm(position, q, k.transpose(1, 2), out=scores)
+            torch.bmm(scores, v)
+
+        return work
+
+    return _case("bmm", "forward", dtype, 2.0 * heads * queries * keys * width, 3, build, (queries, keys, width))
+
+
+def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
+    """Gradients of probabilities, values, keys, queries (twice) and distances."""
+
+    def build() -> Work:
+        q, k, v, scores = _tile(heads, queries, keys, width, dtype, device)
+        gradient = torch.empty_like(scores)
+
+        def work() -> None:
+            torch.bmm(q, v.transpose(1, 2), out=gradient)
+            for _ in range(3):
+                torch.bmm(scores.transpose(1, 2), q)
+            for _ in range(2):
+                torch.bmm(scores, k)
+
+        return work
+
+    return _case("bmm", "backward", dtype, 2.0 * heads * queries * keys * width, 6, build, (queries, keys, width))
+
+
+def _tile(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, keys, values: views with heads first of rows that hold all heads; scores."""
+    new = partial(filled, dtype=DTYPES[dtype], device=device)
+    k, v = (each.transpose(0, 1) for each in new(keys, 2, heads, width).unbind(1))
+    return new(queries, heads, width).transpose(0, 1), k, v, new(heads, queries, keys)
+
+
+def _layers(m: int, n: int, k: int, dtype: str) -> int:
+    return kept((m * k + n * k + m * n) * DTYPES[dtype].itemsize)
+
+
+def _run(results: Iterable[object]) -> None:
+    """All of them, kept until the last is there, as activations are."""
+    list(results)
+
+
+def _case(
+    kind: OpKind,
+    phase: Literal["forward", "backward"],
+    dtype: str,
+    work: float,
+    operations: int,
+    build: Callable[[], Work],
+    shape: tuple[int, int, int],
+) -> Case:
+    return Case(kind=kind, phase=phase, dtype=dtype, work=work, operations=operations, build=build, shape=shape)
