@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
+import json
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import log
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from txlplan.choices import AttentionPath, Precision
 from txlplan.data import bits_per_character, open_dataset, prepare
-from txlplan.engine import evaluation
+from txlplan.demo import speeches
+from txlplan.engine import checkpoint, evaluation
 from txlplan.engine.backend import open_backend
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
@@ -18,51 +22,110 @@ from txlplan.model import models
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
 from txlplan.workload import Optimization, Workload
 
-_ROWS = 16
-_SEGMENTS = 100
-"""Of the validation split that are scored, of all rows."""
+MODEL = replace(models.get("demo-bytes"), id="curves", n_layer=2)
+"""Small: a CPU without bf16 units makes products of bf16 twenty times slower than those of fp32."""
+ROWS = 8
+LEARNING_RATE = 2e-3
+_SCORED_SEGMENTS = 200
+"""Of the validation split, of all rows."""
+_SAVED_EVERY = 50
+_PARTS = 5
+"""Of a training, whose mean losses are its curve."""
 _PATHS: tuple[tuple[AttentionPath, Precision], ...] = (("reference", "fp32"), ("fast", "fp32"), ("fast", "bf16"))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One training."""
+
+    losses: list[float]
+    """Nats per token of each step, before its update."""
+    bits_per_character: float
+    """Of the validation split, after the last step."""
+
+
 def curves(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row a path: bits per character of the validation split at the end, and their distance from the reference's."""
-    if options.text is None:
-        raise SystemExit("curves needs --text FILE: what is to be learnt")
-    with tempfile.TemporaryDirectory() as directory:
-        prepare([options.text], Path(directory) / "data", processes=1)
-        found = {path: [_trained(options, Path(directory), seed, *path) for seed in range(options.seeds)] for path in _PATHS}
-    reference = found[_PATHS[0]]
-    return [
-        {
-            "path": attention,
-            "precision": precision,
-            "steps": options.steps,
-            "bits per character": [round(each, 4) for each in bits],
-            "mean": mean(bits),
-            "mean distance from reference": mean(each - other for each, other in zip(bits, reference, strict=True)),
-        }
-        for (attention, precision), bits in found.items()
-    ]
+    """One row a path: bits per character by seed, their distances from the reference's, and the curve of training.
+
+    What is done is kept in `--directory`; the same command goes on from it.
+    """
+    data = prepared(options)
+    found = {path: [_curve(options, data, seed, *path) for seed in range(options.seeds)] for path in _PATHS}
+    reference = [curve.bits_per_character for curve in found[_PATHS[0]]]
+    rows = []
+    for (attention, precision), seeds in found.items():
+        bits = [curve.bits_per_character for curve in seeds]
+        away = [each - other for each, other in zip(bits, reference, strict=True)]
+        rows.append(
+            {
+                "path": attention,
+                "precision": precision,
+                "steps": options.steps,
+                "bits per character": [round(each, 4) for each in bits],
+                "mean": round(mean(bits), 4),
+                "mean distance from reference": round(mean(away), 4),
+                "largest distance": round(max(map(abs, away)), 4),
+                "curve": [round(mean(part), 3) for part in zip(*(_parts(curve.losses) for curve in seeds), strict=True)],
+            }
+        )
+    return rows
 
 
-def _trained(options: argparse.Namespace, directory: Path, seed: int, attention: AttentionPath, precision: Precision) -> float:
-    """Bits per character of held-out text after so many steps."""
-    model = models.get("demo-bytes")
-    tokens = options.steps * _ROWS * model.tgt_len
-    optimization = Optimization(learning_rate=1e-3, warmup_steps=max(1, options.steps // 10), schedule="cosine")
-    plan_file = PlanFile(
+def prepared(options: argparse.Namespace) -> Path:
+    """The data directory of `--text`, made where it is not there yet; without a text, of the State of the Union addresses."""
+    data: Path = options.directory / "data"
+    if not data.exists():
+        prepare([options.text or speeches()], data, processes=1)
+    return data
+
+
+def _parts(losses: list[float]) -> list[float]:
+    """Mean bits per token of each part of a training."""
+    bounds = [round(part * len(losses) / _PARTS) for part in range(_PARTS + 1)]
+    return [mean(losses[start:stop]) / log(2) for start, stop in pairwise(bounds)]
+
+
+def _curve(options: argparse.Namespace, data: Path, seed: int, attention: AttentionPath, precision: Precision) -> Curve:
+    """Train, or go on, or read what was found before."""
+    directory = options.directory / f"{options.steps}-steps" / f"{attention}-{precision}-seed-{seed}"
+    found = directory / "curve.json"
+    if not found.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        curve = _trained(_plan_file(options, data, directory, seed, attention, precision), directory)
+        found.write_text(json.dumps({"losses": curve.losses, "bits_per_character": curve.bits_per_character}))
+        print(f"{directory.name}: {curve.bits_per_character:.4f} bits per character", flush=True)
+    return Curve(**json.loads(found.read_text()))
+
+
+def _plan_file(
+    options: argparse.Namespace, data: Path, directory: Path, seed: int, attention: AttentionPath, precision: Precision
+) -> PlanFile:
+    optimization = Optimization(learning_rate=LEARNING_RATE, warmup_steps=max(1, options.steps // 10), schedule="cosine")
+    tokens = options.steps * ROWS * MODEL.tgt_len
+    return PlanFile(
         system="local-cpu",
         stack="local-cpu-stack",
-        workload=Workload(model=model, task="train", tokens=tokens, global_batch=_ROWS, optimization=optimization),
-        plan=Plan(micro_batch=_ROWS, precision=precision, attention=attention, threads=options.threads),
-        data=DataSettings(directory=str(directory / "data")),
-        run=RunSettings(directory=str(directory / "run"), device="cpu", seed=seed),
+        workload=Workload(model=MODEL, task="train", tokens=tokens, global_batch=ROWS, optimization=optimization),
+        plan=Plan(micro_batch=ROWS, precision=precision, attention=attention, threads=options.threads),
+        data=DataSettings(directory=str(data)),
+        run=RunSettings(directory=str(directory), device="cpu", seed=seed),
     )
-    backend, dataset = open_backend(plan_file, World()), open_dataset(directory / "data")
-    trainer = Trainer(plan_file, backend, dataset)
-    for _ in range(options.steps):
-        trainer.train_step()
+
+
+def _trained(plan_file: PlanFile, directory: Path) -> Curve:
+    """From the newest checkpoint on, to the end."""
+    backend, dataset = open_backend(plan_file, World()), open_dataset(Path(plan_file.data.directory))
+    trainer, kept = Trainer(plan_file, backend, dataset), directory / "losses.json"
+    checkpoint.remove_partial(directory)
+    if (saved := checkpoint.newest(directory)) is not None:
+        checkpoint.load_training(saved, trainer)
+    losses = json.loads(kept.read_text())[: trainer.step] if trainer.step else []
+    while trainer.step < trainer.total_steps:
+        losses.append(trainer.train_step().loss)
+        if trainer.step % _SAVED_EVERY == 0 or trainer.step == trainer.total_steps:
+            kept.write_text(json.dumps(losses))
+            checkpoint.save(directory, trainer, final=False)
     split = evaluation.windows(plan_file, backend, dataset, "valid")
-    nats = evaluation.score(trainer.model, backend, split, max_steps=_SEGMENTS)
+    nats = evaluation.score(trainer.model, backend, split, max_steps=_SCORED_SEGMENTS)
     assert nats is not None, "nothing ends the score early"
-    return bits_per_character(nats, dataset.split("valid"))
+    return Curve(losses=losses, bits_per_character=bits_per_character(nats, dataset.split("valid")))

@@ -3,7 +3,7 @@
     python benchmarks/training.py speed enwik8 --against hugging-face      time, memory, share of the machine's products
     python benchmarks/training.py speed tiny --against x-transformers --bf16
     python benchmarks/training.py dropout tiny                             what dropout of 0.1 costs
-    python benchmarks/training.py curves --text FILE        bits per character after the same steps, by path and seed
+    python benchmarks/training.py curves                    bits per character after the same steps, by path and seed
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
 process of its own, which waits while the other works; --python-of-other names another interpreter for it, such as one with
@@ -45,8 +45,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--python-of-other", default=sys.executable)
-    parser.add_argument("--text", type=Path)
-    parser.add_argument("--steps", type=int, default=300, help="of `curves`")
+    parser.add_argument("--text", type=Path, help="of `curves`; else the State of the Union addresses (extra `demo`)")
+    parser.add_argument("--directory", type=Path, default=Path("artifacts/curves"), help="where `curves` goes on from")
+    parser.add_argument("--steps", type=int, default=1500, help="of `curves`")
     parser.add_argument("--seeds", type=int, default=3, help="of `curves`")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
