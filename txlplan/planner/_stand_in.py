@@ -48,7 +48,7 @@ def stand_in(known: Sequence[tuple[Size, Account]], terms: Terms) -> StandIn | N
     """
     if not known:
         return None
-    best, of_best = min(known, key=lambda entry: rank_size(*entry, terms))
+    best, of_best = min(known, key=lambda entry: rank_size(entry[0], entry[1], terms))
     least = _figure(of_best, terms)
 
     def better(account: Account) -> float:
@@ -61,7 +61,7 @@ def stand_in(known: Sequence[tuple[Size, Account]], terms: Terms) -> StandIn | N
     ]
     if not even:
         return StandIn(size=best, account=of_best)
-    size, account = min(even, key=lambda entry: (_nodes(entry[0]), rank_size(*entry, terms)))
+    size, account = min(even, key=lambda entry: (_nodes(entry[0]), rank_size(entry[0], entry[1], terms)))
     return StandIn(size=size, account=account, optimum=best, probability=better(account))
 
 
