@@ -94,7 +94,7 @@ FLOPS_PER_S = Quantity("an arithmetic rate", "FLOP/s", _prefixed("FLOP/s", _DECI
 SECONDS = Quantity(
     "a time", "s", {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}, "1.5 ms"
 )
-WATTS = Quantity("a power", "W", {"W": 1.0, "kW": 1e3, "MW": 1e6}, "300 W")
+WATTS = Quantity("a power", "W", {"W": 1.0, "kW": 1e3, "MW": 1e6}, "300 W", zero_allowed=False)
 HERTZ = Quantity("a clock", "Hz", _prefixed("Hz", _DECIMAL), "1530 MHz", zero_allowed=False)
 USD = Quantity("a price", "USD", {"USD": 1.0}, "149000 USD", zero_allowed=False)
 USD_PER_H = Quantity("a price per hour", "USD/h", {"USD/h": 1.0, "/h": 1.0}, "24.48 USD/h", zero_allowed=False)

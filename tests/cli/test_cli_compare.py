@@ -53,6 +53,15 @@ def test_a_candidate_is_taken_once(txlplan: Any, small: list[str]) -> None:
     assert sorted(row["system"] for row in document["candidates"]) == ["dgx-1", "dgx-2"]
 
 
+def test_candidates_that_share_a_size_are_one(txlplan: Any, small: list[str]) -> None:
+    on = "1..2xdgx-1,dgx-2,2..4xdgx-1,1xdgx-2,4xdgx-1,8xdgx-1"
+    document = txlplan(*small, "--on", on, "--json").json
+    sizes = {
+        row["system"] + str(len(row["sizes"])): [size["n_nodes"] for size in row["sizes"]] for row in document["candidates"]
+    }
+    assert sizes == {"dgx-13": [1, 2, 4], "dgx-21": [1], "dgx-11": [8]}
+
+
 def test_a_stated_price_is_used_and_is_fresh(txlplan: Any, small: list[str]) -> None:
     document = txlplan(
         *small, "--on", "p3.16xlarge,dgx-1", "--price", "p3.16xlarge=18.50/h", "--price", "dgx-1=50000 USD", "--json"
@@ -146,6 +155,12 @@ def test_conditions_end_with_exit_5(txlplan: Any, small: list[str]) -> None:
         (("--on", "dgx-1", "--budget", "nan USD"), 2, "budget"),
         (("--on", "dgx-1", "--assume", "pu=2"), 2, "did you mean 'pue'"),
         (("--on", "dgx-1", "--assume", "pue=nan"), 2, "pue"),
+        (("--on", "100000000xdgx-1"), 2, "no machine for training has more than 200,000"),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "power=0 W"), 2, "power must be more than zero"),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "power_idle=400 W"), 2, "power_idle is more than power"),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "cores=0"), 2, "cores = 0 must be at least 1"),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "memory_usable=99 GiB"), 2, "memory_usable is more"),
+        (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb", "--set", "kind=cpu"), 2, "'kind' cannot be set"),
         (("--on", "dgx-1", "--set", "cores=9"), 2, "--set without --device-like"),
         (("--on", "dgx-1", "--device-like", "v100-sxm2-16gb"), 2, "nothing is changed"),
         (

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from txlplan.hardware import priced, systems
+from txlplan.advice._prices import _is_device
+from txlplan.hardware import devices, priced, systems
 
 HEADER = "InstanceType,vCPUs,MemoryGiB,AcceleratorName,AcceleratorCount,Price,SpotPrice,Region,AvailabilityZone\n"
 GOOD = (
@@ -16,6 +17,7 @@ GOOD = (
     "Standard_ND96asr_v4,96,900,A100,8,26.0,11.0,eastus,\n"
     "gpu_8x_v100,92,448,V100,8,6.00,,us-west-1,\n"
     "TPU-VM,,,tpu-v3-8,1,7.50,2.25,us-central1,\n"
+    "TPU-VM,,,tpu-v5litepod-8,1,9.60,4.80,us-central1,\n"
     "m5.large,2,8,,,0.096,,us-east-1,a\n"
 )
 
@@ -36,8 +38,10 @@ def test_an_imported_price_is_the_one_used(txlplan: Any, catalog: Path, home: Pa
     assert set(found) == {
         ("p4d.24xlarge", "on-demand"), ("p4d.24xlarge", "spot"), ("nd96asr-v4", "on-demand"), ("nd96asr-v4", "spot"),
         ("lambda-gpu-8x-v100", "on-demand"), ("v3-8", "on-demand"), ("v3-8", "spot"),
+        ("v5litepod-8", "on-demand"), ("v5litepod-8", "spot"),
     }  # fmt: skip
-    assert (result.json["rows"], result.json["unmatched"], result.json["bad"]) == (6, 1, [])
+    assert (result.json["rows"], result.json["bad"]) == (7, [])
+    assert result.json["unmatched"] == [f"{catalog}:8: m5.large has no accelerator"]
     assert Path(result.json["path"]).is_relative_to(home)
     system = priced(systems.get("p4d.24xlarge"))
     assert system.price("on-demand").rent_usd_per_h == 19.75
@@ -56,22 +60,54 @@ def test_one_region_and_an_older_date(txlplan: Any, catalog: Path) -> None:
 def test_bad_rows_are_named_by_line_and_nothing_is_written(txlplan: Any, catalog: Path, home: Path) -> None:
     bad = "p3.2xlarge,8,61,V100,1,free,,us-east-1,\np3.2xlarge,8,61,V100,1,0,,us-east-1,\np3.2xlarge,8,61,V100,1,nan,,x,\n"
     bad += "p3.2xlarge,8,61,V100,4,3.06,,us-east-1,\nm5.large,2,8,,,-1,,us-east-1,\n"
+    bad += "p3.2xlarge,8,61,H100,1,3.06,,us-east-1,\np4d.24xlarge,96,1152,A100-80GB,8,20.50,6.25,us-east-1,a\n"
     catalog.write_text(HEADER + GOOD + bad)
     result = txlplan("prices", "import", catalog)
     assert result.exit_code == 2
     for line, text in (
-        (8, "Price 'free' is no number"),
-        (9, "Price '0'"),
-        (10, "Price 'nan'"),
-        (11, "AcceleratorCount 4"),
-        (12, "'-1'"),
+        (9, "Price 'free' is no number"),
+        (10, "Price '0'"),
+        (11, "Price 'nan'"),
+        (12, "AcceleratorCount 4"),
+        (13, "'-1'"),
+        (14, "AcceleratorName 'H100' of p3.2xlarge, but p3.2xlarge has v100-sxm2-16gb"),
+        (15, "AcceleratorName 'A100-80GB' of p4d.24xlarge"),
     ):
         assert f"{catalog}:{line}: " in result.stderr
         assert text in result.stderr
     assert not list(home.rglob("*.toml"))
     skipped = txlplan("prices", "import", catalog, "--skip-bad", "--json")
     assert skipped.exit_code == 0
-    assert len(skipped.json["bad"]) == 5
+    assert len(skipped.json["bad"]) == 7
+
+
+def test_rows_that_match_nothing_are_listed_with_the_reason(txlplan: Any, catalog: Path) -> None:
+    catalog.write_text(HEADER + GOOD + "g4dn.12xlarge,48,192,T4,4,3.9,,us-east-1,\np2.xlarge,4,61,K80,1,0.9,,us-east-1,\n")
+    shown = txlplan("prices", "import", catalog).stdout
+    assert f"not matched: {catalog}:9: no system profile is called 'g4dn.12xlarge' (T4 × 4)" in shown
+    assert f"not matched: {catalog}:10: no device profile is of the accelerator 'K80' (p2.xlarge)" in shown
+    assert "9 rows, 3 of unknown instance types, 0 bad" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "same"),
+    [
+        ("A100", "a100-sxm4-40gb", True),
+        ("A100-80GB", "a100-sxm4-80gb", True),
+        ("A100-80GB", "a100-sxm4-40gb", False),
+        ("A10", "a100-sxm4-40gb", False),
+        ("A10G", "a10", False),
+        ("V100-32GB", "v100-sxm2-32gb", True),
+        ("H100-SXM", "h100-sxm5-80gb", True),
+        ("RTXA6000", "rtx-a6000", True),
+        ("A6000", "rtx-a6000", True),
+        ("RTX6000", "quadro-rtx-6000", True),
+        ("tpu-v3-8", "tpu-v3", True),
+        ("tpu-v4-8", "tpu-v3", False),
+    ],
+)
+def test_names_of_accelerators(name: str, device: str, same: bool) -> None:
+    assert _is_device(name, devices.get(device)) is same
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.cost import estimate
+from txlplan.cost._energy import energy_j_per_step
 from txlplan.errors import InputError
+from txlplan.estimates import Range
 from txlplan.hardware import Cluster, DeviceProfile, Link, Spread, StackProfile, SystemProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
@@ -140,10 +142,29 @@ def test_the_range_widens_where_the_stack_was_measured_elsewhere() -> None:
     assert any("other" in note for note in found.notes)
 
 
+def test_what_a_busy_device_draws_follows_what_its_units_reach() -> None:
+    """A device that is busy all the time at 0.7 of its peaks: between 0.7 and all of what lies above idle."""
+    step = Range(value=2.0, low=1.0, high=4.0)
+    device = replace(DEVICE, power_w=300.0, power_idle_w=40.0)
+    found = energy_j_per_step(device, 3, step, 1.0, 0.7)
+    assert found == Range(value=3 * 300 * 2.0, low=pytest.approx(3 * (40 + 0.7 * 260) * 1.0), high=3 * 300 * 4.0)
+    waiting = energy_j_per_step(device, 3, step, 0.2, 0.7)
+    assert waiting is not None
+    assert waiting.low == pytest.approx(3 * (40 + 0.14 * 260))
+
+
 def test_energy_lies_between_idle_and_rated_power() -> None:
     found = estimate(Workload(model=MODEL), CLUSTER, STACK, [Plan(micro_batch=8, data_parallel=2)])[0]
     assert found.energy_j_per_step is not None
     assert 2 * 0.15 * 300 * found.step_s.value <= found.energy_j_per_step.value <= 2 * 300 * found.step_s.value
+    likely_w, low_w = (
+        energy / step / 2
+        for energy, step in (
+            (found.energy_j_per_step.value, found.step_s.value),
+            (found.energy_j_per_step.low, found.step_s.low),
+        )
+    )
+    assert 45.0 < low_w < likely_w, "a device that computes is not idle"
     unknown = replace(CLUSTER, device=replace(DEVICE, power_w=None))
     assert estimate(Workload(model=MODEL), unknown, STACK, [Plan(micro_batch=8)])[0].energy_j_per_step is None
 

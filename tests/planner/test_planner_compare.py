@@ -195,6 +195,35 @@ def test_deadline_and_budget_leave_out_and_exclude_each_other() -> None:
         compare(replace(WORKLOAD, budget_usd=1e6), [made("a", rent=None)], terms=terms())
 
 
+def test_deadline_and_budget_are_named_as_a_pair() -> None:
+    one = made("one")
+    (row,) = compare(WORKLOAD, [one], terms=terms()).rows
+    assert row.account.cost_usd is not None
+    late_s, dear_usd = 0.5 * row.account.time_s.value, 0.5 * row.account.cost_usd.value
+    with pytest.raises(
+        NoPlanFitsError, match=r"deadline of .* and the budget of .* cannot be met together: the fastest of all"
+    ):
+        compare(replace(WORKLOAD, deadline_s=late_s, budget_usd=dear_usd), [one], terms=terms())
+    in_time = replace(WORKLOAD, deadline_s=late_s, budget_usd=4 * dear_usd)
+    with pytest.raises(NoPlanFitsError, match="cannot be met together"):
+        compare(in_time, [one], terms=terms())
+    fast = made("fast", speed=4, rent=10)
+    found = compare(replace(in_time, budget_usd=dear_usd), [one, fast], terms=terms())
+    assert [row.label for row in found.ranked] == ["fast"]
+    assert "the deadline is" in found.rows[1].reason
+    assert ", and costs " in found.rows[1].reason
+
+
+def test_where_the_fastest_plan_is_too_dear_the_cheapest_is_tried() -> None:
+    two = candidate("p4d.24xlarge", n_nodes=2)
+    fastest = compare(LARGE_BATCH, [two], terms=terms()).rows[0].account.cost_usd
+    cheapest = compare(LARGE_BATCH, [two], terms=terms(rank_by="cost")).rows[0].account.cost_usd
+    assert fastest is not None
+    assert cheapest is not None
+    found = compare(replace(LARGE_BATCH, budget_usd=(fastest.value + cheapest.value) / 2), [two], terms=terms())
+    assert found.rows[0].account.cost_usd == cheapest
+
+
 @given(least=st.floats(10.0, 110.0), factor=st.floats(1.0, 5.0))
 @settings(max_examples=5, deadline=None)
 def test_a_larger_budget_never_makes_it_worse(least: float, factor: float) -> None:
@@ -218,6 +247,18 @@ def test_where_the_cheapest_plan_is_late_the_fastest_is_tried() -> None:
     between_s = (fastest.account.time_s.value + cheapest.account.time_s.value) / 2
     found = compare(replace(LARGE_BATCH, deadline_s=between_s), [two], terms=terms(rank_by="cost"))
     assert found.rows[0].account.time_s.value == fastest.account.time_s.value
+
+
+def test_nodes_that_a_plan_leaves_idle_are_named() -> None:
+    found = compare(replace(WORKLOAD, global_batch=1), [candidate("p4d.24xlarge", n_nodes=500)], terms=terms())
+    (note,) = [text for text in found.warnings if "only these are counted" in text]
+    assert note.startswith("the best plan for 500x p4d.24xlarge occupies 1 of 500 nodes")
+
+
+def test_a_cluster_larger_than_any_is_refused() -> None:
+    with pytest.raises(InputError, match=r"100,000,000 × p4d\.24xlarge are 800,000,000 devices"):
+        candidate("p4d.24xlarge", n_nodes=100_000_000)
+    assert candidate("p4d.24xlarge", n_nodes=25_000).cluster.n_devices == 200_000
 
 
 def test_what_does_not_fit_is_named() -> None:

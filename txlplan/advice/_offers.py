@@ -43,7 +43,7 @@ def offers_of(scenario: Scenario, today: datetime.date) -> list[Offer]:
 
     Raises InputError (ConfigError for unknown names) for a price or a what-if that concerns no candidate.
     """
-    named = list(dict.fromkeys(_named(text.strip()) for text in scenario.on if text.strip()))
+    named = _merged(_named(text.strip()) for text in scenario.on if text.strip())
     known = {entry.system for entry in named}
     for system in scenario.prices:
         if system not in known:
@@ -68,6 +68,21 @@ def _named(text: str) -> _Named:
         raise InputError(f"{text!r}: a range of nodes goes up, from 1 or more", hint="write it like 1..64xdgx-a100-40gb")
     powers = {2**power for power in range(last.bit_length()) if first <= 2**power}
     return _Named(system=match[3], sizes=tuple(sorted({first, *powers, last})))
+
+
+def _merged(named: Iterable[_Named]) -> list[_Named]:
+    """With those that share a size made one, so that no cluster is compared twice."""
+    found: list[_Named] = []
+    for entry in named:
+        sharing = [one for one in found if one.system == entry.system and set(one.sizes) & set(entry.sizes)]
+        if not sharing:
+            found.append(entry)
+            continue
+        sizes = {size for one in (*sharing, entry) for size in one.sizes}
+        place = found.index(sharing[0])
+        found = [one for one in found if one not in sharing]
+        found.insert(place, _Named(system=entry.system, sizes=tuple(sorted(sizes))))
+    return found
 
 
 def _priced(found: Candidate, scenario: Scenario, today: datetime.date) -> Candidate:
@@ -113,6 +128,8 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
         raise InputError(
             f"nothing is changed of {what_if.like}", hint="name keys with --set, e.g. --set memory_bandwidth='3 TB/s'"
         )
+    if "kind" in what_if.set:
+        raise InputError(f"a variant of {what_if.like} is of its kind: 'kind' cannot be set")
     device = _with_usable(devices.variant(what_if.like, what_if.set, id=f"{what_if.like} with {changed}"), what_if)
     holding = [offer for offer in offers if offer.sizes[0].cluster.device.id == what_if.like]
     if not holding:

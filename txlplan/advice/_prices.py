@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Literal
 from txlplan import files, resources
 from txlplan.config import to_toml
 from txlplan.errors import InputError
-from txlplan.hardware import BookEntry, PriceBook, SystemProfile, systems
+from txlplan.hardware import BookEntry, DeviceProfile, PriceBook, SystemProfile, devices, systems
 
 COLUMNS = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "SpotPrice", "Region")
 _KINDS: dict[str, Literal["on-demand", "spot"]] = {"Price": "on-demand", "SpotPrice": "spot"}
+_MEMORY = re.compile(r"-?(\d+)gb$")
 _SHOWN = 20
 
 
@@ -29,8 +31,8 @@ class Imported:
     entries: tuple[BookEntry, ...]
     """The cheapest region of each system and kind."""
     n_rows: int
-    n_unmatched: int
-    """Rows of instance types that no system profile describes."""
+    unmatched: tuple[str, ...]
+    """Rows that no system profile describes, each with its line and why."""
     bad: tuple[str, ...]
     """Rows that were left out, by line."""
 
@@ -39,18 +41,20 @@ def import_prices(path: Path, *, date: datetime.date, region: str | None = None,
     """Read a catalog, match its rows to systems and write them as `profiles/prices/<name of the file>.toml`.
 
     Of several regions the cheapest is taken, or `region` alone. An instance type matches the system of its name, without
-    regard to case, `_` and `-`, and to what a cloud puts in front (`Standard_`). Nothing is written when a row is bad
+    regard to case, `_` and `-`, and to what a cloud puts in front (`Standard_`); a row whose accelerators are not those of that
+    system is bad. Nothing is written when a row is bad
     (unless `skip_bad`), when nothing matches, or when a price is zero, negative or no number. Raises InputError.
     """
     known = {_key(system.id): system for system in systems.all()}
     bad: list[str] = []
+    unmatched: list[str] = []
     found: dict[tuple[str, str], BookEntry] = {}
-    n_rows = n_unmatched = 0
+    n_rows = 0
     for line, row in _rows(path):
         n_rows += 1
         system = _match(row, known)
         if system is None:
-            n_unmatched += 1
+            unmatched.append(f"{path}:{line}: {_why_unmatched(row)}")
         try:
             entries = _entries(row, system, date, path)
         except ValueError as error:
@@ -64,7 +68,7 @@ def import_prices(path: Path, *, date: datetime.date, region: str | None = None,
     book = PriceBook(id=path.stem, prices=tuple(found[key] for key in sorted(found)))
     target = resources.user("profiles") / "prices" / f"{path.stem}.toml"
     files.write_text(target, to_toml(book))
-    return Imported(path=target, entries=book.prices, n_rows=n_rows, n_unmatched=n_unmatched, bad=tuple(bad))
+    return Imported(path=target, entries=book.prices, n_rows=n_rows, unmatched=tuple(unmatched), bad=tuple(bad))
 
 
 def _refuse(
@@ -118,6 +122,7 @@ def _entries(row: Mapping[str, str], system: SystemProfile | None, date: datetim
     prices = {kind: _price(row[column], column) for column, kind in _KINDS.items() if row[column].strip()}
     if system is None:
         return []
+    _check_accelerator(row, system)
     _check_count(row, system)
     return [
         BookEntry(
@@ -140,6 +145,40 @@ def _price(text: str, column: str) -> float:
     if not (math.isfinite(price) and price > 0):
         raise ValueError(f"{column} {text!r} is not more than zero")
     return price
+
+
+def _why_unmatched(row: Mapping[str, str]) -> str:
+    accelerator, instance = row["AcceleratorName"].strip(), row["InstanceType"].strip()
+    if not accelerator:
+        return f"{instance or 'no instance type'} has no accelerator"
+    if any(_is_device(accelerator, device) for device in devices.all()):
+        return f"no system profile is called {instance!r} ({accelerator} × {row['AcceleratorCount'].strip() or '?'})"
+    return f"no device profile is of the accelerator {accelerator!r} ({instance})"
+
+
+def _check_accelerator(row: Mapping[str, str], system: SystemProfile) -> None:
+    """That the instance has the accelerators which the system of its name has."""
+    text = row["AcceleratorName"].strip()
+    is_slice = _key(text.lower().removeprefix("tpu-")) == _key(system.id)
+    if text and not is_slice and not _is_device(text, devices.get(system.device)):
+        raise ValueError(f"AcceleratorName {text!r} of {row['InstanceType']}, but {system.id} has {system.device}")
+
+
+def _is_device(accelerator: str, device: DeviceProfile) -> bool:
+    """Whether a catalog's name is one of a device: words of its id that follow each other, and its memory where that is said.
+
+    `A100-80GB`, `V100`, `RTXA6000`, `H100-SXM`, `tpu-v3-8` (a slice, of which the device is `tpu-v3`).
+    """
+    name = accelerator.lower()
+    memory = _MEMORY.search(name)
+    if memory is not None and abs(int(memory[1]) - device.memory_bytes / 2**30) > 0.1 * int(memory[1]):
+        return False
+    wanted = _key(_MEMORY.sub("", name))
+    words = device.id.split("-")
+    words += [word.rstrip("0123456789") for word in words if word.startswith("sxm")]
+    runs = {"".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, len(words) + 1)}
+    runs |= {words[0] + word for word in words[1:]}
+    return wanted in runs or (device.kind == "tpu" and wanted.startswith(_key(device.id)))
 
 
 def _check_count(row: Mapping[str, str], system: SystemProfile) -> None:

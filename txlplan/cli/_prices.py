@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from txlplan.hardware import Price
 
+_SHOWN = 20
+"""Rows that are listed on a terminal."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the group to the application."""
@@ -96,7 +99,7 @@ def _import(
         "path": str(found.path),
         "prices": to_plain(found.entries),
         "rows": found.n_rows,
-        "unmatched": found.n_unmatched,
+        "unmatched": list(found.unmatched),
         "bad": list(found.bad),
     }
     output.document(document, lambda console: _print_import(console, document))
@@ -110,8 +113,13 @@ def _print_import(console: Console, document: dict[str, Any]) -> None:
         console.print(text, markup=False, highlight=False)
     for text in document["bad"]:
         console.print(f"left out: {text}", markup=False, highlight=False)
+    shown = document["unmatched"][:_SHOWN]
+    for text in shown:
+        console.print(f"not matched: {text}", markup=False, highlight=False)
+    if more := len(document["unmatched"]) - len(shown):
+        console.print(f"not matched: {more} more rows (--json lists them)", markup=False, highlight=False)
     console.print(
-        f"{document['rows']} rows, {document['unmatched']} of unknown instance types, {len(document['bad'])} bad; "
+        f"{document['rows']} rows, {len(document['unmatched'])} of unknown instance types, {len(document['bad'])} bad; "
         f"wrote {len(document['prices'])} prices to {document['path']}",
         markup=False,
         highlight=False,

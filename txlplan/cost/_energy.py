@@ -13,18 +13,26 @@ IDLE_SHARE = 0.15
 """Idle over rated power where the idle power is unknown (A100 SXM: 55 of 400 W; V100 SXM2: 40 of 300 W)."""
 
 
-def energy_j_per_step(device: DeviceProfile, n_devices: int, step: Range, busy_share: float) -> Range | None:
+def energy_j_per_step(
+    device: DeviceProfile, n_devices: int, step: Range, busy_share: float, reached_share: float
+) -> Range | None:
     """Energy of `n_devices` over one step; None where the rated power is unknown.
 
-    Power is taken as linear between idle and rated in the share of the step that the device computes
-    (`busy_share`, 0 to 1). The interval's ends are idle power over the shortest and rated power over the longest step.
+    Power is taken as linear between idle and rated in the share of the step that the device computes (`busy_share`, 0 to 1).
+    What a busy device draws above idle lies between that of its units at the rates they reach, each in proportion to its rate
+    (Hong and Kim 2010, "An integrated GPU power and performance model", §4), and all that the board may draw. So the low end is
+    the shortest step, in which power is linear in `busy_share` × `reached_share` (of the peaks of compute or memory that bound
+    operations, what they reach, 0 to 1), and the high end rated power over the longest step.
     """
     if device.power_w is None:
         return None
-    idle_w = IDLE_SHARE * device.power_w if device.power_idle_w is None else device.power_idle_w
-    power_w = idle_w + (device.power_w - idle_w) * min(max(busy_share, 0.0), 1.0)
+    idle_w = _idle_w(device)
+    busy = min(max(busy_share, 0.0), 1.0)
+    likely_w, low_w = (idle_w + (device.power_w - idle_w) * share for share in (busy, busy * min(max(reached_share, 0.0), 1.0)))
     return Range(
-        value=n_devices * power_w * step.value, low=n_devices * idle_w * step.low, high=n_devices * device.power_w * step.high
+        value=n_devices * likely_w * step.value,
+        low=n_devices * low_w * step.low,
+        high=n_devices * device.power_w * step.high,
     )
 
 
@@ -34,6 +42,11 @@ def energy_j(
     """The value of `energy_j_per_step` for many plans, [candidates]."""
     if device.power_w is None:
         return None
-    idle_w = IDLE_SHARE * device.power_w if device.power_idle_w is None else device.power_idle_w
+    idle_w = _idle_w(device)
     joules: FloatArray = n_devices * (idle_w * step_s + (device.power_w - idle_w) * np.clip(busy_s, 0.0, step_s))
     return joules
+
+
+def _idle_w(device: DeviceProfile) -> float:
+    assert device.power_w is not None
+    return IDLE_SHARE * device.power_w if device.power_idle_w is None else device.power_idle_w

@@ -77,6 +77,7 @@ def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
     tokens = tokens_per_step(estimates.workload, plan)
     flops = found.model_flops()
     devices = min(plan.n_devices, cluster.n_devices)
+    busy_share = float(estimates.busy_s[index]) / step.value
     return Estimate(
         stack=stack.id,
         step_s=step,
@@ -86,7 +87,7 @@ def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
         fits=bool(estimates.fits[index]),
         flops_per_step=flops,
         mfu=flops / (peak_flops_per_s(cluster.device, plan.precision) * devices * step.value),
-        energy_j_per_step=energy_j_per_step(cluster.device, devices, step, float(estimates.busy_s[index]) / step.value),
+        energy_j_per_step=energy_j_per_step(cluster.device, devices, step, busy_share, found.reached_share()),
         terms=terms(found, cluster.device, stack),
         extrapolated=extrapolated,
         notes=notes(found, cluster, stack, plan),

@@ -23,7 +23,7 @@ from txlplan.cost._pipeline import StageTime, stage_time, stages_of
 from txlplan.cost._plans import IntArray, Plans
 from txlplan.cost._stages import Stage
 from txlplan.cost._template import template
-from txlplan.cost._time import crowding, step_time
+from txlplan.cost._time import crowding, peak_flops_per_s, step_time
 from txlplan.cost._updating import Updating, updating
 from txlplan.hardware import StackProfile
 
@@ -86,6 +86,14 @@ class Evaluated:
         found[rows["update"]] = self.update.share[0]
         found[self.parts.template.optimizer_rows] = self.update.optimizer_share[0]
         return found
+
+    def reached_share(self) -> float:
+        """Of the peak of compute or memory that bounds each operation, what is reached on average over the device's time."""
+        stream, device, times = self.parts.stream, self.layout.cluster.device, self.times()
+        peaks = np.array([peak_flops_per_s(device, dtype) for dtype in stream.dtypes])
+        least_s = np.maximum(stream.flops[:, 0] / peaks, stream.bytes_moved[:, 0] / device.memory_bandwidth_bytes_per_s)
+        seconds = self.parts.time.op_s[:, 0]
+        return float((np.minimum(least_s, seconds) * times).sum() / (seconds * times).sum())
 
     def measured_share(self) -> float:
         """Share of the device's time spent in operations of measured shapes, of the first plan."""

@@ -8,6 +8,9 @@ from txlplan.errors import InputError
 from txlplan.hardware._device import DeviceProfile
 from txlplan.hardware._system import SystemProfile
 
+MOST_DEVICES = 200_000
+"""Of the largest machine announced for training: GPUs of xAI's Colossus (https://x.ai/colossus, 2025; unverified)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
@@ -23,6 +26,12 @@ class Cluster:
             raise InputError(f"a cluster has at least one node, not {self.n_nodes}")
         if self.devices_per_node is not None and not 1 <= self.devices_per_node <= self.system.n_devices:
             raise InputError(f"{self.system.id} has {self.system.n_devices} devices per node, not {self.devices_per_node}")
+        if self.n_devices > MOST_DEVICES:
+            raise InputError(
+                f"{self.n_nodes:,} × {self.system.id} are {self.n_devices:,} devices: no machine for training has more than "
+                f"{MOST_DEVICES:,}",
+                hint="name fewer nodes",
+            )
 
     @property
     def per_node(self) -> int:

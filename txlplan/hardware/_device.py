@@ -56,6 +56,16 @@ class DeviceProfile:
     """Source by key (`"peak.fp16"`, `"memory_bandwidth"`); `default` covers the rest."""
     notes: str = ""
 
+    def __post_init__(self) -> None:
+        if self.cores < 1:
+            raise ValueError(f"cores = {self.cores} must be at least 1")
+        if not self.peak_flops_per_s:
+            raise ValueError("peak: a device needs the peak of one dtype at least")
+        if self.memory_usable_bytes is not None and self.memory_usable_bytes > self.memory_bytes:
+            raise ValueError("memory_usable is more than memory")
+        if self.power_w is not None and self.power_idle_w is not None and self.power_idle_w > self.power_w:
+            raise ValueError("power_idle is more than power")
+
     def usable_bytes(self) -> int:
         """Memory that a process can allocate: the usable size where known, else the installed one."""
         return self.memory_usable_bytes or self.memory_bytes

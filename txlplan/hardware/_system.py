@@ -63,6 +63,9 @@ class Price:
     def __post_init__(self) -> None:
         if (self.purchase_usd is None) == (self.rent_usd_per_h is None):
             raise ValueError("a price is either 'rent' or 'purchase'")
+        amount = self.rent_usd_per_h if self.purchase_usd is None else self.purchase_usd
+        if amount is None or not 0 < amount < float("inf"):
+            raise ValueError(f"a price of {amount} is not more than zero")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +93,10 @@ class SystemProfile:
     provenance: Provenance = "datasheet"
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.n_devices < 1:
+            raise ValueError(f"n_devices = {self.n_devices} must be at least 1")
 
     def price(self, kind: PriceKind) -> Price | None:
         """The newest price of a kind, or None."""

@@ -57,6 +57,8 @@ class Size:
     """By every way to pay whose price is known."""
     account: Account | None = None
     """In the way that is asked for."""
+    tried: tuple[Account, ...] = ()
+    """The same of every plan that was held against deadline and budget."""
     efficiency: float | None = None
     """Tokens per second of each device that the plan occupies, over those of the offer's first size that has a plan."""
     reason: str = ""
@@ -137,11 +139,13 @@ def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) ->
 
 
 def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, known: Known) -> Size:
-    """The best plan of one cluster. Where the cheapest is too slow, the fastest is tried; limits count the whole time."""
+    """The best plan of one cluster. Where it misses a limit, the fastest and the cheapest are tried. Limits count all time."""
     bare = Size(candidate=candidate, label=offer.label_of(candidate))
     wanted = _objective(candidate, terms)
+    tried: tuple[Account, ...] = ()
     found = bare
-    for objective in dict.fromkeys((wanted, "fastest")):
+    others: tuple[Objective, ...] = ("fastest", "cheapest") if _rented(candidate) else ("fastest",)
+    for objective in dict.fromkeys((wanted, *others)):
         unlimited = replace(workload, objective=objective, deadline_s=None, budget_usd=None)
         try:
             choice = known.best(unlimited, candidate)
@@ -150,19 +154,27 @@ def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, 
         done = planned(workload, candidate, choice)
         accounted = accounts(workload, done, terms.economics)
         account = chosen(accounted, terms.pay)
-        found = replace(bare, planned=done, accounts=accounted, account=account, reason=beyond_limits(workload, account))
-        if not found.reason:
+        tried = (*tried, account)
+        reason = beyond_limits(workload, account)
+        if not reason or found is bare:
+            found = replace(bare, planned=done, accounts=accounted, account=account, reason=reason)
+        if not reason:
             break
-    return found
+    return replace(found, tried=tried)
 
 
 def _objective(candidate: Candidate, terms: Terms) -> Objective:
     """Of the plan on one candidate; where a figure that it needs is unknown, the fastest stands in."""
     cluster = candidate.cluster
-    unknown = (terms.rank_by == "cost" and cluster.system.price("on-demand") is None) or (
+    unknown = (terms.rank_by == "cost" and not _rented(candidate)) or (
         terms.rank_by == "energy" and cluster.device.power_w is None
     )
     return "fastest" if unknown else _OBJECTIVES[terms.rank_by]
+
+
+def _rented(candidate: Candidate) -> bool:
+    """Whether an on-demand price says which plan is cheapest."""
+    return candidate.cluster.system.price("on-demand") is not None
 
 
 def _with_efficiency(sizes: Sequence[Size]) -> list[Size]:

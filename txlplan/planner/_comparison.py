@@ -72,6 +72,7 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
             ] = None
         if row.offer.hypothetical and price is not None:
             found[f"{row.label} does not exist: it is given the price of {system.id}"] = None
+        found |= dict.fromkeys(text for text in (_idle(row),) if text)
         if row.best.planned is not None and not row.best.planned.choice.runnable:
             found[
                 "plans marked `not run by this version` are costed only: --runnable compares what each candidate can run today"
@@ -81,6 +82,14 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
         if row.best is not None and row.best.planned is not None:
             found |= dict.fromkeys(row.best.planned.choice.estimate.notes)
     return tuple(found)
+
+
+def _idle(row: Row) -> str:
+    """That a plan leaves nodes idle, so that they are not counted."""
+    assert row.best is not None
+    assert row.best.planned is not None
+    nodes, used = row.best.candidate.cluster.n_nodes, row.best.planned.n_nodes
+    return f"the best plan for {row.label} occupies {used:,} of {nodes:,} nodes: only these are counted" if used < nodes else ""
 
 
 def _smaller(row: Row, terms: Terms) -> str:
