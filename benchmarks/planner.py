@@ -1,14 +1,15 @@
 """How fast plans are costed, and how much of a space need not be: `python benchmarks/planner.py`.
 
-Prints one line a question: a single estimate, a million candidates in one call, the whole space of 1,024 devices, and a
-comparison of twenty systems at 1 to 64 nodes. `--million` and `--compare` take several seconds each and are left out without
-them. The last line is one JSON document.
+Prints one line a question: a single estimate, a million candidates in one call, the whole space of 1,024 devices, a
+comparison of twenty systems at 1 to 64 nodes, and the start of two light commands beside that of the libraries they need.
+`--million` and `--compare` take several seconds each and are left out without them. The last line is one JSON document.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -79,10 +80,26 @@ def twenty_systems() -> dict[str, float]:
     return {"compare_s": timed(lambda: compare(model=MODEL, tokens=1.8e9, on=on))[0], "compare_systems": len(names)}
 
 
+def light_commands() -> dict[str, float]:
+    """Wall time of `txlplan --help` and `hardware list` over that of importing typer and pydantic alone: the least of five."""
+    starts = {
+        "imports_s": ["-c", "import typer, pydantic"],
+        "help_s": ["-m", "txlplan", "--help"],
+        "hardware_list_s": ["-m", "txlplan", "hardware", "list"],
+    }
+
+    def start(arguments: list[str]) -> float:
+        return timed(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))[0]
+
+    found = [{name: start(arguments) for name, arguments in starts.items()} for _ in range(5)]
+    least = {name: min(each[name] for each in found) for name in starts}
+    return {f"{name[:-2]}_ratio": least[name] / least["imports_s"] for name in starts if name != "imports_s"}
+
+
 def main() -> None:
     """Ask, print, and end with a JSON document."""
     target, workload = Candidate.of("dgx-a100-40gb", n_nodes=128), Workload(model=models.get(MODEL))
-    found = whole_space(target, workload) | single(target, workload)
+    found = whole_space(target, workload) | single(target, workload) | light_commands()
     if "--million" in sys.argv:
         found |= million(target, workload)
     if "--compare" in sys.argv:
