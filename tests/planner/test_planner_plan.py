@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from txlplan.choices import Objective
 from txlplan.cost import estimate
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, DeviceProfile, Link, Price, Spread, StackProfile, SystemProfile
@@ -202,6 +203,27 @@ def test_explain_says_why_not() -> None:
     assert said[("tensor_parallel", 4)].behind is not None
     assert all(rejection.reason for rejection in found.rejections)
     assert all(getattr(found.plan, rejection.setting) != rejection.value for rejection in found.rejections)
+
+
+@pytest.mark.parametrize("objective", ["fastest", "least-energy"])
+def test_every_reason_tells_two_plans_apart(objective: Objective) -> None:
+    """What is no worse is not said to be, and no figure is set against itself."""
+    cluster = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=DEVICE, n_nodes=2)
+    found = plan(Workload(model=MODEL, global_batch=64, objective=objective), cluster, STACK, explain=True)
+    assert found.rejections
+    for one in found.rejections:
+        if one.behind is not None and abs(one.behind) < 0.0005:
+            assert "as good" in one.reason, one
+        elif one.behind is not None:
+            assert ("better by its figures" in one.reason) == (one.behind < 0), one
+        if " for the same tokens, not " in one.reason:
+            takes, _, instead = one.reason.partition(" for the same tokens, not ")
+            assert takes.partition(": ")[2] != instead.partition(" (")[0], one
+
+
+def test_explain_keeps_to_the_checkpointing_that_was_asked_for() -> None:
+    found = plan(Workload(model=MODEL, global_batch=64), CLUSTER, STACK, space=Space(runnable=True), explain=True)
+    assert {one.value for one in found.rejections if one.setting == "activation_checkpointing"} == {"full"}
 
 
 def test_only_what_runs_where_that_is_asked_for() -> None:

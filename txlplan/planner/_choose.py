@@ -110,7 +110,7 @@ def plan(
         n_costed=found.n_costed,
         n_fitting=found.n_fitting,
         runnable=chosen.runnable,
-        rejections=rejections(workload, cluster, stack, found, offered) if explain else (),
+        rejections=rejections(workload, cluster, stack, found, offered, space.kinds(workload, cluster)) if explain else (),
     )
 
 

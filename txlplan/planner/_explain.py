@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from txlplan.cost import estimate
+from txlplan.choices import Checkpointing
+from txlplan.cost import Estimates, estimate
 from txlplan.cost._plans import COLUMNS, NAMES
 from txlplan.estimates import Estimate
 from txlplan.hardware import Cluster, StackProfile
@@ -19,6 +21,8 @@ from txlplan.workload import Workload
 
 _DEPENDENT = ("accumulation",)
 """Settings that follow from the others."""
+TELLING = 0.0005
+"""A smaller difference is none when it is shown: it rounds to 0.0 %."""
 _CHECKPOINTING = ("activation_checkpointing", "checkpointed_layers")
 
 
@@ -39,10 +43,21 @@ def settings_that_differ(one: Plan, other: Plan) -> str:
     return ", ".join(f"{name} {own} (not {its})" for name, own, its in pairs if own != its)
 
 
-def rejections(workload: Workload, cluster: Cluster, stack: StackProfile, found: Found, offered: int) -> tuple[Rejection, ...]:
-    """For every value of every setting that the plan offered does not have: its best plan, and which term makes it worse."""
-    best, objective = found.plans[offered], found.objective[offered]
-    of_best = estimate(workload, cluster, stack, [best])[0]
+def rejections(
+    workload: Workload, cluster: Cluster, stack: StackProfile, found: Found, offered: int, kinds: Sequence[Checkpointing]
+) -> tuple[Rejection, ...]:
+    """For every value of every setting that the plan offered does not have: its best plan, and what speaks against it.
+
+    `kinds` are those of activation checkpointing that the space holds.
+    """
+    offer = _Offer(
+        workload=workload,
+        cluster=cluster,
+        stack=stack,
+        plan=found.plans[offered],
+        estimate=estimate(workload, cluster, stack, [found.plans[offered]])[0],
+        objective=float(found.objective[offered]),
+    )
     plain, values = found.plain, objective_of(workload, cluster, found.plain)
     usable = plain.fits & found.limits.met
     said = []
@@ -52,18 +67,60 @@ def rejections(workload: Workload, cluster: Cluster, stack: StackProfile, found:
         column = plain.plans.columns[name]
         for stored in np.unique(column):
             value = _value(name, int(stored))
-            if value == getattr(best, name):
+            if value == getattr(offer.plan, name):
                 continue
             mine = column == stored
             left = np.flatnonzero(mine & usable)
             if not left.size:
                 said.append(Rejection(setting=name, value=value, behind=None, reason=_why_none(found, mine)))
                 continue
-            place = int(left[values[left].argmin()])
-            other = estimate(workload, cluster, stack, [plain.plans[place]])[0]
-            reason = f"{_worst_term(other, of_best)} (with {settings_that_differ(plain.plans[place], best)})"
-            said.append(Rejection(setting=name, value=value, behind=float(values[place] / objective - 1.0), reason=reason))
-    return (*said, *_checkpointing(workload, cluster, stack, best, of_best))
+            other = plain.plans[int(left[values[left].argmin()])]
+            reason = f"{offer.against(other)} (with {settings_that_differ(other, offer.plan)})"
+            said.append(Rejection(setting=name, value=value, behind=offer.behind(other), reason=reason))
+    return (*said, *_checkpointing(offer, kinds))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Offer:
+    """The plan that is offered, and what others are by comparison."""
+
+    workload: Workload
+    cluster: Cluster
+    stack: StackProfile
+    plan: Plan
+    estimate: Estimate
+    objective: float
+
+    def of(self, other: Plan) -> Estimates:
+        """The estimate of another plan, as the one candidate of its array."""
+        return estimate(self.workload, self.cluster, self.stack, [other])
+
+    def behind(self, other: Plan) -> float:
+        """Its objective over that of the plan offered, less one."""
+        return float(objective_of(self.workload, self.cluster, self.of(other))[0] / self.objective - 1.0)
+
+    def against(self, other: Plan) -> str:
+        """What speaks against a plan: that it is not simpler, where it is no worse; else what makes it worse."""
+        behind = self.behind(other)
+        if behind <= -TELLING:
+            return "better by its figures, but the ranges cannot tell, and what is offered is simpler"
+        if behind < TELLING:
+            return "as good, and not simpler"
+        if self.workload.objective != "fastest" and other.n_devices > self.plan.n_devices:
+            return f"occupies {other.n_devices} devices, not {self.plan.n_devices}"
+        return self._worst_term(self.of(other)[0])
+
+    def _worst_term(self, other: Estimate) -> str:
+        """The term of a token's time that grows most: `all-reduce: 120 ms for the same tokens, not 3.00 ms`."""
+        best = self.estimate
+        scale = (best.tokens_per_s.value * best.step_s.value) / (other.tokens_per_s.value * other.step_s.value)
+        its = {term.name: term.value * scale for term in other.part("time")}
+        own = {term.name: term.value for term in best.part("time")}
+        name = max(its, key=lambda name: its[name] - own.get(name, 0.0))
+        takes, instead = format_s(its[name]), format_s(own[name]) if own.get(name) else "none"
+        if takes == instead:
+            return "slower in many terms, in none by much"
+        return f"{name}: {takes} for the same tokens, not {instead}"
 
 
 def _value(name: str, stored: int) -> Any:
@@ -84,31 +141,19 @@ def _why_none(found: Found, mine: np.ndarray[tuple[int], np.dtype[np.bool_]]) ->
     return "what fits misses the deadline, the budget or the power cap"
 
 
-def _checkpointing(workload: Workload, cluster: Cluster, stack: StackProfile, best: Plan, of_best: Estimate) -> list[Rejection]:
+def _checkpointing(offer: _Offer, kinds: Sequence[Checkpointing]) -> list[Rejection]:
     """Other kinds of checkpointing of the plan that is offered, of all layers: time and memory are traded."""
-    if workload.task != "train":
-        return []
     said = []
-    for kind in NAMES["activation_checkpointing"]:
-        if kind == best.activation_checkpointing:
+    for kind in kinds:
+        if kind == offer.plan.activation_checkpointing:
             continue
-        changed = replace(best, activation_checkpointing=kind, checkpointed_layers=None)  # type: ignore[arg-type]
-        other = estimate(workload, cluster, stack, [changed])[0]
-        behind = of_best.tokens_per_s.value / other.tokens_per_s.value - 1.0
-        saved = of_best.peak_memory_bytes.value - other.peak_memory_bytes.value
-        reason = f"saves {format_bytes(saved)} that are not needed" if saved > 0 else f"needs {format_bytes(-saved)} more"
+        changed = replace(offer.plan, activation_checkpointing=kind, checkpointed_layers=None)
+        other = offer.of(changed)[0]
         if not other.fits:
             over = format_bytes(other.peak_memory_bytes.value - other.capacity_bytes)
             said.append(Rejection(setting=_CHECKPOINTING[0], value=kind, behind=None, reason=f"does not fit: {over} too many"))
             continue
-        said.append(Rejection(setting=_CHECKPOINTING[0], value=kind, behind=behind, reason=reason))
+        saved = offer.estimate.peak_memory_bytes.value - other.peak_memory_bytes.value
+        reason = f"saves {format_bytes(saved)} that are not needed" if saved >= 1 else offer.against(changed)
+        said.append(Rejection(setting=_CHECKPOINTING[0], value=kind, behind=offer.behind(changed), reason=reason))
     return said
-
-
-def _worst_term(other: Estimate, best: Estimate) -> str:
-    """The term of a token's time that grows most: `all-reduce: 120 ms a step, not 3 ms`."""
-    scale = (best.tokens_per_s.value * best.step_s.value) / (other.tokens_per_s.value * other.step_s.value)
-    its = {term.name: term.value * scale for term in other.part("time")}
-    own = {term.name: term.value for term in best.part("time")}
-    name = max(its, key=lambda name: its[name] - own.get(name, 0.0))
-    return f"{name}: {format_s(its[name])} for the same tokens, not {format_s(own.get(name, 0.0))}"
