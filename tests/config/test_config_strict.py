@@ -43,8 +43,10 @@ def test_units_are_read_into_si() -> None:
         ({"memory": "16 GW"}, "x1.toml: memory: '16 GW': 'GW' is not a unit", ""),
         ({"memory": "-1 GiB"}, "must be more than zero", ""),
         ({"memory": 17179869184}, "has no unit", ""),
-        ({"peak": {"fp23": "1 TFLOP/s"}}, "x1.toml: peak.fp23", ""),
-        ({"kind": "fpga"}, "x1.toml: kind: Input should be", ""),
+        ({"kind": "board"}, "x1.toml: kind: 'board' is not known", "known: gpu, "),
+        ({"kind": "cgpu"}, "x1.toml: kind: 'cgpu' is not known", "did you mean 'gpu'?"),
+        ({"match": "X1"}, "x1.toml: match = 'X1' must be a list", 'write it match = ["X1"]'),
+        ({"peak": {"fp23": "1 TFLOP/s"}}, "x1.toml: peak.fp23: 'fp23' is not known", "did you mean 'fp32'?"),
         ({"cores": "many"}, "x1.toml: cores", ""),
     ],
 )

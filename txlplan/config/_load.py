@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -78,8 +79,23 @@ def _problem(cls: type[Any], problem: Mapping[str, Any], *, si: bool) -> tuple[s
         return f"unknown key {dotted!r}", hint
     if problem["type"] == "missing":
         return f"missing key {dotted!r}", None
+    if problem["type"] == "literal_error":
+        return _not_one_of(dotted, problem["input"], re.findall("'([^']*)'", problem["ctx"]["expected"]))
+    if problem["type"] in ("tuple_type", "list_type"):
+        value = problem["input"]
+        return f"{dotted} = {value!r} must be a list", f"write it {location[-1]} = [{_as_toml(value)}]" if location else None
     message = str(problem["msg"]).removeprefix("Value error, ")
     return (f"{dotted}: {message}" if dotted else message), None
+
+
+def _not_one_of(dotted: str, value: Any, known: list[str]) -> tuple[str, str]:
+    nearest = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+    return f"{dotted}: {value!r} is not known", hint
+
+
+def _as_toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _is_type_tag(part: str) -> bool:
