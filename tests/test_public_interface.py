@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 import txlplan
-from txlplan import advice, cost, planner
+from txlplan import advice, cost
 
 
 def test_the_verbs_are_those_of_their_packages() -> None:
     assert txlplan.estimate is cost.estimate
-    assert txlplan.plan is planner.plan
+    assert txlplan.plan is advice.plan
     assert txlplan.compare is advice.compare
 
 

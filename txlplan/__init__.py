@@ -3,7 +3,7 @@
 The public interface is three verbs, loaded when they are first used:
 
     estimate(workload, cluster, stack, plans)   what plans will take (txlplan.cost)
-    plan(workload, cluster, stack)              the best plan for a cluster (txlplan.planner)
+    plan(model=..., system=..., tokens=...)     the best plan, and the file that runs it (txlplan.advice)
     compare(model=..., tokens=..., on=[...])    which hardware: time, cost, energy and a recommendation (txlplan.advice)
 """
 
@@ -13,14 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from txlplan.advice import compare
+    from txlplan.advice import compare, plan
     from txlplan.cost import estimate
-    from txlplan.planner import plan
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "estimate", "plan"]
 
-_HOMES = {"estimate": "txlplan.cost", "plan": "txlplan.planner", "compare": "txlplan.advice"}
+_HOMES = {"estimate": "txlplan.cost", "plan": "txlplan.advice", "compare": "txlplan.advice"}
 
 
 def __getattr__(name: str) -> Any:

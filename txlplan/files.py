@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from txlplan.errors import InputError
+
 _BLOCK_BYTES = 65_536
 """Read at once, from the end, to find the last newline."""
 
@@ -30,9 +32,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the whole of `path` by `text` (UTF-8), atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Replace the whole of `path` by `text` (UTF-8), atomically. Raises InputError where it cannot be written."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def whole_lines_bytes(path: Path) -> int:

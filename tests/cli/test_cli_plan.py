@@ -48,7 +48,8 @@ def test_plan_writes_a_file_that_estimate_reads(txlplan: Any, tmp_path: Path) ->
     assert plan_file.workload.tokens == 100_000_000
     assert plan_file.plan.global_batch == plan_file.workload.model.published_batch
     assert plan_file.run.device == "cpu"
-    assert f"next: txlplan run {path}" in result.stderr
+    assert f"next: txlplan run {path}   # on generic-cpu" in result.stderr
+    assert f"note: no --data was given; the plan file names {Path.cwd() / 'data'}" in result.stderr
     again = txlplan("estimate", path, "--json").json
     chosen = txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e8", "--json").json
     assert again["estimate"] == chosen["choice"]["estimate"]
@@ -130,8 +131,8 @@ def test_plan_for_this_machine(txlplan: Any) -> None:
         (("estimate", *ON, "--micro-batch", "0"), 2, "at least 1"),
         (("estimate", *ON, "--devices", "9"), 2, "evenly"),
         (("estimate", "missing.toml"), 2, "no such file"),
-        (("plan", *ON, "--tokens", "many"), 2, "--tokens"),
-        (("plan", *ON, "--tokens", "-5"), 2, "--tokens"),
+        (("plan", *ON, "--tokens", "many"), 2, "plan: tokens: 'many'"),
+        (("plan", *ON, "--tokens", "-5"), 2, "plan: tokens: '-5'"),
         (("plan", *ON, "--global-batch", "0"), 2, "global_batch"),
         (("plan", *ON, "--objective", "fastes"), 2, "did you mean 'fastest'"),
         (("plan", *ON, "--objective", "cheapest"), 2, "price"),
@@ -181,6 +182,45 @@ def test_a_plan_that_cannot_be_run_yet_says_so_and_is_refused(txlplan: Any, tmp_
     assert "plan.zero_stage = 2: this version keeps every state on every device" in refused.stderr
 
 
+def test_a_plan_file_that_cannot_be_run_says_so_at_its_top(txlplan: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    large = ("--model", "nvidia-wt103-large", "--system", "dgx-a100-40gb", "--nodes", 32)
+    planned = txlplan("plan", *large, "--tokens", "1e9", "-o", path)
+    assert planned.exit_code == 0
+    assert "--runnable" in planned.stderr
+    first, second, *_ = path.read_text().splitlines()
+    assert first == "# This version of txlplan can estimate this plan, but not run it:"
+    assert second.startswith("#   plan.")
+    refused = txlplan("run", path)
+    assert refused.exit_code == 2
+    assert "this version of txlplan cannot execute the plan" in refused.stderr
+    assert "--runnable" in refused.stderr
+
+
+def test_data_is_read_only_where_it_is_named(txlplan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("no data set")
+    assert txlplan("plan", "--model", "demo-bytes").exit_code == 0
+    refused = txlplan("plan", "--model", "demo-bytes", "--data", "data")
+    assert refused.exit_code == 2
+    assert "data" in refused.stderr
+
+
+def test_a_plan_as_a_page(txlplan: Any, tmp_path: Path) -> None:
+    page = tmp_path / "plan.html"
+    assert txlplan("plan", *ON, "--explain", "--html", page).exit_code == 0
+    text = page.read_text()
+    for said in (
+        "nvidia-wt103-base on dgx-1",
+        "Where the time goes",
+        "Where the memory goes",
+        "Not chosen",
+        "tensor_parallel 2",
+    ):
+        assert said in text
+
+
 def test_explain_and_without(txlplan: Any) -> None:
     result = txlplan("plan", *BIG, "--explain", "--without", "zero,offload")
     assert result.exit_code == 0, result.stderr
@@ -195,10 +235,10 @@ def test_explain_and_without(txlplan: Any) -> None:
     ("more", "exit_code", "message"),
     [
         (("--without", "tensor-paralel"), 2, "did you mean 'tensor-parallel'?"),
-        (("--deadline", "-3 d"), 2, "--deadline"),
-        (("--deadline", "nan s"), 2, "--deadline"),
-        (("--budget", "0 USD"), 2, "--budget"),
-        (("--max-power", "10 parsec"), 2, "--max-power"),
+        (("--deadline", "-3 d"), 2, "plan: deadline: '-3 d'"),
+        (("--deadline", "nan s"), 2, "plan: deadline: 'nan s'"),
+        (("--budget", "0 USD"), 2, "plan: budget: '0 USD'"),
+        (("--max-power", "10 parsec"), 2, "plan: max_power: '10 parsec'"),
         (("--objective", "fewest-devices"), 2, "needs a deadline"),
         (("--objective", "cheapest"), 2, "needs a price"),
         (("--budget", "5 USD"), 2, "a budget needs a price"),

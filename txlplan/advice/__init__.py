@@ -1,13 +1,15 @@
-"""The buyer's answer as one object: a scenario in names, resolved, compared, and shown in any form.
+"""Answers as objects: a question in names, resolved, planned or compared, and shown in any form.
 
-`compare(...)` is what `txlplan compare` and a notebook call alike.
+`plan(...)` and `compare(...)` are what `txlplan plan`, `txlplan compare` and a notebook call alike.
 """
 
 from txlplan.advice._advice import Advice
 from txlplan.advice._compare import compare
 from txlplan.advice._conditions import Bar, bar, missed
 from txlplan.advice._offers import LOCAL, candidate, price_of
+from txlplan.advice._plan import Question, plan
 from txlplan.advice._prices import Imported, import_prices
+from txlplan.advice._proposal import Proposal
 from txlplan.advice._scenario import Scenario, WhatIf, read_scenario
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "Advice",
     "Bar",
     "Imported",
+    "Proposal",
+    "Question",
     "Scenario",
     "WhatIf",
     "bar",
@@ -22,6 +26,7 @@ __all__ = [
     "compare",
     "import_prices",
     "missed",
+    "plan",
     "price_of",
     "read_scenario",
 ]

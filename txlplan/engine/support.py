@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from txlplan.errors import InputError
 from txlplan.plan_file import PlanFile
 
 DEVICES = ("cpu", "cuda")
@@ -17,6 +18,15 @@ def unsupported(plan_file: PlanFile) -> list[str]:
         *_batches(plan_file),
         *_task(plan_file),
     ]
+
+
+def require_supported(plan_file: PlanFile) -> None:
+    """Raises InputError that names everything this version cannot execute."""
+    if problems := unsupported(plan_file):
+        raise InputError(
+            "this version of txlplan cannot execute the plan: " + "; ".join(problems),
+            hint="plan again with `txlplan plan --runnable`, or change what is named in the plan file",
+        )
 
 
 def _precision(plan_file: PlanFile) -> Iterator[str]:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from txlplan.cost import estimate
+from txlplan.engine.support import require_supported
 from txlplan.errors import InputError
 from txlplan.launcher._candidate import Candidate
 from txlplan.launcher._machine import this_machine
@@ -17,11 +18,13 @@ from txlplan.plan_file import read_plan_file
 def plan_again(path: Path, *, directory: Path | None = None, runner: str | None = None) -> Planned:
     """The plan of a plan file, or of a run directory, as it is, with its estimate on this machine.
 
-    `directory` and `runner` replace those of the file. Raises InputError when there is no such file, or no GPU for it.
+    `directory` and `runner` replace those of the file. Raises InputError when there is no such file, when this version
+    cannot execute it, or when there is no GPU for it.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or run directory", hint="`txlplan records list` knows the runs of this machine")
     plan_file = absolute(read_plan_file(path / PLAN_NAME if path.is_dir() else path))
+    require_supported(plan_file)
     machine = this_machine(plan_file.plan.n_devices)
     if plan_file.run.device != machine.backend:
         raise InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from txlplan import files
 from txlplan.choices import RecordKind
 from txlplan.engine import events
-from txlplan.errors import InputError
+from txlplan.engine.support import require_supported
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher._bookkeeping import closed, completed, opened, updated
@@ -89,14 +89,7 @@ def execute(
 
 def prepared(plan_file: PlanFile, *, resume: bool = False, steps: int | None = None) -> Launch:
     """The worker's command line, after checking that this version can execute the plan. Starts nothing."""
-    from txlplan.engine.support import unsupported
-
-    problems = unsupported(plan_file)
-    if problems:
-        raise InputError(
-            "this version of txlplan cannot execute the plan: " + "; ".join(problems),
-            hint="plan again without it; `txlplan plan --help` shows what can be fixed",
-        )
+    require_supported(plan_file)
     arguments = (["--steps", str(steps)] if steps is not None else []) + (["--resume"] if resume else [])
     path = Path(plan_file.run.directory) / PLAN_NAME
     return launch(get_runner(plan_file.run.runner), plan_file, plan_path=path, arguments=arguments)

@@ -126,5 +126,10 @@ def read_plan_file(path: Path) -> PlanFile:
 
 
 def write_plan_file(path: Path, plan_file: PlanFile) -> None:
-    """Write plan.toml, atomically; `read_plan_file` gives back an equal value."""
-    files.write_text(path, to_toml(plan_file))
+    """Write plan.toml, atomically; `read_plan_file` gives back an equal value.
+
+    A plan that this version can cost and not run says so at its top. Raises InputError where `path` cannot be written.
+    """
+    reasons = [f"#   {reason}\n" for reason in plan_file.plan.not_runnable()]
+    mark = "# This version of txlplan can estimate this plan, but not run it:\n" if reasons else ""
+    files.write_text(path, "".join([mark, *reasons, "\n" if reasons else "", to_toml(plan_file)]))

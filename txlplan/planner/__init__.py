@@ -5,7 +5,7 @@ from txlplan.planner._choose import Choice, RunnerUp, plan
 from txlplan.planner._compare import RankBy, Row, Size, Terms
 from txlplan.planner._comparison import Comparison, compare
 from txlplan.planner._duration import Duration
-from txlplan.planner._explain import Rejection
+from txlplan.planner._explain import Rejection, standing
 from txlplan.planner._infeasible import Fix, describe, fixes
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
@@ -46,6 +46,7 @@ __all__ = [
     "plan",
     "recipe",
     "stack_for",
+    "standing",
     "totals",
     "without",
 ]

@@ -37,6 +37,15 @@ class Rejection:
     reason: str
 
 
+def standing(behind: float | None) -> str:
+    """How a plan compares with the one that is offered: `5.6 % worse`, `7.3 % better`, `as good`, or `out`."""
+    if behind is None:
+        return "out"
+    if abs(behind) < TELLING:
+        return "as good"
+    return f"{abs(behind):.1%} {'worse' if behind > 0 else 'better'}".replace("%", " %")
+
+
 def settings_that_differ(one: Plan, other: Plan) -> str:
     """`micro_batch 8 (not 16), accumulation 2 (not 1)`."""
     pairs = [(name, getattr(one, name), getattr(other, name)) for name in COLUMNS]

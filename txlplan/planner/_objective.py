@@ -17,6 +17,9 @@ from txlplan.workload import Workload
 FloatArray = npt.NDArray[np.float64]
 
 
+_PRICES = "`txlplan prices import FILE.csv` adds prices, `txlplan compare --price SYSTEM=18.50/h` takes one"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limited:
     """Which plans meet every limit, [candidates], and the figures that the limits are about."""
@@ -46,7 +49,7 @@ def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> 
         if rents is None:
             raise InputError(
                 f"objective 'cheapest' needs a price, and {cluster.system.id} has no on-demand one",
-                hint="add one to the system profile, or choose --objective fastest",
+                hint=_PRICES + ", or choose --objective fastest",
             )
         return seconds * rents
     if (joules := estimates.energy_j_per_token) is None:
@@ -70,12 +73,15 @@ def limited(workload: Workload, cluster: Cluster, estimates: Estimates) -> Limit
     if workload.budget_usd is not None and time_s is not None:
         rents = rents_usd_per_s(cluster, estimates.plans.n_devices)
         if rents is None:
-            raise InputError(f"a budget needs a price, and {cluster.system.id} has no on-demand one")
+            raise InputError(f"a budget needs a price, and {cluster.system.id} has no on-demand one", hint=_PRICES)
         cost_usd = time_s * rents
         met &= cost_usd <= workload.budget_usd
     if workload.power_cap_w is not None:
         if cluster.device.power_w is None:
-            raise InputError(f"a power cap needs the rated power of {cluster.device.name}, which is unknown")
+            raise InputError(
+                f"a power cap needs the rated power of {cluster.device.name}, which is unknown",
+                hint="add power to the device profile (docs/guides/hardware.md), or leave the cap out",
+            )
         power_w = np.minimum(estimates.plans.n_devices, cluster.n_devices) * cluster.device.power_w
         met &= power_w <= workload.power_cap_w
     return Limited(met=met, time_s=time_s, cost_usd=cost_usd, power_w=power_w)

@@ -9,6 +9,7 @@ from txlplan.reporting._comparison import (
 from txlplan.reporting._content import Report, build
 from txlplan.reporting._facts import facts
 from txlplan.reporting._format import percent, plan_text
+from txlplan.reporting._proposal import proposal_rows, proposal_sentence, proposal_summary_html, write_proposal
 from txlplan.reporting._validation import write_validation
 from txlplan.reporting._verdict import Verdict, verdict
 from txlplan.reporting._write import Format, write_report
@@ -24,8 +25,12 @@ __all__ = [
     "facts",
     "percent",
     "plan_text",
+    "proposal_rows",
+    "proposal_sentence",
+    "proposal_summary_html",
     "verdict",
     "write_comparison",
+    "write_proposal",
     "write_report",
     "write_validation",
 ]

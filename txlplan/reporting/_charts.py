@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from txlplan.estimates import Estimate
 from txlplan.records import Record
 from txlplan.reporting._format import number
 from txlplan.reporting._tables import Quantity, Table, labels, quantity_table, terms_table
@@ -127,9 +128,9 @@ def loss_chart(record: Record) -> Chart | None:
     )
 
 
-def terms_chart(record: Record, quantity: Literal["time", "memory"]) -> Chart | None:
+def terms_chart(estimate: Estimate | None, quantity: Literal["time", "memory"]) -> Chart | None:
     """Where the predicted time or memory goes, the largest term first. None without an estimate."""
-    terms = record.estimate.part(quantity)[:_TABLE_ROWS] if record.estimate else ()
+    terms = estimate.part(quantity)[:_TABLE_ROWS] if estimate else ()
     if not terms:
         return None
     time = quantity == "time"
@@ -149,7 +150,7 @@ def terms_chart(record: Record, quantity: Literal["time", "memory"]) -> Chart | 
         title="Where the time goes" if time else "Where the memory goes",
         description=f"Terms of the predicted {'step time, by what bounds them' if time else 'peak memory'}, largest first.",
         figure={"data": [trace, *legend], "layout": layout},
-        table=terms_table(record, quantity),
+        table=terms_table(estimate, quantity),
     )
 
 

@@ -62,8 +62,8 @@ def build(records: Sequence[Record], title: str | None = None) -> Report:
         memory_chart(ordered),
         speed_chart(subject),
         loss_chart(subject),
-        terms_chart(subject, "time"),
-        terms_chart(subject, "memory"),
+        terms_chart(subject.estimate, "time"),
+        terms_chart(subject.estimate, "memory"),
     )
     return Report(
         title=title or f"{subject.workload.model.name or subject.workload.model.id} on {subject.device.name}",

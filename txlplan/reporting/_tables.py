@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from txlplan.estimates import Range
+from txlplan.estimates import Estimate, Range
 from txlplan.records import Record
 from txlplan.reporting._format import Formatter, percent, plan_text, span, yes_no
 from txlplan.units import format_bytes, format_j, format_rate, format_s
@@ -103,9 +103,9 @@ def trials_table(records: Sequence[Record]) -> Table:
     return Table(caption="Every record of this report, fastest first", columns=columns, rows=rows, text_columns=len(names))
 
 
-def terms_table(record: Record, quantity: Literal["time", "memory"]) -> Table:
-    """The terms of one record's estimate, largest first."""
-    terms = record.estimate.part(quantity) if record.estimate else ()
+def terms_table(estimate: Estimate | None, quantity: Literal["time", "memory"]) -> Table:
+    """The terms of an estimate, largest first."""
+    terms = estimate.part(quantity) if estimate else ()
     total = sum(term.value for term in terms)
     write: Formatter = format_s if quantity == "time" else format_bytes
     rows = []

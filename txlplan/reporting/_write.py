@@ -32,10 +32,7 @@ def write_report(records: Sequence[Record], path: Path, *, format: Format = "htm
 
 def write_text(path: Path, text: str) -> Path:
     """Write `path` atomically and give it back. Raises InputError where it cannot be written."""
-    try:
-        files.write_text(path, text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+    files.write_text(path, text)
     return path
 
 

@@ -1,0 +1,59 @@
+"""`txlplan.plan`, as a notebook calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import txlplan
+from txlplan.errors import ConfigError, InputError
+from txlplan.plan_file import read_plan_file
+from txlplan.planner import standing
+
+ASKED: dict[str, Any] = {"model": "nvidia-wt103-base", "system": "p3.16xlarge", "tokens": 1.8e9}
+
+
+def test_a_plan_in_every_form(tmp_path: Path) -> None:
+    found = txlplan.plan(**ASKED, runnable=True, explain=True)
+    assert found.plan == found.choice.plan == found.plan_file.plan
+    assert str(found).startswith("Train nvidia-wt103-base on p3.16xlarge with micro_batch")
+    assert "1,800,000,000 tokens in" in found.sentence
+    frame = found.to_frame()
+    assert list(frame["offered"]) == [True] + [False] * len(found.choice.runners_up)
+    assert frame["tokens_per_s"][0] == found.estimate.tokens_per_s.value
+    assert (frame["tokens_per_s_low"] < frame["tokens_per_s_high"]).all()
+    shown = found._repr_html_()
+    assert shown.count("<tr>") == 2 + len(found.choice.runners_up)
+    assert "<script" not in shown
+    assert read_plan_file(found.write(tmp_path / "plan.toml")) == found.plan_file
+    assert "Not chosen" in found.to_html(tmp_path / "plan.html").read_text()
+
+
+def test_the_command_asks_as_a_notebook_does(txlplan: Any) -> None:  # the fixture hides the module
+    from txlplan import advice
+
+    asked = ("--model", "nvidia-wt103-base", "--system", "p3.16xlarge", "--tokens", "1.8e9", "--without", "zero,offload")
+    document = txlplan("plan", *asked, "--json").json
+    assert document == {**advice.plan(**ASKED, without=["zero", "offload"]).to_dict(), "path": None}
+
+
+def test_limits_are_text_with_units_and_names_are_checked() -> None:
+    found = txlplan.plan(**ASKED, deadline="3 d", budget="5000 USD", objective="cheapest")
+    assert found.plan_file.workload.deadline_s == 3 * 86400
+    with pytest.raises(ConfigError, match="unknown key 'tokns'") as caught:
+        txlplan.plan(model="demo-bytes", tokns=1e6)
+    assert caught.value.hint == "did you mean 'tokens'?"
+    with pytest.raises(InputError, match="'fastes' is not known"):
+        txlplan.plan(**ASKED, objective="fastes")
+    with pytest.raises(InputError, match="cannot be written"):
+        found.write("/proc/plan.toml")
+
+
+@pytest.mark.parametrize(
+    ("behind", "said"),
+    [(0.056, "5.6 % worse"), (-0.073, "7.3 % better"), (-1e-9, "as good"), (0.0, "as good"), (None, "out")],
+)
+def test_how_a_plan_stands(behind: float | None, said: str) -> None:
+    assert standing(behind) == said
