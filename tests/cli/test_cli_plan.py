@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,48 @@ def test_estimate_as_json(txlplan: Any) -> None:
     assert estimate["step_s"]["low"] < estimate["step_s"]["value"] < estimate["step_s"]["high"]
     times = [term["value"] for term in estimate["terms"] if term["quantity"] == "time"]
     assert sum(times) == pytest.approx(estimate["step_s"]["value"])
+
+
+TOO_LARGE = ("--model", "nvidia-wt103-large", "--system", "dgx-1", "--devices", 1, "--micro-batch", 32)
+
+
+def test_an_estimate_that_does_not_fit_names_the_term_and_fixes(txlplan: Any) -> None:
+    result = txlplan("estimate", *TOO_LARGE)
+    assert result.exit_code == 3
+    assert "DOES NOT FIT" in result.stdout
+    assert re.search(
+        r"does not fit NVIDIA Tesla V100 SXM2 16 GB: it needs .* \([\d,]+ bytes\) too many; the term that overflows is saved",
+        result.stderr,
+    )
+    assert result.stderr.count("; or ") == 2
+    assert "next:" not in result.stderr
+    document = txlplan("estimate", *TOO_LARGE, "--json")
+    assert document.exit_code == document.json["error"]["exit_code"] == 3
+    estimate = document.json["estimate"]
+    assert estimate["peak_memory_bytes"]["value"] > estimate["capacity_bytes"]
+    fixes = document.json["fixes"]
+    assert len(fixes) == 3
+    assert all(fix["estimate"]["peak_memory_bytes"]["value"] <= fix["estimate"]["capacity_bytes"] for fix in fixes)
+
+
+def test_every_kind_of_checkpointing_can_be_estimated(txlplan: Any) -> None:
+    def peak(*more: object) -> float:
+        fitting = (*ON, "--devices", 1, "--micro-batch", 8, "--json")
+        return float(txlplan("estimate", *fitting, *more).json["estimate"]["peak_memory_bytes"]["value"])
+
+    option = "--activation-checkpointing"
+    whole = [peak(), *(peak(option, kind) for kind in ("attention", "feed-forward", "full"))]
+    assert whole == sorted(whole, reverse=True)
+    assert len(set(whole)) == 4
+    assert whole[0] > peak(option, "full", "--checkpointed-layers", 8) > whole[3]
+
+
+def test_an_option_beside_a_plan_file_is_refused(txlplan: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    assert txlplan("plan", "--model", "demo-bytes", "--system", "generic-cpu", "-o", path).exit_code == 0
+    refused = txlplan("estimate", path, "--micro-batch", 4)
+    assert refused.exit_code == 2
+    assert "--micro-batch has no effect beside" in refused.stderr
 
 
 def test_plan_writes_a_file_that_estimate_reads(txlplan: Any, tmp_path: Path) -> None:
@@ -126,8 +169,12 @@ def test_plan_for_this_machine(txlplan: Any) -> None:
     [
         (("estimate", "--system", "dgx-1"), 2, "no model is named"),
         (("estimate", "--model", "nvidia-wt103-bas", "--system", "dgx-1"), 2, "nvidia-wt103-base"),
-        (("estimate", *ON, "--precision", "fp17"), 2, "did you mean 'fp16'"),
+        (("estimate", *ON, "--precision", "fp17"), 2, "'fp17' is not one of"),
+        (("estimate", *ON, "--activation-checkpointing", "attentio"), 2, "'attentio' is not one of"),
+        (("estimate", *ON, "--checkpointed-layers", "4"), 2, "needs activation_checkpointing"),
+        (("estimate", *ON, "--activation-checkpointing", "full", "--checkpointed-layers", "99"), 2, "no stage has so many"),
         (("estimate", *ON, "--precision", "bf16"), 2, "has no bf16"),
+        (("estimate", *ON, "--activation-checkpointing", "full", "--task", "score"), 2, "only training keeps activations"),
         (("estimate", *ON, "--micro-batch", "0"), 2, "at least 1"),
         (("estimate", *ON, "--devices", "9"), 2, "evenly"),
         (("estimate", "missing.toml"), 2, "no such file"),

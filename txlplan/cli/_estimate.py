@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.cli._targets import (
+    LOCAL,
     DevicesOption,
     NodesOption,
     StackOption,
     candidate,
-    one_of,
     print_estimate,
     print_terms,
 )
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from txlplan.estimates import Estimate
     from txlplan.plan_file import Plan
-    from txlplan.planner import Candidate
+    from txlplan.planner import Candidate, Fix
     from txlplan.workload import Workload
 
 
@@ -42,43 +44,81 @@ def _estimate(
     devices: DevicesOption = None,
     nodes: NodesOption = 1,
     stack: StackOption = None,
-    task: Annotated[str, typer.Option("--task", help="train, score or generate.")] = "train",
+    task: Annotated[Task | None, typer.Option("--task", help="By default train.")] = None,
     micro_batch: Annotated[int | None, typer.Option("--micro-batch", help="Sequences per device per micro-batch.")] = None,
-    accumulation: Annotated[int, typer.Option("--accumulation", help="Micro-batches per optimizer step.")] = 1,
-    precision: Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16 or bf16.")] = None,
-    checkpointing: Annotated[str, typer.Option("--activation-checkpointing", help="none or full.")] = "none",
+    accumulation: Annotated[int | None, typer.Option("--accumulation", help="Micro-batches per optimizer step.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="Arithmetic; by default fp32 where there is such.")
+    ] = None,
+    checkpointing: Annotated[
+        Checkpointing | None,
+        typer.Option("--activation-checkpointing", help="What runs again in backward; by default nothing."),
+    ] = None,
+    checkpointed_layers: Annotated[
+        int | None, typer.Option("--checkpointed-layers", help="Of so many layers of each stage; by default all.")
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print every term: formula, share, provenance, bound.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate time, memory and energy of one plan, before anything runs.
+    """Estimate time, memory and energy of one plan, before anything runs; exit code 3 where it does not fit in memory.
 
     Example: txlplan estimate --model nvidia-wt103-base --system dgx-1 --micro-batch 32 --precision fp16 --explain
     """
+    from txlplan import planner
     from txlplan.cost import estimate
-    from txlplan.plan_file import read_plan_file
 
+    of_plan: dict[str, Any] = {
+        "micro_batch": micro_batch,
+        "accumulation": accumulation,
+        "precision": precision,
+        "threads": threads,
+    }
+    of_plan |= {"activation_checkpointing": checkpointing, "checkpointed_layers": checkpointed_layers}
+    given = {name: value for name, value in of_plan.items() if value is not None}
     if plan_file is not None:
-        given = read_plan_file(plan_file)
-        workload, plan = given.workload, given.plan
-        target = candidate(system or given.system, n_nodes=nodes, n_devices=devices, stack=stack or given.stack)
-        if nodes == 1 and target.cluster.device.kind != "cpu" and plan.n_devices > target.cluster.n_devices:
-            needed = -(-plan.n_devices // target.cluster.n_devices)
-            target = candidate(system or given.system, n_nodes=needed, n_devices=devices, stack=stack or given.stack)
+        _refuse_beside_a_file(plan_file, {"model": model, "task": task} | given)
+        workload, plan, target = _of_file(plan_file, system, nodes, devices, stack)
     else:
-        target = candidate(system or "local", n_nodes=nodes, n_devices=devices, stack=stack)
-        workload = _workload(model, one_of(task, ("train", "score", "generate"), "--task"))
-        plan = _plan(workload, target, micro_batch, accumulation, precision, checkpointing, threads)
-    found = estimate(workload, target.cluster, target.stack, [plan])[0]
+        target = candidate(system or LOCAL, n_nodes=nodes, n_devices=devices, stack=stack)
+        workload = _workload(model, task or "train")
+        plan = _plan(workload, target, given)
+    estimates = estimate(workload, target.cluster, target.stack, [plan])
+    found, fixes, refusal = estimates[0], [], None
+    if not found.fits:
+        fixes = planner.fixes(workload, target.cluster, target.stack, plan)
+        refusal = planner.memory_refusal(workload, target.cluster, target.stack, estimates, fixes)
     output = Output(as_json)
-    output.document(
-        _document(workload, target, plan, found), lambda console: _print(console, workload, target, plan, found, explain)
-    )
-    name = f"--model {workload.model.id} --system {system or 'local'} --tokens 1e8"
+    document = _document(workload, target, plan, found, fixes)
+    output.result(document, lambda console: _print(console, workload, target, plan, found, explain), refusal)
+    name = f"--model {workload.model.id} --system {system or LOCAL} --tokens 1e8"
     output.next_step(f"txlplan run {plan_file}" if plan_file else f"txlplan plan {name}")
 
 
-def _workload(model: str | None, task: Any) -> Workload:
+def _refuse_beside_a_file(path: Path, options: dict[str, Any]) -> None:
+    """What a plan file says itself. Raises InputError."""
+    for name, value in options.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} has no effect beside {path}, which says it", hint="edit the plan file, or leave it out")
+
+
+def _of_file(
+    path: Path, system: str | None, nodes: int, devices: int | None, stack: str | None
+) -> tuple[Workload, Plan, Candidate]:
+    """What a plan file says; on as many nodes as the plan needs, where nobody says how many."""
+    from txlplan.plan_file import read_plan_file
+
+    given = read_plan_file(path)
+    named, software = system or given.system, stack or given.stack
+    target = candidate(named, n_nodes=nodes, n_devices=devices, stack=software)
+    if nodes == 1 and target.cluster.device.kind != "cpu" and given.plan.n_devices > target.cluster.n_devices:
+        needed = -(-given.plan.n_devices // target.cluster.n_devices)
+        target = candidate(named, n_nodes=needed, n_devices=devices, stack=software)
+    return given.workload, given.plan, target
+
+
+def _workload(model: str | None, task: Task) -> Workload:
     from txlplan.model import models
     from txlplan.workload import Workload
 
@@ -87,37 +127,18 @@ def _workload(model: str | None, task: Any) -> Workload:
     return Workload(model=models.get(model), task=task)
 
 
-def _plan(
-    workload: Workload,
-    target: Candidate,
-    micro_batch: int | None,
-    accumulation: int,
-    precision: str | None,
-    checkpointing: str,
-    threads: int | None,
-) -> Plan:
+def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:
     """The plan of the options; where no micro-batch is given, the published batch over the devices."""
     from txlplan.plan_file import Plan
     from txlplan.planner import global_batch
 
-    cluster = target.cluster
-    if micro_batch is None:
-        micro_batch = max(1, (global_batch(workload) or cluster.n_devices) // (cluster.n_devices * max(accumulation, 1)))
-    if micro_batch < 1 or accumulation < 1 or (threads is not None and threads < 1):
-        raise InputError("--micro-batch, --accumulation and --threads must be at least 1")
-    known = tuple(cluster.device.peak_flops_per_s)
-    chosen = one_of(precision, ("fp32", "tf32", "fp16", "bf16"), "--precision") if precision else known[0]
-    return Plan(
-        micro_batch=micro_batch,
-        accumulation=accumulation,
-        precision="fp32" if precision is None and "fp32" in known else chosen,
-        data_parallel=cluster.n_devices,
-        activation_checkpointing=one_of(checkpointing, ("none", "full"), "--activation-checkpointing"),
-        threads=threads,
-    )
+    n_devices, known = target.cluster.n_devices, tuple(target.cluster.device.peak_flops_per_s)
+    share = (global_batch(workload) or n_devices) // (n_devices * max(given.get("accumulation", 1), 1))
+    defaults = {"micro_batch": max(1, share), "precision": "fp32" if "fp32" in known else known[0]}
+    return Plan(**{**defaults, "data_parallel": n_devices, **given})
 
 
-def _document(workload: Workload, target: Candidate, plan: Plan, found: Estimate) -> dict[str, Any]:
+def _document(workload: Workload, target: Candidate, plan: Plan, found: Estimate, fixes: Sequence[Fix]) -> dict[str, Any]:
     from txlplan.config import to_plain
 
     return {
@@ -127,6 +148,7 @@ def _document(workload: Workload, target: Candidate, plan: Plan, found: Estimate
         "n_nodes": target.cluster.n_nodes,
         "plan": to_plain(plan),
         "estimate": to_plain(found),
+        "fixes": to_plain(fixes),
     }
 
 

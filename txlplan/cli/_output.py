@@ -39,6 +39,15 @@ class Output:
         else:
             render(console(sys.stdout))
 
+    def result(self, data: dict[str, Any], render: Callable[[Console], None], error: TxlplanError | None) -> None:
+        """The same for a result that may be an error too: complete in either form, then the error's exit code."""
+        self.document(data if error is None else data | {"error": _plain(error)}, render)
+        if error is None:
+            return
+        if self.as_json:
+            raise typer.Exit(error.exit_code)
+        raise error
+
     def say(self, text: str) -> None:
         """Tell something that is no result (progress, a note), on stderr; rich markup is not interpreted."""
         console(sys.stderr).print(text, markup=False, highlight=False, soft_wrap=True)
@@ -58,11 +67,14 @@ def console(stream: Any) -> Console:
     return Console(file=stream, width=10_000, no_color=True, highlight=False, soft_wrap=True)
 
 
+def _plain(error: TxlplanError) -> dict[str, Any]:
+    return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
 def show_error(error: TxlplanError, *, as_json: bool) -> None:
     """Print an error for a user; as a JSON document on stdout when the command was to print JSON."""
     if as_json:
-        document = {"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"error": _plain(error)}, ensure_ascii=False, indent=2) + "\n")
         return
     stderr = console(sys.stderr)
     stderr.print(f"error: {error.message}", markup=False, highlight=False, style="red", soft_wrap=True)

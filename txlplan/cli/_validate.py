@@ -72,18 +72,12 @@ def validate(
         "wrong_fits": scored.wrong_fits,
         "ranking": to_plain(ranking),
     }
-    if missed:
-        document["error"] = {"message": missed.message, "hint": missed.hint, "exit_code": missed.exit_code}
     if html is not None:
         from txlplan.reporting import write_validation
 
         title = "record store" if source == STORE else Path(source).name
         output.say(f"wrote {write_validation(scored, html, title=title, left_out=left_out, ranking=ranking)}")
-    output.document(document, lambda console: _print(console, scored, ranking, left_out))
-    if missed and as_json:
-        raise typer.Exit(missed.exit_code)  # (the one document holds the error already)
-    if missed:
-        raise missed
+    output.result(document, lambda console: _print(console, scored, ranking, left_out), missed)
     output.next_step(
         "txlplan calibrate store --dry-run" if source == STORE else "txlplan validate published.csv --leave-out device"
     )

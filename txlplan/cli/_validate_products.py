@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from txlplan.errors import BarMissedError, InputError
 
 if TYPE_CHECKING:
@@ -40,13 +38,7 @@ def validate_products(path: Path, source: str, left_out: str | None, max_mape: f
     scores = score_products(read_products(path))
     missed = None if max_mape is None else _missed(scores, max_mape)
     document: dict[str, object] = {"source": source, "products": [to_plain(score) for score in scores]}
-    if missed:
-        document["error"] = {"message": missed.message, "hint": missed.hint, "exit_code": missed.exit_code}
-    output.document(document, lambda console: _print(console, scores))
-    if missed and output.as_json:
-        raise typer.Exit(missed.exit_code)  # (the one document holds the error already)
-    if missed:
-        raise missed
+    output.result(document, lambda console: _print(console, scores), missed)
     output.next_step("txlplan validate published.csv --leave-out device")
 
 

@@ -75,6 +75,9 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
         yield size % plans.context_parallel != 0, message, None
     message = f"pipeline_parallel = {{plan.pipeline_parallel}}, but the model has {model.n_layer} layers"
     yield plans.pipeline_parallel > model.n_layer, message, None
+    most = -(-model.n_layer // plans.pipeline_parallel)
+    message = f"checkpointed_layers = {{plan.checkpointed_layers}}, but no stage has so many of the {model.n_layer} layers"
+    yield plans.checkpointed_layers > most, message, "leave checkpointed_layers out to checkpoint all"
     parts = plans.pipeline_parallel * plans.virtual_stages
     interleaved = plans.virtual_stages > 1
     message = (
@@ -105,6 +108,8 @@ def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Re
     if workload.task == "train":
         return
     yield plans.accumulation > 1, "accumulation = {plan.accumulation}: only training accumulates", None
+    message = "activation_checkpointing = '{plan.activation_checkpointing}': only training keeps activations"
+    yield plans.activation_checkpointing != 0, message, None
     training = (plans.pipeline_parallel > 1) | (plans.zero_stage > 0) | (plans.offload != 0)
     yield training, f"pipeline_parallel, zero_stage and offload are for training, not to {workload.task}", None
     if workload.task == "generate":

@@ -6,7 +6,7 @@ from txlplan.planner._compare import RankBy, Row, Size, Terms
 from txlplan.planner._comparison import Comparison, compare
 from txlplan.planner._duration import Duration
 from txlplan.planner._explain import Rejection, standing
-from txlplan.planner._infeasible import Fix, describe, fixes
+from txlplan.planner._infeasible import Fix, describe, fixes, memory_refusal
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, Way
@@ -43,6 +43,7 @@ __all__ = [
     "describe",
     "fixes",
     "global_batch",
+    "memory_refusal",
     "plan",
     "recipe",
     "stack_for",

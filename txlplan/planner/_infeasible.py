@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,19 +31,26 @@ class Fix:
     estimate: Estimate
 
 
-def memory_refusal(workload: Workload, cluster: Cluster, stack: StackProfile, estimates: Estimates) -> NoPlanFitsError:
-    """The error where every plan exceeds the memory of a device; of the nearest plan the largest term is named."""
+def memory_refusal(
+    workload: Workload, cluster: Cluster, stack: StackProfile, estimates: Estimates, known: Sequence[Fix] | None = None
+) -> NoPlanFitsError:
+    """The error where every plan exceeds the memory of a device; of the nearest plan the largest term is named.
+
+    `known`: its fixes, where they are there already.
+    """
     over = estimates.peak_memory_bytes - estimates.capacity_bytes
     nearest = int(np.argmin(over))
     plan, found = estimates.plans[nearest], estimates[nearest]
     largest = found.part("memory")[0]
+    which = f"none of {len(estimates)} plans fits {cluster.device.name}: the nearest ({describe(plan)}) needs"
+    if len(estimates) == 1:
+        which = f"the plan ({describe(plan)}) does not fit {cluster.device.name}: it needs"
     message = (
-        f"none of {len(estimates)} plans fits {cluster.device.name}: the nearest ({describe(plan)}) needs "
-        f"{format_bytes(found.peak_memory_bytes.value)} of {format_bytes(found.capacity_bytes)} a device, "
+        f"{which} {format_bytes(found.peak_memory_bytes.value)} of {format_bytes(found.capacity_bytes)} a device, "
         f"{format_bytes(float(over[nearest]))} ({int(over[nearest]):,} bytes) too many; "
         f"the term that overflows is {largest.name} with {format_bytes(largest.value)}"
     )
-    known = fixes(workload, cluster, stack, plan)
+    known = fixes(workload, cluster, stack, plan) if known is None else known
     hint = "; or ".join(fix.words for fix in known)
     return NoPlanFitsError(message, hint=hint or "no change of batch, checkpointing, precision or device that we know fits")
 
