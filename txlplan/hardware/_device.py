@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from txlplan.config._schema import STRICT
+from txlplan.errors import InputError
 from txlplan.units import BYTES, BYTES_PER_S, FLOPS_PER_S, HERTZ, WATTS
 
 Dtype = Literal["fp32", "tf32", "fp16", "bf16"]
@@ -55,6 +56,12 @@ class DeviceProfile:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Source by key (`"peak.fp16"`, `"memory_bandwidth"`); `default` covers the rest."""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.cores < 1:
+            raise InputError(f"cores = {self.cores} must be at least 1")
+        if not self.peak_flops_per_s:
+            raise InputError("peak must state the FLOP/s of at least one dtype")
 
     def usable_bytes(self) -> int:
         """Memory that a process can allocate: the usable size where known, else the installed one."""
