@@ -287,7 +287,9 @@ def detect_devices(as_json: JsonOption = False) -> None:
 @hardware.command("probe")
 def probe_machine(
     write: bool = typer.Option(True, "--write/--no-write", help="Keep the result as your own profiles."),
-    seconds: float = typer.Option(52.0, "--seconds", min=1.0, help="Time to take: more of it steadies the figures."),
+    seconds: float = typer.Option(
+        52.0, "--seconds", min=1.0, max=3600.0, help="Time to take: more of it steadies the figures."
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine in under a minute and keep the result as your own profiles.

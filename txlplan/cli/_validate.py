@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,8 +91,8 @@ def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
         raise InputError(
             f"{source!r} cannot be scored", hint="`txlplan validate store` scores the record store, else a .csv file"
         )
-    if max_mape is not None and max_mape <= 0:
-        raise InputError(f"--max-mape {max_mape} must be more than zero", hint="in per cent: --max-mape 15")
+    if max_mape is not None and not 0 < max_mape < math.inf:
+        raise InputError(f"--max-mape {max_mape} must be more than zero, and finite", hint="in per cent: --max-mape 15")
     if left_out is None:
         return
     one_of(left_out, _LEAVE_OUT, "--leave-out")
