@@ -42,6 +42,7 @@ BUYER = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "
             ("data", "prepare", "a-file", "--output", "made", "--vocabulary", "bpe", "--vocabulary-size", 10**21),
             "less than 2^31",
         ),
+        (("validate", "deepbench_gemm.csv", "--html", "made.html"), "--html has no effect"),
         (("hardware", "probe", "--seconds", "1e30"), "--seconds"),
     ],
 )
@@ -62,6 +63,13 @@ def test_it_is_refused(
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize("option", [("--micro-batch", "0"), ("--model", "demo-byte"), ("--precision", "fp17")])
+def test_a_benchmark_that_cannot_be_leaves_nothing(txlplan: Any, home: Path, option: tuple[str, str]) -> None:
+    result = txlplan("bench", "--model", "demo-bytes", *option)
+    assert result.exit_code == 2
+    assert not list(home.rglob("benches/*"))
 
 
 def _files(directory: Path) -> set[Path]:

@@ -61,6 +61,8 @@ def validate(
     _check(source, left_out, max_mape)
     output = Output(as_json)
     if source != STORE and holds_products(_path(source)):
+        if html is not None:
+            raise InputError("--html has no effect on matrix products", hint="leave it out")
         validate_products(_path(source), source, left_out, max_mape, output)
         return
     scored = _scored(source, left_out)
