@@ -33,6 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the whole of `path` by `text` (UTF-8), atomically. Raises InputError where it cannot be written."""
+    if not path.name or path.is_dir():
+        raise InputError(f"{str(path)!r} cannot be written: it must be the path of a file")
     try:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

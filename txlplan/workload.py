@@ -12,6 +12,9 @@ from txlplan.errors import InputError
 from txlplan.model import ModelConfig
 from txlplan.units import COUNT, SECONDS, USD, WATTS
 
+MOST_SEQUENCES = 2**24
+"""Sequences of a step, at most: thousands of times the largest batch that is published, and few enough to be searched."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimization:
@@ -76,16 +79,7 @@ class Workload:
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
             raise InputError(f"tokens = {self.tokens} must be at least 1")
-        if self.global_batch is not None and self.global_batch < 1:
-            raise InputError(f"global_batch = {self.global_batch} must be at least 1")
-        if self.largest_global_batch is not None and not self.global_batch:
-            raise InputError(f"largest_global_batch = {self.largest_global_batch} needs a global_batch to begin with")
-        if self.largest_global_batch is not None and self.largest_global_batch < (self.global_batch or 0):
-            raise InputError(
-                f"largest_global_batch = {self.largest_global_batch} is less than global_batch = {self.global_batch}"
-            )
-        if self.largest_global_batch is not None and self.task != "train":
-            raise InputError("largest_global_batch is for training", hint=f"to {self.task}, leave the batch to the planner")
+        self._check_batches()
         for name in ("deadline_s", "budget_usd", "power_cap_w"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
@@ -94,3 +88,18 @@ class Workload:
             raise InputError(f"memory_headroom = {self.memory_headroom} must be in [0, 1)")
         if self.prompt_len < 0:
             raise InputError(f"prompt_len = {self.prompt_len} must be zero or more")
+
+    def _check_batches(self) -> None:
+        largest = self.largest_global_batch
+        for name in ("global_batch", "largest_global_batch"):
+            size = getattr(self, name)
+            if size is not None and not 1 <= size <= MOST_SEQUENCES:
+                raise InputError(f"{name} = {size} must be at least 1, and at most {MOST_SEQUENCES:,}")
+        if largest is None:
+            return
+        if self.global_batch is None:
+            raise InputError(f"largest_global_batch = {largest} needs a global_batch to begin with")
+        if largest < self.global_batch:
+            raise InputError(f"largest_global_batch = {largest} is less than global_batch = {self.global_batch}")
+        if self.task != "train":
+            raise InputError("largest_global_batch is for training", hint=f"to {self.task}, leave the batch to the planner")

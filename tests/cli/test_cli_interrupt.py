@@ -28,7 +28,8 @@ def test_interrupted_command_says_so(tmp_path: Path) -> None:
         assert process.stdin is not None
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "error: interrupted" in said
+    assert "error: txlplan data was interrupted before it was done" in said
+    assert "hint: no worker was running" in said
     assert "Traceback" not in said
 
 

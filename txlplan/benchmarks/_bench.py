@@ -54,7 +54,13 @@ def directory_of(bench_id: str) -> Path:
 
 
 def create(bench_id: str, matrix: Matrix) -> None:
-    """Store what is to be run, so that a benchmark that was killed can be resumed by its id."""
+    """Store what is to be run, so that a benchmark that was killed can be resumed by its id.
+
+    Raises InputError, and stores nothing, where a case cannot be estimated on this machine.
+    """
+    preparation = Preparation(bench_id=bench_id, directory=directory_of(bench_id), matrix=matrix)
+    for case in cases(matrix, cores=preparation.cores):
+        preparation.estimate(case)
     files.write_text(directory_of(bench_id) / MATRIX_NAME, to_toml(matrix))
 
 

@@ -12,6 +12,7 @@ of m, n and k (Shepard 1968): a measured product comes back exactly.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,11 +80,18 @@ class ProductScore:
 
 
 def read_products(path: Path) -> list[Products]:
-    """By device and precision. Raises InputError for a device or precision that is not known."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    """By device and precision. Raises InputError for a device or precision that is not known, and a row without a figure."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8: {error}", hint="save it as UTF-8") from None
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for line, row in enumerate(rows, start=2):
+        lacking = next((name for name in _COLUMNS if name not in row), None)
+        if lacking is not None:
+            raise InputError(f"{path} has no column {lacking!r}", hint=f"columns: {', '.join(_COLUMNS)}")
+        _check_figures(path, line, row)
         precision = row["precision"].partition("_")[0]
         if row["gpu"] not in _DEVICES or precision not in _TILES:
             raise InputError(
@@ -91,6 +99,19 @@ def read_products(path: Path) -> list[Products]:
             )
         groups.setdefault((row["gpu"], precision), []).append(row)
     return [_products(gpu, precision, own) for (gpu, precision), own in groups.items()]
+
+
+_COLUMNS = ("gpu", "precision", "M", "N", "K", "transA", "transB", "ms")
+
+
+def _check_figures(path: Path, line: int, row: dict[str, str]) -> None:
+    for name in ("M", "N", "K", "ms"):
+        try:
+            good = 0 < float(row[name]) < math.inf
+        except ValueError:
+            good = False
+        if not good:
+            raise InputError(f"{path}, line {line}: {name} = {row[name]!r} must be a number of more than zero")
 
 
 def _products(gpu: str, precision: str, rows: Sequence[dict[str, str]]) -> Products:

@@ -15,6 +15,7 @@ from txlplan.cli._output import Stopped, show_error
 from txlplan.errors import InputError, TxlplanError
 
 _HELP = "Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy."
+_LEFT = "no worker was running; the same command starts again, and files are written whole or not at all"
 _COMMANDS = (
     "hardware",
     "model",
@@ -93,8 +94,12 @@ def run(arguments: Sequence[str]) -> int:
         show_error(bug, as_json=as_json)
         return bug.exit_code
     if code == Stopped.exit_code:  # (what typer makes of a KeyboardInterrupt)
-        show_error(TxlplanError("interrupted"), as_json=as_json)
+        show_error(TxlplanError(f"{_named(arguments)} was interrupted before it was done", hint=_LEFT), as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _named(arguments: Sequence[str]) -> str:
+    return f"txlplan {arguments[0]}" if arguments and arguments[0] in _COMMANDS else "txlplan"
 
 
 def main() -> None:

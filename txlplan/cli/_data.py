@@ -75,14 +75,16 @@ def prepare(
         raise InputError("--split has no effect beside --valid and --test", hint="leave one of them out")
     if vocabulary is not None and vocabulary_of is not None:
         raise InputError("--vocabulary has no effect beside --vocabulary-of", hint="leave one of them out")
-    kind = data.vocabulary_of(vocabulary_of).kind if vocabulary_of is not None else vocabulary or "bytes"
+    kind = (
+        data.vocabulary_of(vocabulary_of).kind if vocabulary_of is not None else "bytes" if vocabulary is None else vocabulary
+    )
     settings = data.Settings(
         vocabulary=kind,  # type: ignore[arg-type]  # Settings checks it
         vocabulary_of=str(vocabulary_of.expanduser().absolute()) if vocabulary_of is not None else None,
         vocabulary_size=vocabulary_size,
         min_count=min_count,
         special_symbols=tuple(special or ()),
-        ratios=data.parse_ratios(split or _SPLIT),
+        ratios=data.parse_ratios(_SPLIT if split is None else split),
         documents=documents,
         assignment=assignment,  # type: ignore[arg-type]  # Settings checks it
     )

@@ -132,7 +132,14 @@ def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:
     from txlplan.plan_file import Plan
     from txlplan.planner import global_batch
 
-    n_devices, known = target.cluster.n_devices, tuple(target.cluster.device.peak_flops_per_s)
+    device, n_devices = target.cluster.device, target.cluster.n_devices
+    known, threads = tuple(device.peak_flops_per_s), given.get("threads")
+    if threads is not None and device.kind != "cpu":
+        raise InputError(f"--threads {threads} has no effect on {device.name}", hint="leave it out")
+    if threads is not None and threads > device.cores:
+        raise InputError(
+            f"--threads {threads}: {device.name} has {device.cores} cores for a process", hint="leave it out for all"
+        )
     share = (global_batch(workload) or n_devices) // (n_devices * max(given.get("accumulation", 1), 1))
     defaults = {"micro_batch": max(1, share), "precision": "fp32" if "fp32" in known else known[0]}
     return Plan(**{**defaults, "data_parallel": n_devices, **given})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,15 @@ import typer
 
 from txlplan import units
 from txlplan.cli._hardware_add import add
+from txlplan.cli._hardware_show import show
 from txlplan.cli._output import JsonOption, Output
-from txlplan.errors import ConfigError, InputError
+from txlplan.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from txlplan.config import Catalog
     from txlplan.detection._timing import Progress
-    from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
+    from txlplan.hardware import DeviceProfile, StackProfile
 
 _DTYPES = ("fp32", "tf32", "fp16", "bf16")
 
@@ -30,6 +30,7 @@ hardware = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
+    hardware.command("show")(show)
     hardware.command("add")(add)
     app.add_typer(hardware, name="hardware")
 
@@ -133,120 +134,6 @@ def _print_table(console: Console, header: Sequence[str], rows: Sequence[Sequenc
     console.print(table)
 
 
-@hardware.command("show")
-def show(
-    name: str = typer.Argument(metavar="ID", help="A device, system or stack, or a profile's .toml file."),
-    as_json: JsonOption = False,
-) -> None:
-    """Show every figure of a profile with its source.
-
-    Example: txlplan hardware show v100-sxm2-16gb
-    """
-    from txlplan.config import to_plain
-
-    output = Output(as_json)
-    found = _find(name)
-    document = [{"kind": kind, "file": path, "profile": to_plain(profile)} for kind, path, profile in found]
-    output.document(document[0] if len(document) == 1 else document, lambda console: _print_profiles(console, found))
-    output.next_step("txlplan hardware list --systems")
-
-
-_Found = tuple[str, str, Any]
-
-
-def _find(name: str) -> list[_Found]:
-    """Every profile of this id: a device, a system and a stack may share one."""
-    from txlplan.hardware import devices, stacks, systems
-
-    catalogs: tuple[tuple[str, Catalog[Any]], ...] = (("device", devices), ("system", systems), ("stack", stacks))
-    if name.endswith(".toml"):
-        parent = devices.path(name).parent.name
-        kind, catalog = next((each for each in catalogs if each[1].directory == parent), catalogs[0])
-        return [(kind, name, catalog.get(name))]
-    found = [(kind, str(catalog.path(name)), catalog.get(name)) for kind, catalog in catalogs if name in catalog.paths()]
-    if not found:
-        import difflib
-
-        known = [each for _, catalog in catalogs for each in catalog.paths()]
-        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(dict.fromkeys(nearest))}" if nearest else "`txlplan hardware list` shows all"
-        raise ConfigError(f"no device, system or stack is named {name!r}", hint=hint)
-    return found
-
-
-def _print_profiles(console: Console, found: Sequence[_Found]) -> None:
-    from rich.table import Table
-
-    for kind, path, profile in found:
-        console.print(f"{kind} {profile.id}", style="bold", highlight=False)
-        console.print(f"{path}", style="dim", highlight=False, soft_wrap=True)
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("figure", "value", "source"):
-            table.add_column(title, overflow="fold")
-        for key, value, source in _figures(profile):
-            table.add_row(key, value, source)
-        console.print(table)
-
-
-def _figures(profile: DeviceProfile | SystemProfile | StackProfile) -> Iterator[tuple[str, str, str]]:
-    """Dotted key, value as a file states it, source."""
-    import tomllib
-
-    from txlplan.config import to_toml
-
-    raw = tomllib.loads(to_toml(profile))
-    sources = raw.pop("sources", {})
-    for key in ("id", "prices", "efficiency"):
-        raw.pop(key, None)
-    for key, value in _flattened(raw):
-        yield key, value, _source_of(key, sources)
-    for price in getattr(profile, "prices", ()):
-        amount = price.rent_usd_per_h if price.rent_usd_per_h is not None else price.purchase_usd
-        per = "/h" if price.rent_usd_per_h is not None else ""
-        yield f"price.{price.kind}", f"{units.format_usd(amount)}{per} ({price.date})", price.source
-    for point in getattr(profile, "efficiency", ()):
-        shape = f" {point.m}x{point.n}x{point.k}" if point.m else ""
-        threads = f", {units.counted(point.threads, 'thread')}" if point.threads else ""
-        unit = units.format_count(point.work) + (" FLOP" if point.kind in ("gemm", "bmm") else " B")
-        key = f"efficiency.{point.kind}.{point.dtype}"
-        yield key, f"{point.utilisation:.3g} at {unit}{shape}{threads}", _source_of(key, sources)
-
-
-def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-_UNSOURCED = (
-    "name",
-    "kind",
-    "vendor",
-    "match",
-    "notes",
-    "provenance",
-    "device",
-    "stack",
-    "family",
-    "version",
-    "mode",
-    "fitted_on",
-)
-"""Keys that state no figure."""
-
-
-def _source_of(key: str, sources: Mapping[str, str]) -> str:
-    if key in _UNSOURCED or key.startswith("spread."):
-        return ""
-    while key:
-        if key in sources:
-            return sources[key]
-        key = key.rpartition(".")[0]
-    return sources.get("default", "")
-
-
 @hardware.command("detect")
 def detect_devices(as_json: JsonOption = False) -> None:
     """Name this machine's devices and the profile that describes each.
@@ -287,7 +174,9 @@ def detect_devices(as_json: JsonOption = False) -> None:
 @hardware.command("probe")
 def probe_machine(
     write: bool = typer.Option(True, "--write/--no-write", help="Keep the result as your own profiles."),
-    seconds: float = typer.Option(52.0, "--seconds", min=1.0, help="Time to take: more of it steadies the figures."),
+    seconds: float = typer.Option(
+        52.0, "--seconds", min=1.0, max=3600.0, help="Time to take: more of it steadies the figures."
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine in under a minute and keep the result as your own profiles.

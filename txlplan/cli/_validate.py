@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +61,8 @@ def validate(
     _check(source, left_out, max_mape)
     output = Output(as_json)
     if source != STORE and holds_products(_path(source)):
+        if html is not None:
+            raise InputError("--html has no effect on matrix products", hint="leave it out")
         validate_products(_path(source), source, left_out, max_mape, output)
         return
     scored = _scored(source, left_out)
@@ -90,8 +93,8 @@ def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
         raise InputError(
             f"{source!r} cannot be scored", hint="`txlplan validate store` scores the record store, else a .csv file"
         )
-    if max_mape is not None and max_mape <= 0:
-        raise InputError(f"--max-mape {max_mape} must be more than zero", hint="in per cent: --max-mape 15")
+    if max_mape is not None and not 0 < max_mape < math.inf:
+        raise InputError(f"--max-mape {max_mape} must be more than zero, and finite", hint="in per cent: --max-mape 15")
     if left_out is None:
         return
     one_of(left_out, _LEAVE_OUT, "--leave-out")

@@ -19,7 +19,7 @@ def holds_products(path: Path) -> bool:
     """Whether the file's columns are those of matrix products."""
     if not path.is_file():
         return False
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         return {"M", "N", "K", "ms"} <= set(file.readline().strip().split(","))
 
 

@@ -18,6 +18,10 @@ SUBWORD_SIZE = 16_384
 """Size of a WordPiece or BPE vocabulary when none is asked for."""
 
 
+MOST = 2**31
+"""Tokens are numbered by 32 bits, and counted by more."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Everything besides the inputs that decides what a data set holds."""
@@ -45,8 +49,8 @@ class Settings:
             raise InputError(f"split {_joined(self.ratios)}: shares must be zero or more, train more than zero, the sum 1")
         _check_known("vocabulary", self.vocabulary, get_args(VocabularyKind))
         _check_known("assignment", self.assignment, get_args(Assignment))
-        if self.min_count < 1:
-            raise InputError(f"min_count = {self.min_count} must be at least 1")
+        if not 1 <= self.min_count < MOST:
+            raise InputError(f"min_count = {self.min_count} must be at least 1, and less than 2^31")
         self._check_vocabulary()
         check_documents(self.documents)
 
@@ -62,8 +66,9 @@ class Settings:
         if not all(symbol.isascii() and symbol.isprintable() and symbol.split() == [symbol] for symbol in self.special_symbols):
             raise InputError(f"special_symbols = {list(self.special_symbols)}: each must be ASCII without white space")
         least = 256 + len(self.special_symbols) if self.vocabulary == "bpe" else 3 + len(self.special_symbols)
-        if self.vocabulary_size is not None and self.vocabulary_size < least:
-            raise InputError(f"vocabulary_size = {self.vocabulary_size} must be at least {least} for {self.vocabulary}")
+        if self.vocabulary_size is not None and not least <= self.vocabulary_size < MOST:
+            size = self.vocabulary_size
+            raise InputError(f"vocabulary_size = {size} must be at least {least} for {self.vocabulary}, and less than 2^31")
 
 
 def parse_ratios(text: str) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from txlplan.config._schema import STRICT
+from txlplan.errors import InputError
 from txlplan.units import BYTES, BYTES_PER_S, FLOPS_PER_S, HERTZ, WATTS
 
 Dtype = Literal["fp32", "tf32", "fp16", "bf16"]
@@ -58,13 +59,13 @@ class DeviceProfile:
 
     def __post_init__(self) -> None:
         if self.cores < 1:
-            raise ValueError(f"cores = {self.cores} must be at least 1")
+            raise InputError(f"cores = {self.cores} must be at least 1")
         if not self.peak_flops_per_s:
-            raise ValueError("peak: a device needs the peak of one dtype at least")
+            raise InputError("peak must state the FLOP/s of at least one dtype")
         if self.memory_usable_bytes is not None and self.memory_usable_bytes > self.memory_bytes:
-            raise ValueError("memory_usable is more than memory")
+            raise InputError("memory_usable is more than memory")
         if self.power_w is not None and self.power_idle_w is not None and self.power_idle_w > self.power_w:
-            raise ValueError("power_idle is more than power")
+            raise InputError("power_idle is more than power")
 
     def usable_bytes(self) -> int:
         """Memory that a process can allocate: the usable size where known, else the installed one."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from txlplan.config._schema import STRICT
+from txlplan.errors import InputError
 from txlplan.hardware._device import Provenance
 from txlplan.units import BYTES, BYTES_PER_S, SECONDS, USD, USD_PER_H, WATTS
 
@@ -44,6 +46,11 @@ class Host:
     """Eager dispatch by one core, over that of a DGX A100's host (EPYC 7742)."""
     crowded_speed: float = 1.0
     """Speed of a core when processes of all devices are busy, over that when one is: all-core over highest turbo clock."""
+
+    def __post_init__(self) -> None:
+        for name in ("relative_speed", "crowded_speed"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} = {getattr(self, name)} must be more than zero, and finite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +103,7 @@ class SystemProfile:
 
     def __post_init__(self) -> None:
         if self.n_devices < 1:
-            raise ValueError(f"n_devices = {self.n_devices} must be at least 1")
+            raise InputError(f"n_devices = {self.n_devices} must be at least 1")
 
     def price(self, kind: PriceKind) -> Price | None:
         """The newest price of a kind, or None."""

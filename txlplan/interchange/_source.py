@@ -108,8 +108,12 @@ def load_plain(path: Path) -> Any:
             "`torch.save(model.state_dict(), 'weights.pt')` for a whole model, or "
             "`torch.save({k: checkpoint[k] for k in ('model_config', 'model_state')}, 'weights.pt')` for one of NVIDIA's",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: damaged or cut short ({error})") from None
+    except Exception as error:  # (bytes that are no pickle can make its reader raise anything)
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: cannot be read: damaged, cut short, or no file that torch saved ({what})",
+            hint="docs/guides/exchange.md lists what is read",
+        ) from None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def _numbered_symbols(path: Path) -> list[str]:
         named = ", ".join(map(str, missing[:_MOST_NAMED]))
         raise DataError(
             f"{path}: the numbers of its {len(raw)} symbols are not 0 to {len(raw) - 1}: "
-            f"{len(missing)} of these are missing, from {named} on"
+            f"{len(missing)} of these are missing, from {named} on",
+            hint="number the symbols without a gap, as the rows of the model's embedding are",
         )
     return [symbols[number] for number in range(len(symbols))]
 

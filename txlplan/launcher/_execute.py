@@ -148,6 +148,9 @@ class _Supervision:
                 killed_for_memory=kills is not None and (oom_kills() or 0) > kills,
                 log=log_tail(directory, log_start),
             )
+        except KeyboardInterrupt:
+            self._close(Ending(outcome="stopped", message="interrupted before the first step"))
+            raise
         except BaseException as error:
             self._close(Ending(outcome="failed", message=f"the supervisor failed: {type(error).__name__}: {error}"))
             raise

@@ -11,6 +11,8 @@ from txlplan.errors import InputError
 
 PARALLEL_AXES = ("data_parallel", "tensor_parallel", "pipeline_parallel", "context_parallel")
 """Axes of the mesh of devices."""
+MOST = 2**24
+"""Of any number in a plan: thousands of times what anybody runs, and small enough to be counted with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +50,10 @@ class Plan:
     """CPU threads a process; None: not a CPU, or all."""
 
     def __post_init__(self) -> None:
-        for name in ("micro_batch", "accumulation", "virtual_stages", *PARALLEL_AXES):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads = {self.threads} must be at least 1")
+        for name in ("micro_batch", "accumulation", "virtual_stages", "threads", *PARALLEL_AXES):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= MOST:
+                raise InputError(f"{name} = {value} must be at least 1, and at most {MOST:,}")
         if not 0 <= self.zero_stage <= 3:
             raise InputError(f"zero_stage = {self.zero_stage} must be 0, 1, 2 or 3")
         if self.virtual_stages > 1 and self.pipeline_parallel == 1:

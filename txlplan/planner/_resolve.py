@@ -11,6 +11,10 @@ DEFAULT_STACKS = {"gpu": "txlplan-cuda", "cpu": "txlplan-cpu", "tpu": "txlplan-x
 """Stack by kind of device, where a system names none."""
 
 
+MOST_DEVICES = 2**20
+"""Devices of a cluster, at most: more than anybody has, and few enough to be counted."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A cluster with the stack it would run: what is planned for, and what `compare` ranks."""
@@ -60,7 +64,7 @@ def _bare(device: str) -> SystemProfile:
 
 def stack_for(system: SystemProfile, device: DeviceProfile, name: str | None = None) -> StackProfile:
     """The stack named, or the system's own, or the default of the device's kind."""
-    wanted = name or system.stack or DEFAULT_STACKS[device.kind]
+    wanted = (system.stack or DEFAULT_STACKS[device.kind]) if name is None else name
     if name is None and system.stack is None and wanted not in stacks.paths():
         raise InputError(
             f"no stack is known that runs on {device.name} ({device.kind})", hint="name one with --stack (profiles/stacks)"
@@ -69,8 +73,9 @@ def stack_for(system: SystemProfile, device: DeviceProfile, name: str | None = N
 
 
 def _cluster(system: SystemProfile, device: DeviceProfile, n_nodes: int, n_devices: int | None) -> Cluster:
-    if n_nodes < 1:
-        raise InputError(f"nodes = {n_nodes} must be at least 1")
+    if not 1 <= n_nodes <= MOST_DEVICES // system.n_devices:
+        most = MOST_DEVICES // system.n_devices
+        raise InputError(f"{n_nodes} nodes of {system.id}: their number must be at least 1, and at most {most:,}")
     if n_devices is None:
         return Cluster(system=system, device=device, n_nodes=n_nodes)
     if n_devices < 1 or n_devices % n_nodes or n_devices // n_nodes > system.n_devices:

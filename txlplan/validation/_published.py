@@ -98,13 +98,19 @@ def read_published(path: Path) -> list[Published | Unreadable]:
     """Every row of a file. Raises InputError where the file, or a column of it, is missing."""
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="a CSV file with the columns of profiles/measurements/README.md")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path} has no column {missing[0]!r}", hint=f"columns: {', '.join(_COLUMNS)}")
-        clusters = Clusters()
-        return [_read(row, number, clusters) for number, row in enumerate(reader, start=2)]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            columns, rows = reader.fieldnames or (), list(reader)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8: {error}", hint="save it as UTF-8") from None
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}", hint=f"columns: {', '.join(_COLUMNS)}")
+    clusters = Clusters()
+    return [_read(row, number, clusters) for number, row in enumerate(rows, start=2)]
 
 
 def _read(row: Mapping[str, str], line: int, clusters: Clusters) -> Published | Unreadable:
