@@ -1,15 +1,16 @@
-"""Training steps of four modules of one shape: a function a module, which returns one that takes a step."""
+"""Modules of one shape by four hands, each a language model that carries its memory from one segment to the next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
 
 CONFIGS = {
@@ -36,17 +37,103 @@ CONFIGS = {
 ROWS = {"tiny": 8, "enwik8": 2, "wt103": 4}
 """Sequences of a step."""
 _LEARNING_RATE = 1e-4
-Step = Callable[[], float]
 
 
-def _stepping(loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, config: ModelConfig, rows: int, **adam: Any) -> Step:
-    """Random tokens, loss, backward, Adam; returns the loss."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, **adam)
+class Contender(Protocol):
+    """A model and what it remembers."""
+
+    model: nn.Module
+    memory: list[Tensor] | None
+    """None: nothing yet."""
+
+    def nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Nats of each target or of all in the mean; the memory goes on."""
+
+
+class Ours:
+    """txlplan's module by one of its paths."""
+
+    def __init__(self, config: ModelConfig, path: AttentionPath) -> None:
+        from txlplan.nn import TransformerXL
+
+        self.model = TransformerXL(config).train()
+        self.model.use_attention(path)
+        self.memory: list[Tensor] | None = None
+
+    def nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """[B, T]."""
+        if self.memory is None:
+            self.memory = [self.model.initial_memory(inputs.shape[0]), torch.zeros((), dtype=torch.int64)]
+        hidden, memory = self.model(inputs, *self.memory)
+        self.memory = [memory, self.model.advance(self.memory[1])]
+        return self.model.nll(hidden, targets)
+
+
+class HuggingFace:
+    """transformers' transfo-xl. Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
+
+        from txlplan.interchange._foreign_config import to_hugging_face
+
+        plain = Tensor.type_as
+        Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)  # type: ignore[method-assign,assignment]
+        self.model = TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(config))).train()
+        self.memory: list[Tensor] | None = None
+
+    def nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Of the inputs, one token less a row than `targets`: it shifts its labels by itself."""
+        out = self.model(input_ids=inputs, mems=self.memory, labels=targets)
+        self.memory = out.mems
+        return out.losses if out.losses is not None else out.loss
+
+
+class XTransformers:
+    """x-transformers' decoder with memories and a relative bias. It has no adaptive softmax: all words are logits."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        from x_transformers import Decoder, TransformerWrapper
+
+        layers = Decoder(
+            dim=config.d_model,
+            depth=config.n_layer,
+            heads=config.n_head,
+            attn_dim_head=config.d_head,
+            ff_mult=config.d_inner / config.d_model,
+            rel_pos_bias=True,
+            attn_dropout=config.dropatt,
+            ff_dropout=config.dropout,
+        )
+        self.model = TransformerWrapper(
+            num_tokens=config.vocab_size, max_seq_len=config.tgt_len, max_mem_len=config.mem_len, attn_layers=layers
+        ).train()
+        self.memory: list[Tensor] | None = None
+
+    def nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """[B·T]."""
+        logits, self.memory = self.model(inputs, mems=self.memory, return_mems=True)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+
+
+CONTENDERS: dict[str, Callable[[ModelConfig], Contender]] = {
+    "fast": lambda config: Ours(config, "fast"),
+    "reference": lambda config: Ours(config, "reference"),
+    "hugging-face": HuggingFace,
+    "x-transformers": XTransformers,
+}
+
+
+def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
+    """Makes a training step of random tokens at each call: forward, backward, Adam (ours fused); returns the loss."""
+    contender = CONTENDERS[name](config)
+    optimizer = torch.optim.Adam(contender.model.parameters(), lr=_LEARNING_RATE, fused=isinstance(contender, Ours) or None)
     generator = torch.Generator().manual_seed(1)
 
     def step() -> float:
         tokens = torch.randint(0, config.vocab_size, (rows, config.tgt_len + 1), generator=generator)
-        value = loss(tokens[:, :-1], tokens[:, 1:])
+        with _autocast(bf16):
+            value = contender.nll(tokens[:, :-1], tokens[:, 1:]).mean()
         value.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -57,81 +144,3 @@ def _stepping(loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, config
 
 def _autocast(bf16: bool) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
-
-
-def _ours(path: str) -> Callable[[ModelConfig, int, bool], Step]:
-    def create(config: ModelConfig, rows: int, bf16: bool) -> Step:
-        from txlplan.nn import TransformerXL
-
-        model = TransformerXL(config).train()
-        model.use_attention(path)  # type: ignore[arg-type]
-        memory, valid = model.initial_memory(rows), torch.zeros((), dtype=torch.int64)
-
-        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-            nonlocal memory, valid
-            with _autocast(bf16):
-                hidden, memory = model(inputs, memory, valid)
-                valid = model.advance(valid)
-                return model.nll(hidden, targets).mean()
-
-        return _stepping(loss, model, config, rows, fused=True)
-
-    return create
-
-
-def hugging_face(config: ModelConfig, rows: int, bf16: bool) -> Step:
-    """transformers' transfo-xl. Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here."""
-    from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
-
-    from txlplan.interchange._foreign_config import to_hugging_face
-
-    plain = Tensor.type_as
-    Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)  # type: ignore[method-assign,assignment]
-    model = TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(config))).train()
-    mems: list[Tensor] | None = None
-
-    def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-        """It shifts its labels by itself; one more column of inputs than of targets costs it no more."""
-        nonlocal mems
-        with _autocast(bf16):
-            out = model(input_ids=inputs, mems=mems, labels=targets)
-        mems = out.mems
-        return out.losses.mean() if out.losses is not None else out.loss
-
-    return _stepping(loss, model, config, rows)
-
-
-def x_transformers(config: ModelConfig, rows: int, bf16: bool) -> Step:
-    """x-transformers' decoder with memories and a relative bias. It has no adaptive softmax: all words are logits."""
-    from x_transformers import Decoder, TransformerWrapper
-
-    layers = Decoder(
-        dim=config.d_model,
-        depth=config.n_layer,
-        heads=config.n_head,
-        attn_dim_head=config.d_head,
-        ff_mult=config.d_inner / config.d_model,
-        rel_pos_bias=True,
-        attn_dropout=config.dropatt,
-        ff_dropout=config.dropout,
-    )
-    model = TransformerWrapper(
-        num_tokens=config.vocab_size, max_seq_len=config.tgt_len, max_mem_len=config.mem_len, attn_layers=layers
-    ).train()
-    mems: list[Tensor] | None = None
-
-    def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-        nonlocal mems
-        with _autocast(bf16):
-            logits, mems = model(inputs, mems=mems, return_mems=True)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-    return _stepping(loss, model, config, rows)
-
-
-CONTENDERS: dict[str, Callable[[ModelConfig, int, bool], Step]] = {
-    "fast": _ours("fast"),
-    "reference": _ours("reference"),
-    "hugging-face": hugging_face,
-    "x-transformers": x_transformers,
-}

@@ -4,29 +4,33 @@
     python benchmarks/training.py speed tiny --against x-transformers --bf16
     python benchmarks/training.py dropout tiny                             what dropout of 0.1 costs
     python benchmarks/training.py curves                    bits per character after the same steps, by path and seed
+    python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
+    python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
 process of its own, which waits while the other works; --python-of-other names another interpreter for it, such as one with
-another version of transformers. Each benchmark prints what it found, and with --json FILE writes it.
+another version of transformers. `curves`, `rates` and `duel` keep what is done in --directory and go on from it. Each
+benchmark prints what it found, and with --json FILE writes it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from _contenders import CONFIGS, CONTENDERS, ROWS
+from _contenders import CONFIGS, CONTENDERS, ROWS, stepping
 from _curves import curves
+from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
 
 from txlplan.engine.trace import trace_flops
@@ -37,7 +41,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Run one benchmark, or one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "dropout", "curves", "side"])
+    parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "side"])
     parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--against", choices=sorted(set(CONTENDERS) - {"fast"}), default="reference")
     parser.add_argument("--bf16", action="store_true", help="ours in bf16; x-transformers too, the others in fp32")
@@ -45,14 +49,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--python-of-other", default=sys.executable)
-    parser.add_argument("--text", type=Path, help="of `curves`; else the State of the Union addresses (extra `demo`)")
-    parser.add_argument("--directory", type=Path, default=Path("artifacts/curves"), help="where `curves` goes on from")
-    parser.add_argument("--steps", type=int, default=1500, help="of `curves`")
+    parser.add_argument("--text", type=Path, help="to learn; else the State of the Union addresses (extra `demo`)")
+    parser.add_argument("--directory", type=Path, default=Path("artifacts/learning"), help="where learning goes on from")
+    parser.add_argument("--steps", type=int, default=1500, help="of `curves` and `rates`")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of learning for each side of `duel`")
+    parser.add_argument("--for", type=float, default=math.inf, help="seconds that this call of `duel` may take")
     parser.add_argument("--seeds", type=int, default=3, help="of `curves`")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = {"speed": speed, "dropout": dropout, "curves": curves, "side": _work}[options.what](options)
+    benchmarks = {"speed": speed, "dropout": dropout, "curves": curves, "rates": rates, "duel": duel, "side": _work}
+    rows = benchmarks[options.what](options)
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
     if options.json:
@@ -135,7 +142,7 @@ def _work(options: argparse.Namespace) -> list[Row]:
 
     torch.manual_seed(1)
     config = replace(CONFIGS[options.config], dropout=options.dropout)
-    step: Callable[[], float] = CONTENDERS[os.environ["TXLPLAN_BENCHMARK_SIDE"]](config, ROWS[options.config], options.bf16)
+    step = stepping(os.environ["TXLPLAN_BENCHMARK_SIDE"], config, ROWS[options.config], options.bf16)
     for line in sys.stdin:
         answer = step() if line.strip() == "step" else footprint.peak_bytes(torch.device("cpu"))
         print(answer, flush=True)

@@ -121,25 +121,36 @@ def test_advance_counts_up_to_mem_len() -> None:
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(ADAPTIVE, norm="pre", untie_r=False)], ids=["post", "pre-adaptive"])
-def test_activation_checkpointing_gives_the_same_gradients_with_dropout(config: ModelConfig) -> None:
+@pytest.mark.parametrize("path", ["reference", "fast"])
+def test_activation_checkpointing_gives_the_same_gradients_with_dropout(config: ModelConfig, path: str) -> None:
     module = build(replace(config, dropout=0.3, dropatt=0.2), torch.float32).train()
+    module.use_attention(path)
     tokens, targets = words(config, 2, 6), words(config, 2, 6, seed=1)
-    gradients = {}
-    for mode in ("none", "full"):
-        module.activation_checkpointing = mode
+
+    def gradients(mode: str, layers: int | None = None) -> list[Tensor]:
+        module.activation_checkpointing, module.checkpointed_layers = mode, layers
         module.zero_grad()
         torch.manual_seed(9)
         hidden, _ = module(tokens, module.initial_memory(2), EMPTY)
         module.nll(hidden, targets).mean().backward()
-        gradients[mode] = [parameter.grad.clone() for parameter in module.parameters()]
-    assert all(torch.equal(plain, again) for plain, again in zip(gradients["none"], gradients["full"], strict=True))
+        return [parameter.grad.clone() for parameter in module.parameters()] + [torch.rand(1)]
+
+    plain = gradients("none")
+    for mode in ("attention", "feed-forward", "full"):
+        for layers in (None, 1):
+            again = gradients(mode, layers)
+            assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True)), (mode, layers)
 
 
-def test_activation_checkpointing_saves_less() -> None:
+@pytest.mark.parametrize("path", ["reference", "fast"])
+def test_activation_checkpointing_saves_less(path: str) -> None:
+    """And of one layer less than of all. The scores of the fast path are none of what `attention` leaves to be kept."""
+    config = replace(CONFIG, tgt_len=40, mem_len=80, dropatt=0.1)
     saved = {}
-    for mode in ("none", "full"):
-        module = build(CONFIG, torch.float32).train()
-        module.activation_checkpointing = mode
+    for mode, layers in (("none", None), ("attention", 1), ("attention", None), ("feed-forward", None), ("full", None)):
+        module = build(config, torch.float32).train()
+        module.use_attention(path)
+        module.activation_checkpointing, module.checkpointed_layers = mode, layers
         kept: dict[int, int] = {}
 
         def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
@@ -147,10 +158,15 @@ def test_activation_checkpointing_saves_less() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            hidden, _ = module(words(CONFIG, 8, 6), module.initial_memory(8), EMPTY)
+            hidden, _ = module(words(config, 8, 40), module.initial_memory(8), EMPTY)
             del hidden
-        saved[mode] = sum(kept.values())
-    assert saved["full"] < saved["none"] / 2
+        saved[mode, layers] = sum(kept.values())
+    scores = 8 * config.n_head * 40 * 120 * config.n_layer
+    assert saved["full", None] < saved["none", None] / 2
+    assert saved["none", None] - saved["attention", None] >= scores * 5 - 8 * 40 * config.n_head * 8
+    assert saved["attention", None] < saved["attention", 1] < saved["none", None]
+    inner = 4 * 8 * 40 * config.d_inner * config.n_layer
+    assert saved["none", None] - saved["feed-forward", None] >= inner / 2
 
 
 @pytest.mark.parametrize("name", sorted(models.paths()))

@@ -174,6 +174,7 @@ def create_model(plan_file: PlanFile, backend: Backend) -> TransformerXL:
     torch.manual_seed(seed)
     model = TransformerXL(plan_file.workload.model).to(backend.device)
     model.activation_checkpointing = plan_file.plan.activation_checkpointing
+    model.checkpointed_layers = plan_file.plan.checkpointed_layers
     model.use_attention(plan_file.plan.attention)
     torch.manual_seed(seed + _RANK_SEED_STRIDE * (backend.world.rank + 1))
     return model

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
@@ -40,31 +41,54 @@ class RelativeAttention(nn.Module):
         self.dropatt = Dropout(config.dropatt)
 
     def forward(
-        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor] | None
+        self,
+        x_BTD: Tensor,
+        memory_BMD: Tensor,
+        sinusoids_SD: Tensor,
+        masked_keys: Tensor,
+        biases: tuple[Tensor, Tensor] | None,
+        *,
+        again: bool = False,
     ) -> Tensor:
-        """`biases` are u and v [H, K] where all layers share them; `masked_keys` broadcasts to [B, H, T, S]."""
+        """`biases` are u and v [H, K] where all layers share them; `masked_keys` broadcasts to [B, H, T, S].
+
+        `again`: backward computes scores and probabilities again, instead of them being kept.
+        """
         own = biases if biases is not None else (self.content_bias, self.position_bias)
         mix = self._reference if self.path == "reference" else self._fast
-        mixed_BTW = mix(x_BTD, memory_BMD, self.position(sinusoids_SD).unflatten(-1, self._heads), masked_keys, own)
+        mixed_BTW = mix(x_BTD, memory_BMD, self.position(sinusoids_SD).unflatten(-1, self._heads), masked_keys, own, again)
         out_BTD = x_BTD + self.dropout(self.output(mixed_BTW))
         return out_BTD if self._pre_norm else self.norm(out_BTD)
 
     def _fast(
-        self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor]
+        self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor], again: bool
     ) -> Tensor:
         if self._pre_norm:
             x_BTD, memory_BMD = self.norm(x_BTD), self.norm(memory_BMD.to(x_BTD.dtype))
         attend = fused_attention if x_BTD.is_cuda else tiled_attention
         rate = self.dropatt.rate if self.training else 0.0
-        return attend(x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate)
+        return attend(x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate, again)
 
     def _reference(
-        self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor]
+        self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor], again: bool
     ) -> Tensor:
         context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
         q_BTHK, k_BSHK, v_BSHK = self._queries_keys_values(self.norm(context_BSD) if self._pre_norm else context_BSD, x_BTD)
+        arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, masked_keys, biases)
+        mixed_BTHK = checkpoint(self._attended, *arguments, use_reentrant=False) if again else self._attended(*arguments)
+        return mixed_BTHK.flatten(2)
+
+    def _attended(
+        self,
+        q_BTHK: Tensor,
+        k_BSHK: Tensor,
+        v_BSHK: Tensor,
+        r_SHK: Tensor,
+        masked_keys: Tensor,
+        biases: tuple[Tensor, Tensor],
+    ) -> Tensor:
         scores_BHTS = self._scores(q_BTHK + biases[0], q_BTHK + biases[1], k_BSHK, r_SHK)
-        return self._mix(scores_BHTS.masked_fill(masked_keys, float("-inf")), v_BSHK).flatten(2)
+        return self._mix(scores_BHTS.masked_fill(masked_keys, float("-inf")), v_BSHK)
 
     def _queries_keys_values(self, context_BSD: Tensor, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(context_BSD).unflatten(-1, (3, *self._heads)).unbind(2)
@@ -95,8 +119,16 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Residual around dropout(W2 dropout(f(W1 x + b1)) + b2), normed before (pre) or after (post)."""
-        inner_BTF = self.dropout(self._activation(self.inner(self.norm(x_BTD) if self._pre_norm else x_BTD)))
-        out_BTD = x_BTD + self.dropout(self.outer(inner_BTF))
+    def forward(self, x_BTD: Tensor, *, again: bool = False) -> Tensor:
+        """Residual around dropout(W2 dropout(f(W1 x + b1)) + b2), normed before (pre) or after (post).
+
+        `again`: backward computes the inner states again, instead of them being kept.
+        """
+        normed_BTD = self.norm(x_BTD) if self._pre_norm else x_BTD
+        outer_BTD = checkpoint(self._products, normed_BTD, use_reentrant=False) if again else self._products(normed_BTD)
+        out_BTD = x_BTD + self.dropout(outer_BTD)
         return out_BTD if self._pre_norm else self.norm(out_BTD)
+
+    def _products(self, x_BTD: Tensor) -> Tensor:
+        out_BTD: Tensor = self.outer(self.dropout(self._activation(self.inner(x_BTD))))
+        return out_BTD

@@ -10,12 +10,13 @@ k and v of memory and segment from the one weight that the reference has.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from txlplan.nn._dropout import keep_mask
 from txlplan.nn._tile import shifted
@@ -30,20 +31,19 @@ def tiled_attention(
     biases: tuple[Tensor, Tensor],
     masked_keys: Tensor,
     dropatt: float,
+    again: bool = False,
 ) -> Tensor:
     """Values [B, T, W] weighted by attention, in the precision of autocast where that is on.
 
     `qkv_weight` [3W, D]; `r_SHK` projected distances S - 1 … 0; `biases` u and v [H, K]; `masked_keys` [1 or B, 1, T, S].
-    Probabilities are kept for backward in the precision of products; scores and their gradients exist a tile at a time.
+    Scores and their gradients exist a tile at a time. Probabilities are kept for backward in the precision of products, or,
+    with `again`, exist a tile at a time too and are computed twice; what dropout keeps of them is then drawn twice.
     """
-    kind, (S, H, _), (B, T, _) = x_BTD.device.type, r_SHK.shape, x_BTD.shape
+    kind = x_BTD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
-    keep_BHTS = keep_mask((B, H, T, S), dropatt, x_BTD.device) if dropatt else None
-    dropped = (keep_BHTS, 1 / (1 - dropatt))
+    kept = "nothing" if not torch.is_grad_enabled() else "inputs" if again else "probabilities"
     with torch.autocast(kind, enabled=False):
-        mixed_BTW: Tensor = _Tiled.apply(
-            x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, *dropped, dtype, torch.is_grad_enabled()
-        )
+        mixed_BTW: Tensor = _Tiled.apply(x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, kept)
     return mixed_BTW
 
 
@@ -55,12 +55,28 @@ def fused_attention(
     biases: tuple[Tensor, Tensor],
     masked_keys: Tensor,
     dropatt: float,
+    again: bool = False,
 ) -> Tensor:
     """As `tiled_attention`, by torch's scaled_dot_product_attention; shifted position scores are its bias [B, H, T, S]."""
     (H, K), (B, T, _), W = biases[0].shape, x_BTD.shape, biases[0].numel()
     q_BTHK = F.linear(x_BTD, qkv_weight[:W]).view(B, T, H, K)
     context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
     k_BSHK, v_BSHK = F.linear(context_BSD, qkv_weight[W:]).view(B, -1, 2, H, K).unbind(2)
+    arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, biases, masked_keys, dropatt)
+    mixed_BTHK: Tensor = checkpoint(_fused, *arguments, use_reentrant=False) if again else _fused(*arguments)
+    return mixed_BTHK.flatten(2)
+
+
+def _fused(
+    q_BTHK: Tensor,
+    k_BSHK: Tensor,
+    v_BSHK: Tensor,
+    r_SHK: Tensor,
+    biases: tuple[Tensor, Tensor],
+    masked_keys: Tensor,
+    dropatt: float,
+) -> Tensor:
+    B, _, H, K = q_BTHK.shape
     content_BHTK, position_BHTK = ((q_BTHK + bias).to(k_BSHK.dtype).transpose(1, 2) for bias in biases)
     distances_RHK = F.pad(r_SHK.to(k_BSHK.dtype), (0, 0, 0, 0, 0, 1))
     position_BHTR = (position_BHTK * K**-0.5) @ distances_RHK.permute(1, 2, 0)
@@ -68,7 +84,7 @@ def fused_attention(
     mixed_BHTK = F.scaled_dot_product_attention(
         content_BHTK, k_BSHK.transpose(1, 2), v_BSHK.transpose(1, 2), attn_mask=bias_BHTS, dropout_p=dropatt
     )
-    return mixed_BHTK.transpose(1, 2).flatten(2)
+    return mixed_BHTK.transpose(1, 2)
 
 
 class _Tiled(torch.autograd.Function):
@@ -84,13 +100,15 @@ class _Tiled(torch.autograd.Function):
         u_HK: Tensor,
         v_HK: Tensor,
         masked_keys: Tensor,
-        keep_BHTS: Tensor | None,
-        kept_scale: float,
+        dropatt: float,
         dtype: torch.dtype,
-        training: bool,
+        kept: Literal["nothing", "inputs", "probabilities"],
     ) -> Tensor:
         (H, K), x, weight = u_HK.shape, x_BTD.to(dtype), qkv_weight.to(dtype)
         context_BSD = torch.cat([memory_BMD.to(dtype), x], dim=1)
+        ctx.dropatt, ctx.again = dropatt, kept == "inputs"
+        ctx.random_state = torch.get_rng_state() if dropatt and ctx.again else None
+        keep_BHTS = _kept_by_dropout(x, context_BSD, H, dropatt)
         scores = TiledScores(
             q_BTHK=F.linear(x, weight[: H * K]).unflatten(-1, (H, K)),
             kv_BS2HK=F.linear(context_BSD, weight[H * K :]).unflatten(-1, (2, H, K)),
@@ -98,20 +116,19 @@ class _Tiled(torch.autograd.Function):
             u_HK=u_HK,
             v_HK=v_HK,
             keep_BHTS=keep_BHTS,
-            kept_scale=kept_scale,
+            kept_scale=1 / (1 - dropatt),
         )
-        mixed_BTHK, probabilities = scores.mix(masked_keys, keep_probabilities=training)
-        ctx.save_for_backward(
-            x, context_BSD, weight, scores.q_BTHK, scores.kv_BS2HK, scores.r_HRK, u_HK, v_HK, keep_BHTS, *probabilities
-        )
-        ctx.kept_scale = kept_scale
+        mixed_BTHK, probabilities = scores.mix(masked_keys, keep_probabilities=kept == "probabilities")
+        to_go_on = (masked_keys,) if ctx.again else (keep_BHTS, *probabilities)
+        ctx.save_for_backward(x, context_BSD, weight, scores.q_BTHK, scores.kv_BS2HK, scores.r_HRK, u_HK, v_HK, *to_go_on)
         ctx.dtypes = (x_BTD.dtype, memory_BMD.dtype, qkv_weight.dtype, r_SHK.dtype)
         return mixed_BTHK.flatten(2)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
-        x, context_BSD, weight, q_BTHK, kv_BS2HK, r_HRK, u_HK, v_HK, keep_BHTS, *probabilities = ctx.saved_tensors
+        x, context_BSD, weight, q_BTHK, kv_BS2HK, r_HRK, u_HK, v_HK, mask_or_keep, *probabilities = ctx.saved_tensors
+        keep_BHTS = _drawn_again(ctx, x, context_BSD, u_HK.shape[0]) if ctx.again else mask_or_keep
         scores = TiledScores(
             q_BTHK=q_BTHK,
             kv_BS2HK=kv_BS2HK,
@@ -119,9 +136,10 @@ class _Tiled(torch.autograd.Function):
             u_HK=u_HK,
             v_HK=v_HK,
             keep_BHTS=keep_BHTS,
-            kept_scale=ctx.kept_scale,
+            kept_scale=1 / (1 - ctx.dropatt),
         )
-        found = scores.gradients(mixed_BTW.view(q_BTHK.shape), probabilities)
+        known = mask_or_keep if ctx.again else probabilities
+        found = scores.gradients(mixed_BTW.view(q_BTHK.shape), known)
         q_BTW, kv_BSV = found.q_BTHK.flatten(2), found.kv_BS2HK.flatten(2)
         W, memory_wanted = q_BTW.shape[-1], ctx.needs_input_grad[1]
         weight_VD = torch.empty_like(weight)
@@ -141,8 +159,25 @@ class _Tiled(torch.autograd.Function):
             r_SHK.to(dtypes[3]),
             found.u_HK,
             found.v_HK,
-            *(None,) * 5,
+            *(None,) * 4,
         )
+
+
+def _kept_by_dropout(x_BTD: Tensor, context_BSD: Tensor, heads: int, dropatt: float) -> Tensor | None:
+    """Which probabilities [B, H, T, S] dropout keeps; None: all."""
+    if not dropatt:
+        return None
+    B, T, _ = x_BTD.shape
+    return keep_mask((B, heads, T, context_BSD.shape[1]), dropatt, x_BTD.device)
+
+
+def _drawn_again(ctx: Any, x_BTD: Tensor, context_BSD: Tensor, heads: int) -> Tensor | None:
+    """The same once more; the generator goes on from where it is."""
+    if ctx.random_state is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(ctx.random_state)
+        return _kept_by_dropout(x_BTD, context_BSD, heads, ctx.dropatt)
 
 
 def _with_dummy(r_SHK: Tensor, dtype: torch.dtype) -> Tensor:

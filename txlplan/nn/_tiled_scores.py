@@ -78,27 +78,28 @@ class TiledScores:
         for block, tile in self._blocks():
             whole_BHts = self._probabilities(block) if keep_probabilities else None
             for at in self._places(block):
-                p_Gts = tile.probabilities(
-                    at.queries(content),
-                    at.queries(position),
-                    at.keys(self.kv_BS2HK, 0),
-                    at.distances(self.r_HRK),
-                    at.masked(masked_keys),
-                    None if whole_BHts is None else whole_BHts[at.sequence, at.heads],
-                )
+                out = None if whole_BHts is None else whole_BHts[at.sequence, at.heads]
+                p_Gts = self._softmax(tile, at, content, position, masked_keys, out)
                 at.queries(mixed_BTHK).copy_(torch.bmm(self._dropped(p_Gts, at), at.keys(self.kv_BS2HK, 1)))
             kept += [] if whole_BHts is None else [whole_BHts]
         return mixed_BTHK, kept
 
-    def gradients(self, mixed_BTHK: Tensor, probabilities: Sequence[Tensor]) -> Gradients:
-        """Given the gradient of the weighted values and what `mix` kept. Sums over tiles are taken in fp32 at least."""
+    def gradients(self, mixed_BTHK: Tensor, known: Sequence[Tensor] | Tensor) -> Gradients:
+        """Given the gradient of the weighted values, and the probabilities that `mix` kept or the mask to compute them again.
+
+        Sums over tiles are taken in fp32 at least.
+        """
         content, position = self._biased(self.u_HK), self._biased(self.v_HK)
         wide = torch.promote_types(self.q_BTHK.dtype, torch.float32)
         r_HRK, u_HK, v_HK = (torch.zeros_like(each, dtype=wide) for each in (self.r_HRK, self.u_HK, self.v_HK))
         q_BTHK, kv_BS2HK = torch.empty_like(self.q_BTHK), torch.empty_like(self.kv_BS2HK)
-        for (block, tile), whole_BHts in zip(self._blocks(), probabilities, strict=True):
+        for number, (block, tile) in enumerate(self._blocks()):
             for at in self._places(block):
-                p_Gts, out_GtK = whole_BHts[at.sequence, at.heads], at.queries(mixed_BTHK)
+                out_GtK = at.queries(mixed_BTHK)
+                if isinstance(known, Tensor):
+                    p_Gts = self._softmax(tile, at, content, position, known)
+                else:
+                    p_Gts = known[number][at.sequence, at.heads]
                 self._add(kv_BS2HK, at, 1, torch.bmm(self._dropped(p_Gts, at).transpose(1, 2), out_GtK))
                 keep = None if self.keep_BHTS is None else at.kept(self.keep_BHTS)
                 scores_Gts = tile.score_gradient(out_GtK, at.keys(self.kv_BS2HK, 1), p_Gts, keep, self.kept_scale)
@@ -113,6 +114,13 @@ class TiledScores:
         scale = self.q_BTHK.shape[-1] ** -0.5
         scaled = (each.mul_(scale) for each in (q_BTHK, u_HK, v_HK))
         return Gradients(kv_BS2HK=kv_BS2HK, r_HRK=r_HRK, **dict(zip(("q_BTHK", "u_HK", "v_HK"), scaled, strict=True)))
+
+    def _softmax(
+        self, tile: Tile, at: Place, content: Tensor, position: Tensor, masked_keys: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """Probabilities of a tile, [G, t, s]; `content` and `position`: queries with their bias."""
+        k_GsK, r_GRK, masked_ts = at.keys(self.kv_BS2HK, 0), at.distances(self.r_HRK), at.masked(masked_keys)
+        return tile.probabilities(at.queries(content), at.queries(position), k_GsK, r_GRK, masked_ts, out)
 
     def _biased(self, bias_HK: Tensor) -> Tensor:
         """Queries with a bias, scaled, in the precision of products."""

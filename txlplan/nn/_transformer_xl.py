@@ -28,24 +28,33 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(
-        self, x_BTD: Tensor, memory_BMD: Tensor, sinusoids_SD: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor] | None
+        self,
+        x_BTD: Tensor,
+        memory_BMD: Tensor,
+        sinusoids_SD: Tensor,
+        masked_keys: Tensor,
+        biases: tuple[Tensor, Tensor] | None,
+        again: Checkpointing = "none",
     ) -> Tensor:
-        """[B, T, D] to [B, T, D]; arguments as of RelativeAttention."""
-        out_BTD: Tensor = self.feed_forward(self.attention(x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases))
+        """[B, T, D] to [B, T, D]; arguments as of RelativeAttention. `again`: the part that backward computes again."""
+        attended_BTD = self.attention(x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases, again=again == "attention")
+        out_BTD: Tensor = self.feed_forward(attended_BTD, again=again == "feed-forward")
         return out_BTD
 
 
 class TransformerXL(nn.Module):
     """The language model. `forward` is pure: what it remembers goes in and comes out.
 
-    `activation_checkpointing`: "full" keeps only the inputs of each layer for the backward pass and computes the rest
-    again, with the same dropout.
+    `activation_checkpointing`: what backward computes again, with the same dropout, of the first `checkpointed_layers`
+    layers (None: of all). "full" keeps only a layer's input; "attention" all but scores and probabilities; "feed-forward"
+    all but the inner states.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.activation_checkpointing: Checkpointing = "none"
+        self.checkpointed_layers: int | None = None
         self.embedding = AdaptiveEmbedding(config)
         if not config.untie_r:
             self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
@@ -98,16 +107,18 @@ class TransformerXL(nn.Module):
         sinusoids_SD = self.dropout(sinusoids(config.mem_len + queries, config.d_model, config.clamp_len, x_BTD))
         biases = None if config.untie_r else (self.content_bias, self.position_bias)
         inputs = []
-        for layer, memory_BMD in zip(self.layers, memory_LBMD.unbind(0), strict=True):
+        for number, (layer, memory_BMD) in enumerate(zip(self.layers, memory_LBMD.unbind(0), strict=True)):
             inputs.append(x_BTD.detach())
-            x_BTD = self._run(layer, x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases)
+            x_BTD = self._run(number, layer, x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases)
         return self.dropout(x_BTD), inputs
 
-    def _run(self, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Tensor:
-        if self.activation_checkpointing == "full" and torch.is_grad_enabled():
+    def _run(self, number: int, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Tensor:
+        chosen = self.checkpointed_layers is None or number < self.checkpointed_layers
+        kind = self.activation_checkpointing if chosen and torch.is_grad_enabled() else "none"
+        if kind == "full":
             out_BTD: Tensor = checkpoint(layer, *arguments, use_reentrant=False)
         else:
-            out_BTD = layer(*arguments)
+            out_BTD = layer(*arguments, again=kind)
         return out_BTD
 
     def advance(self, valid_length: Tensor, tokens: int | None = None) -> Tensor:

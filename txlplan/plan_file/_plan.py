@@ -81,11 +81,6 @@ class Plan:
                 yield f"plan.{axis} = {getattr(self, axis)}: this version executes data parallelism only"
         if self.zero_stage > 0:
             yield f"plan.zero_stage = {self.zero_stage}: this version keeps every state on every device (zero_stage = 0)"
-        if self.activation_checkpointing not in ("none", "full") or self.checkpointed_layers is not None:
-            yield (
-                f"plan.activation_checkpointing = {self.activation_checkpointing!r}, checkpointed_layers = "
-                f"{self.checkpointed_layers}: this version checkpoints all of every layer or nothing"
-            )
         if self.optimizer_precision != "fp32":
             yield f"plan.optimizer_precision = {self.optimizer_precision!r}: this version keeps optimizer states in fp32"
         if self.offload != "none":
