@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from txlplan.cost import estimate
+from txlplan.detection._assemble import MODEL_LOG_SD
 from txlplan.detection._worker import WorkerRun, Workers
 from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, SystemProfile
 
@@ -13,8 +14,13 @@ _NO_WASTE = 1e-9
 """As good as none: none at all would stand for "unknown"."""
 
 
-def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers) -> StackProfile:
-    """The stack with what workers showed: memory of a process, heap waste, and what a step takes beyond its operations."""
+def closed(
+    system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers, *, drift: float = 0.0
+) -> StackProfile:
+    """The stack with what workers showed: memory of a process, heap waste, and what a step takes beyond its operations.
+
+    `drift`: how far the machine's own speed moves from one moment to another, by which a worker may differ as well.
+    """
     if workers.single is None or workers.many is None:
         return stack
     cluster = Cluster(system=system, device=device)
@@ -24,7 +30,8 @@ def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, wo
         context_bytes, waste = _memory(cluster, stack, workers.reading_single, workers.reading_many)
         complete = replace(complete, reading_context_bytes=context_bytes, reading_waste=float(f"{waste:.4g}"))
     residual = _log_residual(cluster, complete, workers.many)
-    unattributed = float(f"{math.expm1(residual):.4g}")
+    believed = residual * MODEL_LOG_SD**2 / (MODEL_LOG_SD**2 + drift**2)
+    unattributed = float(f"{math.expm1(believed):.4g}")
     return replace(complete, unattributed=unattributed, spread=_wider(complete.spread, residual))
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
+from txlplan.detection._assemble import Circumstances, device_profile, drift, stack_profile, system_profile
 from txlplan.detection._closure import closed
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
-from txlplan.detection._host import dispatch_cost
+from txlplan.detection._host import Dispatch, dispatch_cost
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward
 from txlplan.detection._timing import Progress, Work, time_call
@@ -55,20 +55,23 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     try:
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
-        dispatch = dispatch_cost(where, synchronize)
+        dispatch = [dispatch_cost(where, synchronize)]
         workers = _workers(dtypes, _WORKERS_SHARE * budget_s, progress) if where == "cpu" else Workers()
+        dispatch.append(dispatch_cost(where, synchronize))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
+        torch.set_num_threads(1)
+        dispatch.append(dispatch_cost(where, synchronize))
     finally:
         torch.set_num_threads(threads_before)
     notes += [*workers.notes, *_incomplete(measured)]
     circumstances = Circumstances(
-        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=dispatch
+        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
     )
     device = device_profile(circumstances, measured)
     stack = stack_profile(circumstances, measured, device)
     system = system_profile(circumstances, device, stack)
-    stack = closed(system, device, stack, workers)
+    stack = closed(system, device, stack, workers, drift=drift(measured))
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
 
 

@@ -36,11 +36,10 @@ class Sample:
 
 
 def scatter(samples: Sequence[Sample]) -> float:
-    """Standard deviation of log(sum of the samples) over the quicker half of the rounds; 0 where there was but one."""
+    """Standard deviation of log(sum of the samples) over the rounds: how a machine drifts; 0 where there was but one."""
     rounds = min(len(sample.times_s) for sample in samples)
-    totals = sorted(sum(sample.times_s[index] for sample in samples) for index in range(rounds))
-    quicker = totals[: max(2, math.ceil(rounds / 2))]
-    return statistics.stdev(math.log(total) for total in quicker) if len(quicker) > 1 else 0.0
+    totals = [math.log(sum(sample.times_s[index] for sample in samples)) for index in range(rounds)]
+    return statistics.stdev(totals) if rounds > 1 else 0.0
 
 
 def time_call(work: Work, synchronize: Work, sample_s: float = _SAMPLE_S) -> float:
