@@ -16,7 +16,7 @@ from txlplan.detection._measure import Measurement
 from txlplan.detection._timing import scatter
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
 
-MODEL_LOG_SD = 0.12
+_MODEL_LOG_SD = 0.12
 """Added (in squares) to the scatter of the repeats: what a sum of separately timed operations misses of a step. Assumed."""
 _MEMORY_LOG_SD = 0.05
 """Allocator rounding and fragmentation that a liveness walk misses. Assumed."""
@@ -110,15 +110,10 @@ def _points(measured: Measurement, device: DeviceProfile) -> Iterator[Efficiency
         )
 
 
-def drift(measured: Measurement) -> float:
-    """How whole rounds of the operations differ, as a standard deviation of logarithms."""
-    return scatter([each.sample for each in measured.timed])
-
-
 def _spread(measured: Measurement) -> Spread:
-    repeats = drift(measured)
+    repeats = scatter([each.sample for each in measured.timed])
     return Spread(
-        time_log_sd=float(f"{math.hypot(repeats, MODEL_LOG_SD):.3g}"),
+        time_log_sd=float(f"{math.hypot(repeats, _MODEL_LOG_SD):.3g}"),
         memory_log_sd=_MEMORY_LOG_SD,
-        source=f"scatter of repeats ({repeats:.2g}) and {MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
+        source=f"scatter of repeats ({repeats:.2g}) and {_MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
     )

@@ -28,8 +28,8 @@ from txlplan.workload import Workload
 _STEPS: dict[Task, int] = {"train": 11, "score": 6}
 """The heap stops growing after about six."""
 _WARM_UP = 5
-_MANY = 32
-"""Sequences: about 130 MiB that come and go, as small models on laptops have."""
+_MANY = 16
+"""Sequences: about 80 MiB that come and go, as small models on laptops have."""
 _TEXT = "".join(f"{number} bottles of beer on the wall, {number * number} in all.\n" for number in range(3_000))
 SMALL = ModelConfig(
     id="probe-small", n_layer=4, d_model=256, n_head=4, d_head=64, d_inner=1024, vocab_size=256, tgt_len=64, mem_len=64
