@@ -121,11 +121,11 @@ def _run(directory: Path, name: str, each: Drawn, number: int) -> Run:
     matrix = each.matrix(str(path), number)
     create(each.name, matrix)
     before = reference()
-    row = run_bench(each.name, matrix).rows[0]
+    run_bench(each.name, matrix)
     after = reference()
-    if row.outcome != "ok":
-        raise SystemExit(f"{each.name}: {row.outcome} {row.message}")
     newest = open_store().list(kind="bench", parent=each.name)[0]
+    if newest.outcome != "ok":
+        raise SystemExit(f"{each.name}: {newest.outcome} {newest.message}")
     return Run(name=each.name, record=newest.id, reference_s=fmean([before.product_s, after.product_s]))
 
 

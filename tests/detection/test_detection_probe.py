@@ -42,6 +42,15 @@ def test_host_time_is_that_of_an_eager_dispatch(result):
     assert 1e-7 < result.stack.host_backward_op_s < 5e-3
 
 
+def test_reading_dispatches_more_lightly_than_training(result):
+    assert 1e-7 < result.stack.host_reading_op_s < result.stack.host_op_s * 1.5
+
+
+def test_bf16_is_measured_whatever_it_takes(result):
+    assert result.device.peak("bf16") > 1e7
+    assert {point.phase for point in result.stack.efficiency if (point.kind, point.dtype) == ("gemm", "bf16")} >= {"forward"}
+
+
 def test_the_number_of_threads_is_put_back(result, threads_before):
     assert torch.get_num_threads() == threads_before
 
@@ -52,7 +61,7 @@ def test_measured_points_come_back_exactly_from_the_cost_model(result):
         for point in result.stack.efficiency:
             if point.threads == threads:
                 m, n, k = (np.array([float(size or 1)]) for size in (point.m, point.n, point.k))
-                found = model.utilisation(point.kind, point.dtype, np.array([point.work]), m, n, k)
+                found = model.utilisation(point.kind, point.dtype, np.array([point.work]), m, n, k, point.phase)
                 assert found.share[0] == pytest.approx(point.utilisation, rel=1e-6)
                 assert found.measured[0]
 
@@ -106,7 +115,9 @@ class _Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer"])
+@pytest.mark.parametrize(
+    "kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling"]
+)
 def test_a_case_dispatches_the_operations_that_it_counts(kind):
     """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""
     case = next(each for each in cases("fp32", "cpu") if each.kind == kind)

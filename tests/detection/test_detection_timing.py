@@ -14,7 +14,7 @@ _TIMES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=12)
 
 
 @given(times=_TIMES, factor=st.floats(2.0, 100.0))
-def test_slowing_the_slower_half_changes_nothing(times, factor):
+def test_slowing_what_lies_above_the_median_changes_nothing(times, factor):
     ordered = sorted(times)
     keep = (len(ordered) + 1) // 2
     slowed = ordered[:keep] + [value * factor for value in ordered[keep:]]
@@ -22,17 +22,18 @@ def test_slowing_the_slower_half_changes_nothing(times, factor):
 
 
 @given(times=_TIMES)
-def test_the_quartile_lies_between_minimum_and_median(times):
-    ordered = sorted(times)
-    assert ordered[0] <= Sample(tuple(times)).seconds <= ordered[len(ordered) // 2]
+def test_half_of_the_rounds_are_no_slower(times):
+    middle = Sample(tuple(times)).seconds
+    assert 2 * sum(each <= middle for each in times) >= len(times)
+    assert 2 * sum(each >= middle for each in times) >= len(times)
 
 
-def test_scatter_is_of_whole_rounds_and_of_the_quicker_half():
-    steady = [Sample((1.0, 1.0, 1.0, 50.0)), Sample((2.0, 2.0, 2.0, 90.0))]
-    assert scatter(steady) == 0.0
+def test_scatter_is_of_whole_rounds():
+    assert scatter([Sample((1.0, 1.0, 1.0)), Sample((2.0, 2.0, 2.0))]) == 0.0
     opposed = [Sample((1.0, 2.0)), Sample((2.0, 1.0))]
     assert scatter(opposed) == 0.0
     assert scatter([Sample((1.0, 1.1))]) == pytest.approx(0.0674, abs=1e-3)
+    assert scatter([Sample((1.0,))]) == 0.0
 
 
 def test_a_call_is_repeated_until_the_clock_can_tell():

@@ -50,7 +50,19 @@ def _points(stack: StackProfile, factor: float, products: bool) -> StackProfile:
 
 def _host(stack: StackProfile, factor: float) -> StackProfile:
     backward = None if stack.host_backward_op_s is None else stack.host_backward_op_s * factor
-    return replace(stack, host_op_s=(stack.host_op_s or 0.0) * factor, host_backward_op_s=backward)
+    reading = None if stack.host_reading_op_s is None else stack.host_reading_op_s * factor
+    forward = (stack.host_op_s or 0.0) * factor
+    return replace(stack, host_op_s=forward, host_backward_op_s=backward, host_reading_op_s=reading)
+
+
+def _context(stack: StackProfile, factor: float) -> StackProfile:
+    reading = None if stack.reading_context_bytes is None else round(stack.reading_context_bytes * factor)
+    return replace(stack, context_bytes=round((stack.context_bytes or 0) * factor), reading_context_bytes=reading)
+
+
+def _waste(stack: StackProfile, factor: float) -> StackProfile:
+    reading = None if stack.reading_waste is None else float(f"{stack.reading_waste * factor:.5g}")
+    return replace(stack, allocator_waste=float(f"{stack.allocator_waste * factor:.5g}"), reading_waste=reading)
 
 
 def _measured(stack: StackProfile) -> bool:
@@ -86,13 +98,13 @@ TIME: Mapping[str, Scalar] = {
 MEMORY: Mapping[str, Scalar] = {
     "context": Scalar(
         prior_sd=0.15,
-        apply=lambda stack, factor: replace(stack, context_bytes=round((stack.context_bytes or 0) * factor)),
+        apply=_context,
         applies=lambda stack: stack.context_bytes is not None,
         meaning="memory of a process before it allocates anything",
     ),
     "allocator waste": Scalar(
         prior_sd=0.50,
-        apply=lambda stack, factor: replace(stack, allocator_waste=float(f"{stack.allocator_waste * factor:.5g}")),
+        apply=_waste,
         applies=lambda stack: stack.allocator_waste > 0 and stack.reserved is None,
         meaning="what the allocator holds beside what is alive",
     ),

@@ -37,6 +37,9 @@ def validate(
             "--leave-out", metavar="GROUP", help="device, model or stack: predict each by a fit to all others (CSV file)."
         ),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Estimate the runs of the store again, with the profiles that are there now.")
+    ] = False,
     max_mape: Annotated[
         float | None,
         typer.Option(help="End with exit code 5 where the mean absolute error of tokens/s is above so many per cent."),
@@ -48,9 +51,10 @@ def validate(
 ) -> None:
     """Score predictions: what each run was estimated to take beside what it took, overall and by group.
 
-    Runs of the store are scored by the estimates that were made before them; rows of a CSV file (its columns are those of
-    the shipped profiles/measurements/published.csv, which its bare name finds) by estimates made now, under the stack that
-    each names, or the nearest version of it. Rows that cannot be predicted are listed, and miss any bar.
+    Runs of the store are scored by the estimates that were made before them (with --again by new ones); rows of a CSV file
+    (its columns are those of the shipped profiles/measurements/published.csv, which its bare name finds) by estimates made
+    now, under the stack that each names, or the nearest version of it. Rows that cannot be predicted are listed, and miss any
+    bar.
 
     A CSV file of matrix products (the shipped deepbench_gemm.csv) is scored at its points and with families left out.
 
@@ -58,19 +62,20 @@ def validate(
     """
     from txlplan.config import to_plain
 
-    _check(source, left_out, max_mape)
+    _check(source, left_out, max_mape, again)
     output = Output(as_json)
     if source != STORE and holds_products(_path(source)):
         if html is not None:
             raise InputError("--html has no effect on matrix products", hint="leave it out")
         validate_products(_path(source), source, left_out, max_mape, output)
         return
-    scored = _scored(source, left_out)
+    scored = _scored(source, left_out, again)
     ranking = None if source == STORE else _ranking(scored)
     missed = None if max_mape is None else _missed(scored, max_mape, left_out, source)
     document = to_plain(scored) | {
         "source": source,
         "leave_out": left_out,
+        "again": again,
         "rows": _row_documents(scored),
         "wrong_fits": scored.wrong_fits,
         "ranking": to_plain(ranking),
@@ -86,7 +91,7 @@ def validate(
     )
 
 
-def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
+def _check(source: str, left_out: str | None, max_mape: float | None, again: bool) -> None:
     from txlplan.cli._targets import one_of
 
     if source != STORE and not source.endswith(".csv"):
@@ -95,6 +100,8 @@ def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
         )
     if max_mape is not None and not 0 < max_mape < math.inf:
         raise InputError(f"--max-mape {max_mape} must be more than zero, and finite", hint="in per cent: --max-mape 15")
+    if again and source != STORE:
+        raise InputError("--again estimates runs of the store again: rows of a file always are", hint="leave it out")
     if left_out is None:
         return
     one_of(left_out, _LEAVE_OUT, "--leave-out")
@@ -104,14 +111,14 @@ def _check(source: str, left_out: str | None, max_mape: float | None) -> None:
         )
 
 
-def _scored(source: str, left_out: str | None) -> Validation:
+def _scored(source: str, left_out: str | None, again: bool) -> Validation:
     from txlplan.validation import Published, Row, Unscored, predict, read_published, summarise
     from txlplan.validation import validate as score_records
 
     if source == STORE:
         from txlplan.records import open_store
 
-        return score_records(open_store().list())
+        return score_records(open_store().list(), again=again)
     runs = read_published(_path(source))
     if left_out is None:
         return summarise(predict(runs))

@@ -153,8 +153,11 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
         section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around, dtype=d)
         section.held = (logits + wide) / pieces
     kept = wide * (1 - again) + rows * f * again
-    beside = again * around if section.training else around
-    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=wide, written=wide, kept=kept, around=beside)
+    # (in pieces: maximum, difference, exponential and sum one after another)
+    read, written = wide * (1 + 3 * again), wide * (1 + again)
+    section.run(
+        f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=again * around
+    )
     n, k = float(outputs(model, cluster)), _width(model, cluster)
     section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)

@@ -114,18 +114,21 @@ def _attend_token(section: Section, at: Lengths) -> None:
 
 
 def _attend_segment(section: Section, at: Lengths) -> None:
-    """Row by row, so that the scores of one row alone are alive: unaligned, then aligned with content scores added."""
+    """Row by row, so that the scores of one row alone are alive: unaligned, then aligned with content scores added.
+
+    The products of values too are told by queries, keys and width, as efficiencies of tiles are measured.
+    """
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     shape: dict[str, Figure] = {"count": at.B * model.n_head, "m": float(at.T)}
     keys, width, row = float(at.S), float(model.d_head), at.BHTS / at.B * c
     section.held = section.held + row
     section.product("position scores", SCORES, "bmm", **shape, n=keys, k=width, launches=at.B)
     section.product("content scores", SCORES, "bmm", **shape, n=keys, k=width, launches=at.B)
-    section.run("aligned scores", SCORES, "copy", launches=0.0, read=at.BHTS * c, written=at.BHTS * c, around=0.0, dtype=d)
+    section.run("aligned scores", SCORES, "copy", launches=at.B, read=at.BHTS * c, written=at.BHTS * c, around=0.0, dtype=d)
     hidden = (at.BHTS if model.same_length else at.rows * at.T * model.n_head) * c
     section.run("score mask", SCORES, launches=3 * at.B, read=hidden, written=hidden, around=0.0, dtype=d)
     _softmax(section, at, at.B)
-    section.product("weighted values", VALUES, "bmm", **shape, n=width, k=keys, launches=at.B)
+    section.product("weighted values", VALUES, "bmm", **shape, n=keys, k=width, launches=at.B)
     mixed = at.BTW * c
     section.run("row gather", VALUES, "copy", launches=2 * at.B, read=2 * mixed, written=2 * mixed, around=mixed, dtype=d)
 

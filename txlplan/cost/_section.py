@@ -86,9 +86,11 @@ class Section:
     ) -> None:
         """A forward operation that reads and writes so many bytes and keeps `kept` of them for backward.
 
-        `around`: bytes alive beside what is kept; by default what it writes and does not keep.
+        `around`: bytes alive beside what is kept; by default what it writes and does not keep. Where nothing is trained, what
+        would be kept is alive around it and no longer.
         """
-        beside = (written - kept if self.training else written) if around is None else around
+        unkept = 0.0 if self.training else kept
+        beside = (written - kept if around is None else around) + unkept
         self._forward.append(
             Op(
                 name=name,
@@ -156,7 +158,7 @@ class Section:
         """`count` products [m, k] × [k, n] in so many calls, whose results are not alive together."""
         written = count * m * n * self.numbers.compute
         op = self._product(name, group, kind, m, n, k, count, "forward")
-        kept_bytes, around = kept if self.training else 0.0, written / launches
+        kept_bytes, around = (kept, written / launches) if self.training else (0.0, kept + written / launches)
         self._forward.append(replace(op, saved_bytes=kept_bytes, transient_bytes=self.held + around, launches=launches))
         if self.training:
             self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])

@@ -70,7 +70,8 @@ def step_time(
         dispatch, knee = dispatch_s(stack.kernels, stack, host_speed), stack.kernels.knee
     else:
         op_s, compute_bound, measured = _op_times(stream, device, stack, threads)
-        dispatch = {region: _dispatch_s(stack, region) for region in REGIONS}
+        reading = "backward" not in stream.phases
+        dispatch = {region: _dispatch_s(stack, region, reading=reading) for region in REGIONS}
         knee = 1.0 if device.kind == "cpu" else np.inf
     return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee)
 
@@ -111,7 +112,9 @@ def peak_flops_per_s(device: DeviceProfile, dtype: str) -> float:
     return device.peak(dtype) or device.peak("fp32") or min(device.peak_flops_per_s.values())
 
 
-def _dispatch_s(stack: StackProfile, region: str) -> float:
+def _dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
+    if reading and stack.host_reading_op_s is not None:
+        return stack.host_reading_op_s
     forward = _HOST_OP_S if stack.host_op_s is None else stack.host_op_s
     backward = stack.host_backward_op_s
     return backward if region == "backward" and backward is not None else forward

@@ -60,6 +60,7 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         implementation="fast" if on.where == "cpu" else "reference",
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
+        host_reading_op_s=on.dispatch.reading_s,
         launch_s=0.0 if on.where == "cpu" else None,
         efficiency=tuple(_points(measured, device)),
         measured_device=device.id,

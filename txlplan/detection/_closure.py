@@ -1,4 +1,4 @@
-"""Close the gap between the sum of single operations and a whole training step, as a small worker showed it."""
+"""What whole steps show and single operations do not: memory of a process, and how far the sum of operations is off."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from txlplan.cost import estimate
 from txlplan.detection._worker import WorkerRun, Workers
 from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, SystemProfile
 
+_UNSTEADY = 0.25
+"""Of a logarithm."""
 _NO_WASTE = 1e-9
 """As good as none: none at all would stand for "unknown"."""
 
 
-def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers) -> StackProfile:
-    """The stack with what workers showed: memory of a process, heap waste, and what a step takes beyond its operations."""
+def closed(
+    system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers
+) -> tuple[StackProfile, tuple[str, ...]]:
+    """The stack with what workers showed: memory of a process, heap waste, and how far the sum of operations is from a step.
+
+    One worker's step says little of the next one's where the machine drifts, so it widens the range and moves nothing;
+    calibration to runs does. Notes say where it is so far off that the machine cannot have been the same meanwhile.
+    """
     if workers.single is None or workers.many is None:
-        return stack
+        return stack, ()
     cluster = Cluster(system=system, device=device)
     context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
     complete = replace(stack, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
@@ -24,8 +32,15 @@ def closed(system: SystemProfile, device: DeviceProfile, stack: StackProfile, wo
         context_bytes, waste = _memory(cluster, stack, workers.reading_single, workers.reading_many)
         complete = replace(complete, reading_context_bytes=context_bytes, reading_waste=float(f"{waste:.4g}"))
     residual = _log_residual(cluster, complete, workers.many)
-    unattributed = float(f"{math.expm1(residual):.4g}")
-    return replace(complete, unattributed=unattributed, spread=_wider(complete.spread, residual))
+    notes = (_unsteady(residual),) if abs(residual) > _UNSTEADY else ()
+    return replace(complete, spread=_wider(complete.spread, residual)), notes
+
+
+def _unsteady(residual: float) -> str:
+    return (
+        f"a whole step took {math.exp(residual):.2f} times its operations: the machine was not the same all along; "
+        "`txlplan hardware probe` again when it is idle"
+    )
 
 
 def _memory(cluster: Cluster, stack: StackProfile, single: WorkerRun, many: WorkerRun) -> tuple[int, float]:
@@ -56,7 +71,7 @@ def _log_residual(cluster: Cluster, stack: StackProfile, run: WorkerRun) -> floa
 
 
 def _wider(spread: Spread | None, residual: float) -> Spread | None:
-    """The correction comes from one small model: for others it is taken to be as uncertain as it is large."""
+    """What one small model is off by, others may be off by."""
     if spread is None:
         return None
     sd = float(f"{math.hypot(spread.time_log_sd, residual):.3g}")

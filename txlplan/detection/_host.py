@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from txlplan.choices import AttentionPath
+from txlplan.choices import AttentionPath, Task
 from txlplan.cost import Settings, build
-from txlplan.detection._timing import Work
+from txlplan.cost._op_stream import Phase
+from txlplan.detection._timing import Work, time_call
+from txlplan.hardware import Implementation
 from txlplan.model import ModelConfig
-from txlplan.nn import TransformerXL
+from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.workload import Optimization
 
 _TINY = ModelConfig(id="probe-host", n_layer=2, d_model=8, n_head=2, d_head=4, d_inner=8, vocab_size=16, tgt_len=2, mem_len=2)
-_REPEATS = 80
+_REPEATS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,10 +30,20 @@ class Dispatch:
 
     forward_s: float
     backward_s: float
+    reading_s: float
+    """Where nothing is differentiated: a token of one row, keys and values kept."""
+
+    @classmethod
+    def middle(cls, several: Sequence[Dispatch]) -> Dispatch:
+        """The median of each."""
+        forward, backward, reading = zip(*((each.forward_s, each.backward_s, each.reading_s) for each in several), strict=True)
+        return cls(
+            forward_s=statistics.median(forward), backward_s=statistics.median(backward), reading_s=statistics.median(reading)
+        )
 
 
 def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
-    """Time forward and backward of a tiny Transformer-XL and divide by the operations that the cost model counts in each.
+    """Time a tiny Transformer-XL, and divide by the operations that the cost model counts.
 
     On a CPU by the fast path, as the stack of a CPU runs it. What no operation stands for (views, modules, autograd's own
     bookkeeping) is thereby spread over those that are counted.
@@ -44,19 +56,37 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
     tokens = torch.zeros(1, _TINY.tgt_len, dtype=torch.int64, device=device)
     valid = torch.zeros((), dtype=torch.int64, device=device)
     memory = model.initial_memory(1, device)
+    reader, ring = Inference(model, rows=1), KeyValueRing(_TINY, 1, longest=1, dtype=torch.float32, device=device)
+    ring.filled = [_TINY.mem_len]
 
     def forward() -> Tensor:
         hidden, _ = model(tokens, memory, valid)
         return model.nll(hidden, tokens).mean()
 
+    def read() -> Tensor:
+        return reader.log_probabilities(reader.read(tokens[:, :1], ring)[:, -1]).float()
+
+    counted = _counted("train", path)
     forward_s, backward_s = _undisturbed(model, forward, synchronize)
-    stream = build(Settings(model=_TINY, optimization=Optimization(), implementation=path), np.ones(1))
-    counted = {phase: float(stream.total(stream.launches, phase)[0]) for phase in ("forward", "backward")}
-    return Dispatch(forward_s=forward_s / counted["forward"], backward_s=backward_s / counted["backward"])
+    read()
+    reading_s = statistics.median(time_call(read, synchronize, sample_s=0.0) for _ in range(_REPEATS))
+    return Dispatch(
+        forward_s=forward_s / counted["forward"],
+        backward_s=backward_s / counted["backward"],
+        reading_s=reading_s / _counted("generate", "fast")["forward"],
+    )
+
+
+def _counted(task: Task, implementation: Implementation) -> dict[Phase, float]:
+    """Operations of each phase, as the cost model counts them; those of sampling are not run here, and are few."""
+    settings = Settings(model=_TINY, task=task, optimization=Optimization(), implementation=implementation)
+    stream = build(settings, np.ones(1))
+    phases: tuple[Phase, ...] = ("forward", "backward")
+    return {phase: float(stream.total(stream.launches, phase)[0]) for phase in phases}
 
 
 def _undisturbed(model: TransformerXL, forward: Callable[[], Tensor], synchronize: Work) -> tuple[float, float]:
-    """Seconds of forward and of backward: the median of the quickest quarter of the repeats, since noise only adds."""
+    """Seconds of forward and of backward, the median of the repeats."""
     times: list[tuple[float, float]] = []
     for _ in range(_REPEATS):
         model.zero_grad(set_to_none=True)
@@ -68,5 +98,5 @@ def _undisturbed(model: TransformerXL, forward: Callable[[], Tensor], synchroniz
         loss.backward()
         synchronize()
         times.append((middle - start, time.perf_counter() - middle))
-    forward_s, backward_s = (statistics.median(sorted(column)[: _REPEATS // 4]) for column in zip(*times, strict=True))
+    forward_s, backward_s = (statistics.median(column) for column in zip(*times, strict=True))
     return forward_s, backward_s

@@ -81,7 +81,7 @@ def measure(
     one = None if where != "cpu" else 1
     dispatching = [_with_threads(one, case.build) for case in (with_gradients, plain)]
     builders = [copying, *dispatching, *(_with_threads(count, case.build) for count, case in everything)]
-    bandwidth, dispatch, plain_dispatch, *samples = time_in_rounds(builders, synchronize, budget_s, progress)
+    bandwidth, dispatch, plain_dispatch, *samples = time_in_rounds(builders, synchronize, budget_s, progress, always=3)
     assert bandwidth is not None, "the copy is timed first"
     assert dispatch is not None, "bare dispatch is timed next"
     assert plain_dispatch is not None, "and without gradients"

@@ -12,17 +12,17 @@ from txlplan.detection._assemble import Circumstances, device_profile, stack_pro
 from txlplan.detection._closure import closed
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
-from txlplan.detection._host import dispatch_cost
+from txlplan.detection._host import Dispatch, dispatch_cost
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward
 from txlplan.detection._timing import Progress, Work, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
 
-_BUDGET_S = 52.0
-"""For everything; on an idle machine two thirds of it go to the operations."""
-_OPERATIONS_S = 30.0
-_WORKERS_SHARE = 0.5
+_BUDGET_S = 56.0
+"""For everything; on an idle machine more than half of it goes to the operations."""
+_OPERATIONS_S = 34.0
+_WORKERS_SHARE = 0.55
 """Of the budget at most: on a busy machine workers are given up rather than the operations."""
 _SLOWEST_SANE = 0.5
 """A dtype whose products run slower than this share of fp32's is left out, bf16 aside: nobody should train in it."""
@@ -55,20 +55,24 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     try:
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
-        dispatch = dispatch_cost(where, synchronize)
+        dispatch = [dispatch_cost(where, synchronize)]
         workers = _workers(dtypes, _WORKERS_SHARE * budget_s, progress) if where == "cpu" else Workers()
+        dispatch.append(dispatch_cost(where, synchronize))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
+        torch.set_num_threads(1)
+        dispatch.append(dispatch_cost(where, synchronize))
     finally:
         torch.set_num_threads(threads_before)
     notes += [*workers.notes, *_incomplete(measured)]
     circumstances = Circumstances(
-        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=dispatch
+        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
     )
     device = device_profile(circumstances, measured)
     stack = stack_profile(circumstances, measured, device)
     system = system_profile(circumstances, device, stack)
-    stack = closed(system, device, stack, workers)
+    stack, more = closed(system, device, stack, workers)
+    notes += more
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
 
 

@@ -26,8 +26,10 @@ _LARGE = (
 )  # fmt: skip
 _FEW = ((1, 256, 256), (8, 256, 256), (1, 1024, 512), (8, 1024, 512), (16, 512, 1024), (4, 8192, 256))
 _TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
-_TOKENS = ((4, 64, 64), (32, 256, 64), (128, 128, 32))
+_TOKENS = ((4, 128, 64), (32, 256, 64), (128, 128, 32))
 """Sequences × heads, keys, head width."""
+_IN_CACHE_BYTES, _MOST_TURNS = 8 << 20, 32
+"""Of operands that are read in turn: beyond a core's own cache, within the last one."""
 
 
 def products(dtype: str, device: str) -> Iterator[Case]:
@@ -75,25 +77,31 @@ def bare() -> Case:
 
 
 def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """A layer that reads single tokens of `m` rows, its weight in cache."""
+    """Layers that read single tokens of `m` rows, each with a weight of its own: a model's lie in the last cache at best."""
+    count = _turns(n * k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
-        layer, x = product(new(n, k), rows=m), new(m, k)
-        return lambda: _run((layer(x),))
+        layers, x = [product(new(n, k), rows=m) for _ in range(count)], new(m, k)
+        return lambda: _run(layer(x) for layer in layers)
 
-    return _case("gemm", "forward", dtype, 2.0 * m * n * k, 1, build, (m, n, k))
+    return _case("gemm", "forward", dtype, 2.0 * m * n * k, count, build, (m, n, k))
 
 
 def token(b: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Attention of single tokens: `b` products of one row."""
+    """Attention of single tokens, layer after layer: `b` products of one row."""
+    count = _turns(b * n * k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
-        left, right = new(b, 1, k), new(b, n, k).transpose(1, 2)
-        return lambda: _run((torch.bmm(left, right),))
+        left, several = new(b, 1, k), [new(b, n, k).transpose(1, 2) for _ in range(count)]
+        return lambda: _run(torch.bmm(left, right) for right in several)
 
-    return _case("bmm", "forward", dtype, 2.0 * b * n * k, 1, build, (1, n, k))
+    return _case("bmm", "forward", dtype, 2.0 * b * n * k, count, build, (1, n, k))
+
+
+def _turns(elements: int, dtype: str) -> int:
+    return int(min(_MOST_TURNS, max(1, _IN_CACHE_BYTES // (elements * DTYPES[dtype].itemsize))))
 
 
 def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:

@@ -36,11 +36,10 @@ class Sample:
 
 
 def scatter(samples: Sequence[Sample]) -> float:
-    """Standard deviation of log(sum of the samples) over the quicker half of the rounds; 0 where there was but one."""
+    """Standard deviation of log(sum of the samples) over the rounds: how a machine drifts; 0 where there was but one."""
     rounds = min(len(sample.times_s) for sample in samples)
-    totals = sorted(sum(sample.times_s[index] for sample in samples) for index in range(rounds))
-    quicker = totals[: max(2, math.ceil(rounds / 2))]
-    return statistics.stdev(math.log(total) for total in quicker) if len(quicker) > 1 else 0.0
+    totals = [math.log(sum(sample.times_s[index] for sample in samples)) for index in range(rounds)]
+    return statistics.stdev(totals) if rounds > 1 else 0.0
 
 
 def time_call(work: Work, synchronize: Work, sample_s: float = _SAMPLE_S) -> float:
@@ -56,19 +55,24 @@ def time_call(work: Work, synchronize: Work, sample_s: float = _SAMPLE_S) -> flo
 
 
 def time_in_rounds(
-    builders: Sequence[Callable[[], Work]], synchronize: Work, budget_s: float, progress: Progress | None = None
+    builders: Sequence[Callable[[], Work]],
+    synchronize: Work,
+    budget_s: float,
+    progress: Progress | None = None,
+    *,
+    always: int = 0,
 ) -> list[Sample | None]:
     """Time each builder's work, one sample each a round, as many rounds as the budget allows.
 
     Work is built anew for each sample and called once before it is timed, so that its memory is held only meanwhile. What
-    the first round does not reach within the budget stays None.
+    the first round does not reach within the budget stays None, but for the first `always`.
     """
     times: list[list[float]] = [[] for _ in builders]
     start = time.perf_counter()
     for done in range(_MAX_ROUNDS):
         for index, build in enumerate(builders):
             spent = (time.perf_counter() - start) / budget_s
-            if spent > 1:
+            if spent > 1 and (done or index >= always):
                 return _samples(times)
             if progress is not None:
                 progress(f"round {done + 1} of at most {_MAX_ROUNDS}", spent)

@@ -8,6 +8,7 @@ process that only reads loads less of torch and frees other sizes, so two more s
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import subprocess
 import sys
@@ -24,11 +25,11 @@ from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, write_plan_file
 from txlplan.workload import Workload
 
-_STEPS = 16
+_STEPS: dict[Task, int] = {"train": 11, "score": 6}
 """The heap stops growing after about six."""
-_WARM_UP = 6
-_MANY = 32
-"""Sequences: about 130 MiB that come and go, as small models on laptops have."""
+_WARM_UP = 5
+_MANY = 16
+"""Sequences: about 80 MiB that come and go, as small models on laptops have."""
 _TEXT = "".join(f"{number} bottles of beer on the wall, {number * number} in all.\n" for number in range(3_000))
 SMALL = ModelConfig(
     id="probe-small", n_layer=4, d_model=256, n_head=4, d_head=64, d_inner=1024, vocab_size=256, tgt_len=64, mem_len=64
@@ -43,12 +44,12 @@ class WorkerRun:
     plan: Plan
     peak_memory_bytes: int
     step_s: float
-    """Median after warm-up, as the operations are timed."""
+    """Of training; median after warm-up, as the operations are timed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workers:
-    """The runs, both or none; a note where they failed."""
+    """The runs of a task, both or none; a note where they failed."""
 
     single: WorkerRun | None = None
     """One sequence."""
@@ -61,19 +62,23 @@ class Workers:
 
 def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
     """Train for a few steps in processes of their own, which together take at most `budget_s`."""
-    end = time.perf_counter() + budget_s
+    end, found, notes = time.perf_counter() + budget_s, [], []
+    plans = [Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY)]
+    tasks: tuple[Task, ...] = ("train", "score")
     try:
         with tempfile.TemporaryDirectory(prefix="txlplan-probe-") as name:
             directory = Path(name)
             (directory / "text.txt").write_text(_TEXT, encoding="utf-8")
             prepare([directory / "text.txt"], directory / "data", processes=1)
-            plans = [Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY)]
-            found = [_run(directory, plan, task, end - time.perf_counter()) for task in ("train", "score") for plan in plans]
-            return Workers(single=found[0], many=found[1], reading_single=found[2], reading_many=found[3])
+            for task, plan in itertools.product(tasks, plans):
+                found.append(_run(directory, plan, task, end - time.perf_counter()))
     except subprocess.TimeoutExpired:
-        return Workers(notes=(f"no whole training step was measured: workers took longer than {budget_s:.0f} s",))
+        notes.append(f"whole {tasks[len(found) // 2]} steps were not measured: workers took longer than {budget_s:.0f} s")
     except (OSError, TxlplanError) as error:
-        return Workers(notes=(f"no whole training step was measured: {error}",))
+        notes.append(f"whole {tasks[len(found) // 2]} steps were not measured: {error}")
+    pairs = [(found[first], found[first + 1]) if len(found) > first + 1 else (None, None) for first in (0, 2)]
+    (single, many), (reading_single, reading_many) = pairs
+    return Workers(single=single, many=many, reading_single=reading_single, reading_many=reading_many, notes=tuple(notes))
 
 
 def _run(directory: Path, plan: Plan, task: Task, timeout_s: float) -> WorkerRun:
@@ -90,14 +95,14 @@ def _run(directory: Path, plan: Plan, task: Task, timeout_s: float) -> WorkerRun
         run=settings,
     )
     write_plan_file(place / "plan.toml", file)
-    command = [sys.executable, "-m", "txlplan.engine.worker", str(place / "plan.toml"), "--steps", str(_STEPS)]
+    command = [sys.executable, "-m", "txlplan.engine.worker", str(place / "plan.toml"), "--steps", str(_STEPS[task])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     told, _ = events.read(place / events.FILE_NAME)
     finished = next((each for each in told if isinstance(each, events.Finished)), None)
     if finished is None or finished.outcome != "ok" or finished.peak_memory_bytes is None:
         words = finished.message if finished else (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise TxlplanError(f"the worker ended with {done.returncode}: {words}")
-    steps = [each.step_s for each in told if isinstance(each, events.Step)][_WARM_UP:]
+    steps = [each.step_s for each in told if isinstance(each, events.Step)][min(_WARM_UP, _STEPS[task] - 1) :]
     return WorkerRun(
         workload=workload, plan=plan, peak_memory_bytes=finished.peak_memory_bytes, step_s=statistics.median(steps)
     )

@@ -80,6 +80,8 @@ class StackProfile:
     """Host time to dispatch one operation of the forward pass, eagerly."""
     host_backward_op_s: Annotated[float, SECONDS] | None = None
     """The same for one operation of the backward pass (the autograd engine dispatches it)."""
+    host_reading_op_s: Annotated[float, SECONDS] | None = None
+    """The same where nothing is differentiated: scoring, generating. None: as the forward pass of training."""
     launch_s: Annotated[float, SECONDS] | None = None
     """Device time that each kernel costs on top of its work."""
     efficiency: tuple[EfficiencyPoint, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from txlplan.records import Record
+from txlplan.validation._again import score_again
 from txlplan.validation._errors import Errors, errors
 from txlplan.validation._rows import Row, Unscored, score
 
@@ -36,9 +37,9 @@ class Validation:
     """Ids of rows that fitted in memory and should not have, or the other way round."""
 
 
-def validate(records: Iterable[Record]) -> Validation:
-    """Score records against the estimates that were stored before they ran."""
-    return summarise([score(record) for record in records])
+def validate(records: Iterable[Record], *, again: bool = False) -> Validation:
+    """Score records against the estimates that were stored before they ran, or (`again`) against estimates made now."""
+    return summarise([(score_again if again else score)(record) for record in records])
 
 
 def summarise(scores: Sequence[Row | Unscored]) -> Validation:
