@@ -31,14 +31,16 @@ class Fix:
     estimate: Estimate
 
 
-def memory_refusal(workload: Workload, cluster: Cluster, stack: StackProfile, estimates: Estimates) -> NoPlanFitsError:
-    """The error where every plan exceeds the memory of a device; of the nearest plan the largest term is named."""
+def memory_refusal(
+    workload: Workload, cluster: Cluster, stack: StackProfile, estimates: Estimates, n_considered: int
+) -> NoPlanFitsError:
+    """The error where every plan exceeds the memory of a device; of the nearest of `estimates` the largest term is named."""
     over = estimates.peak_memory_bytes - estimates.capacity_bytes
     nearest = int(np.argmin(over))
     plan, found = estimates.plans[nearest], estimates[nearest]
     largest = found.part("memory")[0]
     message = (
-        f"none of {len(estimates)} plans fits {cluster.device.name}: the nearest ({describe(plan)}) needs "
+        f"none of {n_considered:,} plans fits {cluster.device.name}: the nearest ({describe(plan)}) needs "
         f"{format_bytes(found.peak_memory_bytes.value)} of {format_bytes(found.capacity_bytes)} a device, "
         f"{format_bytes(float(over[nearest]))} ({int(over[nearest]):,} bytes) too many; "
         f"the term that overflows is {largest.name} with {format_bytes(largest.value)}"
