@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from txlplan.choices import Objective
@@ -57,29 +57,44 @@ def _subset(*values: Any) -> Any:
     return st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True).map(tuple)
 
 
+def _one(*values: Any) -> Any:
+    return st.sampled_from(values).map(lambda value: (value,))
+
+
 SPACES = st.builds(
     Space,
     precision=_subset("fp32", "fp16"),
     activation_checkpointing=_subset("none", "attention", "feed-forward", "full"),
     checkpointed_layers=st.sampled_from([(0,), (1,), (0, 1)]),
+    data_parallel=_one(1, 2, 4),
     tensor_parallel=_subset(1, 2),
     pipeline_parallel=_subset(1, 2),
     virtual_stages=st.just((1,)),
-    context_parallel=st.sampled_from([(1,), (2,)]),
+    context_parallel=_one(1, 2),
     zero_stage=_subset(0, 1, 2, 3),
-    offload=st.sampled_from([("none",), ("none", "optimizer")]),
+    offload=_one("none", "optimizer"),
 )
+
+
+def _figure(workload: Workload, cluster: Cluster, candidate: Plan) -> float | None:
+    """What is to be least, of one plan costed alone; None where it does not fit."""
+    found = estimate(workload, cluster, STACK, [candidate])
+    if not found.fits[0]:
+        return None
+    joules = found.energy_j_per_token
+    assert joules is not None
+    return float(joules[0] if workload.objective == "least-energy" else 1 / found.tokens_per_s[0])
 
 
 @given(
     space=SPACES,
-    batch=st.sampled_from([1, 2, 3, 4, 8]),
+    batch=st.sampled_from([1, 2, 4, 6, 8]),
     memory_mib=st.integers(310, 420),
     objective=st.sampled_from(["fastest", "cheapest", "least-energy"]),
 )
 @settings(max_examples=200, deadline=None)
 def test_the_choice_equals_brute_force(space: Space, batch: int, memory_mib: int, objective: Any) -> None:
-    """Every plan of the space costed alone, one after another, and the least taken."""
+    """Every plan of every space costed alone, one after another, and the least taken."""
     workload = Workload(model=MODEL, global_batch=batch, objective=objective)
     cluster = _with_memory(memory_mib * 2**20)
     try:
@@ -88,27 +103,15 @@ def test_the_choice_equals_brute_force(space: Space, batch: int, memory_mib: int
         with pytest.raises(InputError):
             plan(workload, cluster, STACK, space=space)
         return
-    scores: dict[Plan, float] = {}
-    for candidate in plans[:: 1 + len(plans) // 24]:
-        found = estimate(workload, cluster, STACK, [candidate])
-        if found.fits[0]:
-            joules = found.energy_j_per_token
-            assert joules is not None
-            scores[candidate] = float(joules[0] if objective == "least-energy" else 1 / found.tokens_per_s[0])
-    try:
-        choice = plan(workload, cluster, STACK, space=space, simplify=False)
-    except NoPlanFitsError:
-        assert not scores
+    event("plans compared", len(plans))
+    scores = {candidate: figure for candidate in plans if (figure := _figure(workload, cluster, candidate)) is not None}
+    if not scores:
+        with pytest.raises(NoPlanFitsError):
+            plan(workload, cluster, STACK, space=space, simplify=False)
         return
-    assert choice.plan in set(plans)
+    choice = plan(workload, cluster, STACK, space=space, simplify=False)
     assert choice.n_considered == len(plans)
-    own = estimate(workload, cluster, STACK, [choice.plan])
-    assert own.fits[0]
-    joules = own.energy_j_per_token
-    assert joules is not None
-    best = float(joules[0] if objective == "least-energy" else 1 / own.tokens_per_s[0])
-    assert all(best <= score * (1 + 1e-12) for score in scores.values())
-    assert len(plans) >= 24 or best == min(scores.values())
+    assert scores[choice.plan] == min(scores.values())
     assert choice.plan.global_batch == batch
     assert all(other.behind >= 0 and other.difference for other in choice.runners_up)
 
@@ -156,6 +159,20 @@ def test_better_hardware_and_a_larger_budget_never_make_it_worse(space: Space, m
         within = plan(replace(workload, budget_usd=budget), cluster, STACK, space=space, simplify=False)
         costs.append(within.estimate.step_s.value)
     assert costs[1] <= costs[0]
+
+
+def test_a_batch_whose_memory_alone_exceeds_every_device_is_refused_at_once() -> None:
+    """Its 81 divisors are one question, since recurrent memory depends on micro-batch × accumulation alone."""
+    workload = Workload(model=MODEL, global_batch=10**8)
+    with pytest.raises(NoPlanFitsError, match="the term that overflows is recurrent memory") as caught:
+        plan(workload, CLUSTER, STACK)
+    assert len(Space().plain(workload, CLUSTER, STACK)) < 10_000
+    batch = int(re.search(r"global_batch (\d+)", str(caught.value.hint))[1])  # type: ignore[index]
+    assert plan(Workload(model=MODEL, global_batch=batch), CLUSTER, STACK, simplify=False).estimate.fits
+    alone = replace(CLUSTER, system=replace(SYSTEM, n_devices=1))
+    space = Space(precision=("fp32",), offload=("none",))
+    assert {one.micro_batch for one in space.plain(workload, alone, STACK)} == {1}
+    assert len({one.micro_batch for one in space.plain(replace(workload, global_batch=10**4), alone, STACK)}) == 25
 
 
 def test_a_simpler_plan_is_offered_where_the_ranges_cannot_tell() -> None:

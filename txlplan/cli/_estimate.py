@@ -87,7 +87,7 @@ def _estimate(
     found, fixes, refusal = estimates[0], [], None
     if not found.fits:
         fixes = planner.fixes(workload, target.cluster, target.stack, plan)
-        refusal = planner.memory_refusal(workload, target.cluster, target.stack, estimates, fixes)
+        refusal = planner.memory_refusal(workload, target.cluster, target.stack, estimates, 1, fixes)
     output = Output(as_json)
     document = _document(workload, target, plan, found, fixes)
     output.result(document, lambda console: _print(console, workload, target, plan, found, explain), refusal)

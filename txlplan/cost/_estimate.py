@@ -37,6 +37,8 @@ class Estimates:
     step_s: FloatArray
     tokens_per_s: FloatArray
     peak_memory_bytes: FloatArray
+    least_memory_bytes: FloatArray
+    """What is held however activations are checkpointed."""
     fits: npt.NDArray[np.bool_]
     busy_s: FloatArray
     """Of a step, in which the mean device computes."""
@@ -48,7 +50,7 @@ class Estimates:
 
     def take(self, indices: npt.NDArray[np.int64]) -> Estimates:
         """Of the plans at `indices`."""
-        names = ("capacity_bytes", "step_s", "tokens_per_s", "peak_memory_bytes", "fits", "busy_s")
+        names = ("capacity_bytes", "step_s", "tokens_per_s", "peak_memory_bytes", "least_memory_bytes", "fits", "busy_s")
         arrays = {name: getattr(self, name)[indices] for name in names}
         return replace(self, plans=self.plans.take(indices), single=None, **arrays)
 
@@ -106,7 +108,7 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
     plans = Plans.of(plans)
     check(plans, cluster, workload, stack)
     size = len(plans)
-    step_s, peak, busy_s = np.empty(size), np.empty(size), np.empty(size)
+    step_s, peak, least, busy_s = (np.empty(size) for _ in range(4))
     capacity = np.empty(size, dtype=np.int64)
     usable_bytes = int(cluster.device.usable_bytes() * (1 - workload.memory_headroom))
     single = None
@@ -114,7 +116,8 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
         for start in range(0, indices.size, _CHUNK):
             some = indices[start : start + _CHUNK]
             found = evaluate(layout, stack, plans.take(some))
-            step_s[some], peak[some], busy_s[some] = found.step_s, found.peak_memory_bytes, found.busy_s
+            step_s[some], busy_s[some] = found.step_s, found.busy_s
+            peak[some], least[some] = found.peak_memory_bytes, found.least_memory_bytes
             capacity[some] = usable_bytes // layout.ranks
             single = found if size == 1 else None
     tokens = plans.global_batch * float(1 if workload.task == "generate" else workload.model.tgt_len)
@@ -127,6 +130,7 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
         step_s=step_s,
         tokens_per_s=tokens / step_s,
         peak_memory_bytes=peak,
+        least_memory_bytes=least,
         fits=peak <= capacity,
         busy_s=busy_s,
         single=single,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from txlplan.cost._exchange import Exchange, exchange
 from txlplan.cost._layout import Layout
 from txlplan.cost._mesh import message_s
-from txlplan.cost._occupied import Occupied, Walked, gradients_exist, occupied, walked_peak
+from txlplan.cost._occupied import Occupied, Walked, gradients_exist, occupied, walked_peak, whatever_is_kept_bytes
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._parts import Parts
 from txlplan.cost._pipeline import StageTime, stage_time, stages_of
@@ -63,6 +63,8 @@ class Evaluated:
     busy_s: FloatArray
     """Of a step, in which the mean device computes."""
     peak_memory_bytes: FloatArray
+    least_memory_bytes: FloatArray
+    """What is held however activations are checkpointed."""
 
     def model_flops(self) -> float:
         """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
@@ -118,7 +120,9 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     backward_s = _picked(np.stack([time.backward_s for time in times]), slowest)
     sent = exchange(layout, stack, plans, update.largest_share, backward_s, plans.pipeline_parallel > 1)
     unattributed_s = stack.unattributed * compute_s
-    peaks = np.where(np.stack(weights) > 0, np.stack([position.held.total_bytes for position in positions]), -1.0)
+    exist = np.stack(weights) > 0
+    peaks = np.where(exist, np.stack([position.held.total_bytes for position in positions]), -1.0)
+    least = np.where(exist, np.stack([whatever_is_kept_bytes(position.held) for position in positions]), -1.0)
     device_s = [time.forward_device_s + time.backward_device_s for time in times]
     busy_s = sum(weight * each for weight, each in zip(weights, device_s, strict=True)) / plans.pipeline_parallel
     return Evaluated(
@@ -135,6 +139,7 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
         step_s=accumulation * slow_s + bubble_s + update.total_s + update.offload_s + unattributed_s + sent.exposed_s,
         busy_s=accumulation * busy_s + update.device_s,
         peak_memory_bytes=peaks.max(axis=0),
+        least_memory_bytes=least.max(axis=0),
     )
 
 

@@ -50,6 +50,17 @@ class Occupied:
         return live + self.gradient_bytes + self.saved_bytes + self.transient_bytes + self.waste_bytes + self.context_bytes
 
 
+def whatever_is_kept_bytes(found: Occupied) -> FloatArray:
+    """What is held however activations are checkpointed: a lower bound of the peak, [candidates]."""
+    return (
+        found.parameters_bytes
+        + found.optimizer_bytes
+        + found.recurrent_memory_bytes
+        + found.weight_copies_bytes
+        + found.context_bytes
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Walked:
     """The highest point of a micro-batch and the update in one kind of stage, bytes [candidates]."""

@@ -27,6 +27,8 @@ _EVEN = 0.2533
 _SHARED_ERROR = 0.5
 """Share of the variance of their errors that two plans on one cluster have in common; assumed, as for candidates of one stack
 (profiles/economics). Two plans then differ by √(2 (1 − share)) of the spread."""
+_NEAREST = 1024
+"""Plans with the least memory before checkpointing, among which a refusal names the nearest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,5 +148,9 @@ def _refusal(workload: Workload, cluster: Cluster, stack: StackProfile, space: S
     if not found.limits.met.any() or (plain.fits.any() and not (plain.fits & found.limits.met).any()):
         fits = plain.fits if plain.fits.any() else np.ones(len(plain), dtype=bool)
         return limits_refusal(workload, cluster, found.limits, fits)
-    plans = space.plans(workload, cluster, stack)
-    return memory_refusal(workload, cluster, stack, estimate(workload, cluster, stack, plans))
+    nearest = plain.plans.take(np.argsort(plain.peak_memory_bytes, kind="stable")[:_NEAREST])
+    parts = [space.checkpointed(nearest, workload, cluster)]
+    if "none" in space.kinds(workload, cluster):
+        parts.insert(0, nearest)
+    estimates = estimate(workload, cluster, stack, Plans.joined(parts))
+    return memory_refusal(workload, cluster, stack, estimates, found.n_considered)

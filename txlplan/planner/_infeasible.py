@@ -32,9 +32,14 @@ class Fix:
 
 
 def memory_refusal(
-    workload: Workload, cluster: Cluster, stack: StackProfile, estimates: Estimates, known: Sequence[Fix] | None = None
+    workload: Workload,
+    cluster: Cluster,
+    stack: StackProfile,
+    estimates: Estimates,
+    n_considered: int,
+    known: Sequence[Fix] | None = None,
 ) -> NoPlanFitsError:
-    """The error where every plan exceeds the memory of a device; of the nearest plan the largest term is named.
+    """The error where every plan exceeds the memory of a device; of the nearest of `estimates` the largest term is named.
 
     `known`: its fixes, where they are there already.
     """
@@ -42,8 +47,8 @@ def memory_refusal(
     nearest = int(np.argmin(over))
     plan, found = estimates.plans[nearest], estimates[nearest]
     largest = found.part("memory")[0]
-    which = f"none of {len(estimates)} plans fits {cluster.device.name}: the nearest ({describe(plan)}) needs"
-    if len(estimates) == 1:
+    which = f"none of {n_considered:,} plans fits {cluster.device.name}: the nearest ({describe(plan)}) needs"
+    if n_considered == 1:
         which = f"the plan ({describe(plan)}) does not fit {cluster.device.name}: it needs"
     message = (
         f"{which} {format_bytes(found.peak_memory_bytes.value)} of {format_bytes(found.capacity_bytes)} a device, "

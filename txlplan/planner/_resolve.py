@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from txlplan.errors import InputError
+from txlplan.errors import ConfigError, InputError
 from txlplan.hardware import Cluster, DeviceProfile, StackProfile, SystemProfile, devices, priced, stacks, systems
 
 DEFAULT_STACKS = {"gpu": "txlplan-cuda", "cpu": "txlplan-cpu", "tpu": "txlplan-xla"}
@@ -32,6 +32,11 @@ class Candidate:
         for which no stack is known.
         """
         profile = _bare(system) if system not in systems.paths() and system in devices.paths() else systems.get(system)
+        if profile.device not in devices.paths():
+            raise ConfigError(
+                f"{systems.path(system)}: device {profile.device!r} is unknown",
+                hint="describe it in profiles/devices, or name a known one (`txlplan hardware list`)",
+            )
         return cls.from_profiles(profile, devices.get(profile.device), n_nodes=n_nodes, n_devices=n_devices, stack=stack)
 
     @classmethod

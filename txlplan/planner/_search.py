@@ -6,7 +6,8 @@ therefore a lower bound of all plans that differ from it in checkpointing alone.
 1. every plan without checkpointing is costed;
 2. one that fits beats all its checkpointed variants, which are never looked at;
 3. of one that does not fit, the variants are costed, in the order of their bounds, until the bound of the next is beyond the
-   best ones found: it, and all after it, are proven to be worse.
+   best ones found: it, and all after it, are proven to be worse;
+4. one whose parameters, optimizer states and recurrent memory alone exceed the device has no variant that fits.
 
 A plan that misses the deadline, the budget or the power cap without checkpointing misses it with checkpointing too.
 """
@@ -70,7 +71,7 @@ def search(
     chosen = np.flatnonzero(fitting & limits.met)
     parts, values = [plain.take(chosen)], [bound[chosen]]
     n_costed, n_fitting = len(plain), int(fitting.sum())
-    open_ = np.flatnonzero(limits.met & ~fitting)
+    open_ = np.flatnonzero(limits.met & ~fitting & (estimates.least_memory_bytes <= estimates.capacity_bytes))
     open_ = open_[np.argsort(bound[open_], kind="stable")]
     for start in range(0, open_.size, _BATCH):
         some = open_[start : start + _BATCH]

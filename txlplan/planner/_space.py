@@ -14,7 +14,7 @@ from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
 from txlplan.cost import Plans, allowed, check
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, StackProfile
-from txlplan.planner._meshes import meshes, powers_of_two
+from txlplan.planner._meshes import Mesh, meshes, powers_of_two
 from txlplan.workload import Workload
 
 DEFAULT_TRAIN_BATCH = 32
@@ -121,7 +121,7 @@ class Space:
         for mesh in meshes(self, workload, cluster):
             sharded = mesh.data_parallel * mesh.context_parallel > 1
             stages = self.zero_stage or ((0, 1, 2, 3) if sharded and not bounded else (0,))
-            for micro_batch, accumulation in self._batches(workload, mesh.data_parallel):
+            for micro_batch, accumulation in self._batches(workload, cluster, mesh):
                 for stage in stages:
                     yield (*mesh.columns().values(), micro_batch, accumulation, stage)
 
@@ -161,18 +161,31 @@ class Space:
         cores = cluster.device.cores
         return tuple(sorted({cores, *powers_of_two(cores)}))
 
-    def _batches(self, workload: Workload, data_parallel: int) -> Iterator[tuple[int, int]]:
-        """Micro-batch and accumulation that make up the global batch (train), or the micro-batches to try (others)."""
+    def _batches(self, workload: Workload, cluster: Cluster, mesh: Mesh) -> Iterator[tuple[int, int]]:
+        """Micro-batch and accumulation that make up the global batch (train), or the micro-batches to try (others).
+
+        The recurrent memory of all accumulation chunks depends on their product alone: where it exceeds the device by itself,
+        no way to split the batch fits, and the smallest micro-batch stands for all.
+        """
         totals = global_batches(workload)
         if not totals:
             yield from ((size, 1) for size in self.micro_batch or powers_of_two(LARGEST_INFERENCE_BATCH))
         for total in totals:
-            if total % data_parallel:
+            if total % mesh.data_parallel:
                 continue
-            share = total // data_parallel
-            for size in self.micro_batch or _divisors(share):
-                if share % size == 0 and (workload.task == "train" or size == share):
-                    yield size, share // size
+            share = total // mesh.data_parallel
+            sizes = [size for size in self.micro_batch or _divisors(share) if share % size == 0]
+            if workload.task != "train":
+                sizes = [size for size in sizes if size == share]
+            elif share * _least_remembered_bytes(workload, mesh) > cluster.device.usable_bytes():
+                sizes = sizes[:1]
+            yield from ((size, share // size) for size in sizes)
+
+
+def _least_remembered_bytes(workload: Workload, mesh: Mesh) -> float:
+    """Recurrent memory of one sequence on the device that holds most of it, in two bytes an element: never less."""
+    model = workload.model
+    return 2.0 * model.n_layer * model.mem_len * model.d_model / (mesh.pipeline_parallel * mesh.context_parallel)
 
 
 _LAYOUT = (
