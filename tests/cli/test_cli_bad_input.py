@@ -43,6 +43,7 @@ BUYER = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "
             "less than 2^31",
         ),
         (("validate", "deepbench_gemm.csv", "--html", "made.html"), "--html has no effect"),
+        (("run", "--model", "demo-bytes", "--data", "a-directory", "--split", ""), "--split is empty"),
         (("hardware", "probe", "--seconds", "1e30"), "--seconds"),
     ],
 )

@@ -166,6 +166,9 @@ def _request(options: dict[str, Any]) -> RunRequest:
     from txlplan.plan_file import Sampling
 
     given = {name: value for name, value in options.items() if _is_given(value)}
+    empty = next((name for name, value in given.items() if value == ""), None)
+    if empty is not None:
+        raise InputError(f"--{empty.replace('_', '-')} is empty", hint="leave it out for the default")
     _refuse_other_tasks(given)
     chosen = {name: given[name] for name in _CHOICES if name in given}
     return RunRequest(
