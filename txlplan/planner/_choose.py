@@ -152,5 +152,8 @@ def _refusal(workload: Workload, cluster: Cluster, stack: StackProfile, space: S
     parts = [space.checkpointed(nearest, workload, cluster)]
     if "none" in space.kinds(workload, cluster):
         parts.insert(0, nearest)
-    estimates = estimate(workload, cluster, stack, Plans.joined(parts))
+    plans = Plans.joined(parts)
+    if not len(plans):
+        plans = space.plans(workload, cluster, stack)
+    estimates = estimate(workload, cluster, stack, plans)
     return memory_refusal(workload, cluster, stack, estimates, found.n_considered)
