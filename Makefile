@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DIST := dist
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test bench-inference bench-planner bench-training bench-tuning check wheel clean
+.PHONY: help setup demo test bench-cpu bench-inference bench-planner bench-training bench-tuning check wheel clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +26,9 @@ demo: $(STAMP) ## Real text to a trained model and a report of prediction agains
 
 test: $(STAMP) ## All tests, with line coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
+
+bench-cpu: $(STAMP) ## How good predictions of this CPU are, after a probe and after calibration (about 25 minutes; goes on if cut off)
+	$(BIN)/python benchmarks/cpu_accuracy.py
 
 bench-inference: $(STAMP) ## Scoring and generating against Hugging Face's transfo-xl, in pairs (about 3 minutes)
 	for what in score generate long dispatch; do $(BIN)/python benchmarks/inference.py $$what || exit 1; done

@@ -37,6 +37,7 @@ HELD_OUT, FITTED = "held-out", "fitted"
 SIZES = {HELD_OUT: 24, FITTED: 8}
 _RUNS, _PROBED = "runs.jsonl", "probe.json"
 _REFERENCE_EVERY_S = 4.0
+_DISTURBED = 1.75
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,11 +136,14 @@ def _store(directory: Path, name: str) -> str:
 
 
 def _runs(directory: Path) -> list[Run]:
+    """What was measured; a run about which the fixed product took far longer than usual was disturbed, and is made again."""
     path = directory / _RUNS
     if not path.exists():
         return []
     lines = path.read_bytes()[: files.whole_lines_bytes(path)].decode().splitlines()
-    return [from_plain(Run, json.loads(line), str(path)) for line in lines]
+    found = [from_plain(Run, json.loads(line), str(path)) for line in lines]
+    usual_s = median(run.reference_s for run in found) if found else 0.0
+    return [run for run in found if run.reference_s <= _DISTURBED * usual_s]
 
 
 def _keep(directory: Path, run: Run) -> None:

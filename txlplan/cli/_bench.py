@@ -35,7 +35,9 @@ def bench(
     micro_batch: Annotated[str | None, typer.Option(help="Sequences per device, like 4,8.")] = None,
     accumulation: Annotated[str | None, typer.Option(help="Micro-batches per step, like 1,2.")] = None,
     activation_checkpointing: Annotated[str | None, typer.Option(help="none,full")] = None,
-    threads: Annotated[str | None, typer.Option(help="CPU threads a process, like 1,2; by default all.")] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="CPU threads a process, like 1,2; by default all (a plan may choose fewer).")
+    ] = None,
     devices: Annotated[str | None, typer.Option(help="Data-parallel processes, like 1,2.")] = None,
     steps: Annotated[int | None, typer.Option(help="Timed steps of a repeat; by default 20.")] = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps before them; by default 3.")] = None,

@@ -59,7 +59,7 @@ class EfficiencyModel:
     ) -> Utilisation:
         """`work` is FLOPs (gemm, bmm) or bytes of one call; m, n, k are used for gemm and bmm only. All [candidates].
 
-        `phase`: forward or backward, where points tell them apart.
+        `phase`: forward, backward, or backward for weights, where points tell them apart.
         """
         found, own = self._nearest_points(kind, dtype)
         points = tuple(point for point in found if phase is None or point.phase in (None, phase)) or found

@@ -21,6 +21,8 @@ from txlplan.hardware import EfficiencyPoint
 
 _POWER = 4.0
 """Inverse-distance weights fall with this power: the nearest few shapes decide."""
+_IMPORTANCE = np.array([4, 0, 3, 2, 1])
+"""Arithmetic, call, and what is moved of n·k, m·k and m·n."""
 _FAR = 2.0
 """Distance, in logarithms of sizes, at which what is left counts by half."""
 
@@ -58,9 +60,12 @@ def _features(m: FloatArray, n: FloatArray, k: FloatArray, count: FloatArray) ->
 
 
 def _positive(rows: FloatArray) -> FloatArray:
-    """Coefficients, none below zero, that bring each row nearest to one: those that come out negative are left out in turn."""
+    """Coefficients, none below zero, that bring each row nearest to one: those that come out negative are left out in turn.
+
+    Of few points no more is asked than they can tell: half as many coefficients, arithmetic first.
+    """
     scale = rows.max(axis=0)
-    used = np.arange(rows.shape[1])
+    used = np.sort(_IMPORTANCE[: (len(rows) + 1) // 2])
     while True:
         found = np.linalg.lstsq(rows[:, used] / scale[used], np.ones(len(rows)), rcond=1e-9)[0]
         if (found >= 0).all() or used.size == 1:

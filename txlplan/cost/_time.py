@@ -130,7 +130,7 @@ def _op_times(
     op_s = np.empty_like(stream.flops)
     compute_bound = np.zeros(op_s.shape, dtype=bool)
     measured = np.zeros(op_s.shape, dtype=bool)
-    for (kind, dtype, phase), rows in _alike(stream.kinds, stream.dtypes, stream.phases).items():
+    for (kind, dtype, phase), rows in _alike(stream.kinds, stream.dtypes, _phases(stream)).items():
         is_product = kind in PRODUCTS
         moved, m, n, k = (figure[rows] for figure in (stream.bytes_moved, stream.m, stream.n, stream.k))
         work = stream.flops[rows] if is_product else moved
@@ -150,14 +150,24 @@ def _op_times(
     return op_s + (stream.launches * launch_s + stream.draws * draw_s), compute_bound, measured
 
 
+def _phases(stream: OpStream) -> tuple[str, ...]:
+    """As efficiency points name them: what is computed again is forward, products that leave gradients are of weights."""
+    weights = [float(row.max(initial=0.0)) > 0 for row in stream.gradient_bytes]
+    named = zip(stream.kinds, stream.phases, weights, strict=True)
+    return tuple(
+        "forward" if phase != "backward" else "weights" if kind == "gemm" and leaves else "backward"
+        for kind, phase, leaves in named
+    )
+
+
 @lru_cache(maxsize=256)
 def _alike(
-    kinds: tuple[str, ...], dtypes: tuple[str, ...], phases: tuple[Phase, ...]
+    kinds: tuple[str, ...], dtypes: tuple[str, ...], phases: tuple[str, ...]
 ) -> dict[tuple[str, str, str], npt.NDArray[np.int64]]:
-    """Rows by kind, dtype and whether they are of the backward pass (what is computed again for it is not)."""
+    """Rows by kind, dtype and phase."""
     found: dict[tuple[str, str, str], list[int]] = {}
-    for row, (kind, dtype, phase) in enumerate(zip(kinds, dtypes, phases, strict=True)):
-        found.setdefault((kind, dtype, "backward" if phase == "backward" else "forward"), []).append(row)
+    for row, key in enumerate(zip(kinds, dtypes, phases, strict=True)):
+        found.setdefault(key, []).append(row)
     return {key: np.array(rows, dtype=np.int64) for key, rows in found.items()}
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from txlplan.detection._timing import Work
-from txlplan.hardware import OpKind
+from txlplan.hardware import OpKind, Phase
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,7 +27,7 @@ class Case:
     build: Callable[[], Work]
     shape: tuple[int, int, int] | None = None
     """(m, n, k) of one product."""
-    phase: Literal["forward", "backward"] | None = None
+    phase: Phase | None = None
     """None: both."""
 
     @property

@@ -14,7 +14,7 @@ from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
 from txlplan.detection._host import Dispatch, dispatch_cost
 from txlplan.detection._measure import Measurement, measure
-from txlplan.detection._product_cases import backward, forward
+from txlplan.detection._product_cases import backward, forward, weight_gradient
 from txlplan.detection._timing import Progress, Work, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
@@ -118,7 +118,7 @@ def _dtypes(where: str, synchronize: Work) -> dict[str, float]:
 
 def _flops_per_s(dtype: str, where: str, synchronize: Work) -> float:
     """Of one product with its gradients, large enough that its arithmetic decides."""
-    cases = [kind(*_TYPICAL, dtype, where) for kind in (forward, backward)]
+    cases = [kind(*_TYPICAL, dtype, where) for kind in (forward, backward, weight_gradient)]
     works = [case.build() for case in cases]
     for work in works:
         work()

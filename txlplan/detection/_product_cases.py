@@ -2,14 +2,13 @@
 attention, and single tokens.
 
 Their nominal work is 2·m·n·k FLOPs each. A library may be many times slower in one order of operands than in another (a CPU
-without bf16 units is), so forward (NT) and backward (NN, TN) are timed apart.
+without bf16 units is), so forward (NT), the gradient of the input (NN) and that of the weight (TN) are timed apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from txlplan.detection._case import DTYPES, Case, filled, kept
 from txlplan.detection._timing import Work
-from txlplan.hardware import OpKind
+from txlplan.hardware import OpKind, Phase
 from txlplan.nn._products import product
 
 _LARGE = (
@@ -37,6 +36,7 @@ def products(dtype: str, device: str) -> Iterator[Case]:
     for shape in _LARGE:
         yield forward(*shape, dtype, device)
         yield backward(*shape, dtype, device)
+        yield weight_gradient(*shape, dtype, device)
     for tile in _TILES:
         yield tile_forward(*tile, dtype, device)
         yield tile_backward(*tile, dtype, device)
@@ -60,15 +60,27 @@ def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 
 def backward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """The two gradients of such layers."""
+    """The gradients of the inputs of such layers."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
-        pairs, gradient = [(new(m, k), new(n, k)) for _ in range(count)], new(m, n)
-        return lambda: _run((gradient @ weight, gradient.t() @ x) for x, weight in pairs)
+        weights, gradient = [new(n, k) for _ in range(count)], new(m, n)
+        return lambda: _run(gradient @ weight for weight in weights)
 
-    return _case("gemm", "backward", dtype, 2.0 * m * n * k, 2 * count, build, (m, n, k))
+    return _case("gemm", "backward", dtype, 2.0 * m * n * k, count, build, (m, n, k))
+
+
+def weight_gradient(m: int, n: int, k: int, dtype: str, device: str) -> Case:
+    """The gradients of the weights."""
+    count = _layers(m, n, k, dtype)
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        inputs, gradient = [new(m, k) for _ in range(count)], new(m, n)
+        return lambda: _run(gradient.t() @ x for x in inputs)
+
+    return _case("gemm", "weights", dtype, 2.0 * m * n * k, count, build, (m, n, k))
 
 
 def bare() -> Case:
@@ -158,7 +170,7 @@ def _run(results: Iterable[object]) -> None:
 
 def _case(
     kind: OpKind,
-    phase: Literal["forward", "backward"],
+    phase: Phase,
     dtype: str,
     work: float,
     operations: int,

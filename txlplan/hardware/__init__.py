@@ -8,7 +8,7 @@ from txlplan.hardware._economics import Economics
 from txlplan.hardware._fallback import nearest_stack
 from txlplan.hardware._kernels import KernelModel, ReservedModel
 from txlplan.hardware._prices import STALE_DAYS, BookEntry, PriceBook, age_days, is_stale, price_books, priced, with_prices
-from txlplan.hardware._stack import EfficiencyPoint, Implementation, OpKind, Spread, StackProfile
+from txlplan.hardware._stack import EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile
 from txlplan.hardware._system import Host, Link, Price, SystemProfile
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "KernelModel",
     "Link",
     "OpKind",
+    "Phase",
     "Price",
     "PriceBook",
     "ReservedModel",

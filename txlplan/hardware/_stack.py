@@ -15,6 +15,8 @@ OpKind = Literal[
     "gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "sampling", "optimizer", "copy", "collective"
 ]
 """What an operation is, for its efficiency: see cost/."""
+Phase = Literal["forward", "backward", "weights"]
+"""When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""
 Implementation = Literal["reference", "published", "fast", "xla"]
 """Whose kernels a stack runs: our module's (its fast path, or the readable reference), or those of NVIDIA's
 DeepLearningExamples Transformer-XL."""
@@ -41,7 +43,7 @@ class EfficiencyPoint:
     """Shape of the product, where the kind is gemm or bmm."""
     threads: int | None = None
     """CPU threads it was measured with; None: all."""
-    phase: Literal["forward", "backward"] | None = None
+    phase: Phase | None = None
     """None: forward and backward together."""
 
 
