@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from txlplan.choices import Checkpointing
 from txlplan.cli._output import JsonOption, Output
 from txlplan.cli._targets import (
     DevicesOption,
@@ -46,7 +47,9 @@ def _estimate(
     micro_batch: Annotated[int | None, typer.Option("--micro-batch", help="Sequences per device per micro-batch.")] = None,
     accumulation: Annotated[int, typer.Option("--accumulation", help="Micro-batches per optimizer step.")] = 1,
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16 or bf16.")] = None,
-    checkpointing: Annotated[str, typer.Option("--activation-checkpointing", help="none or full.")] = "none",
+    checkpointing: Annotated[
+        str, typer.Option("--activation-checkpointing", help="none, attention, feed-forward or full.")
+    ] = "none",
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print every term: formula, share, provenance, bound.")] = False,
     as_json: JsonOption = False,
@@ -112,7 +115,7 @@ def _plan(
         accumulation=accumulation,
         precision="fp32" if precision is None and "fp32" in known else chosen,
         data_parallel=cluster.n_devices,
-        activation_checkpointing=one_of(checkpointing, ("none", "full"), "--activation-checkpointing"),
+        activation_checkpointing=one_of(checkpointing, get_args(Checkpointing), "--activation-checkpointing"),
         threads=threads,
     )
 
