@@ -1,6 +1,7 @@
 """How near tuning comes to the best plan there is, and what it costs, against measuring every plan.
 
     python benchmarks/tuning.py --workloads 12
+    python benchmarks/tuning.py --most 1            one more of the twelve; what was measured before is in --directory
 
 Each workload is a random small Transformer-XL that trains with a random batch on random words. The grid is every plan that
 the planner considers for it, each making steps in turn in one process; the best of it is what there is to gain. The planner's
@@ -15,13 +16,11 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from txlplan.choices import Precision
 from txlplan.data import open_dataset, prepare
 from txlplan.engine import trials
 from txlplan.engine.backend import open_backend
@@ -38,7 +37,7 @@ from txlplan.records import new_id
 WARMUP_STEPS, GRID_STEPS = 1, 4
 TOO_SLOW = 4.0
 """A plan whose first step takes this many times the best median is no candidate for the best, and is left."""
-PRECISION: tuple[Precision, ...] = ("fp32",)
+GRID = Space(precision=("fp32",), activation_checkpointing=("none", "full"), checkpointed_layers=(0,), runnable=True)
 """bf16 is left out: where a CPU has no units for it, a single step takes minutes."""
 
 
@@ -46,15 +45,22 @@ def main() -> None:
     """Print one line a workload, then the medians and the worst."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", type=int, default=12)
-    parser.add_argument("--first", type=int, default=0, help="number of the first workload, to go on from")
+    parser.add_argument("--directory", type=Path, default=Path("artifacts/tuning"), help="rows that are there are not measured")
+    parser.add_argument("--most", type=int, help="workloads that this call may measure")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        data = _data(Path(name))
-        for number in range(options.first, options.first + options.workloads):
-            rows.append(_measured(number, data, Path(name)))
-            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    rows, left = [], options.workloads if options.most is None else options.most
+    options.directory.mkdir(parents=True, exist_ok=True)
+    for number in range(options.workloads):
+        path = options.directory / f"workload-{number}.json"
+        if not path.exists():
+            if not left:
+                break
+            left -= 1
+            with tempfile.TemporaryDirectory() as name:
+                path.write_text(json.dumps(_measured(number, _data(Path(name)), Path(name))) + "\n")
+        rows.append(json.loads(path.read_text()))
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     for key in ("first plan", "tuned", "share of the grid's time"):
         values = [row[key] for row in rows]
         print(f"{key}: median {median(values):.3f}, least {min(values):.3f}, most {max(values):.3f}")
@@ -131,9 +137,9 @@ def _grid(planned: Planned, data: Path, directory: Path) -> dict[Plan, float]:
         steps=None,
         resume=False,
     )
-    plans: Sequence[Plan] = Space(precision=PRECISION).plans(plan_file.workload, planned.machine.cluster)
+    machine = planned.machine
     found: dict[Plan, float] = {}
-    for plan in plans:
+    for plan in GRID.plans(plan_file.workload, machine.cluster, machine.stack):
         found[plan] = _speed(trials.planned_job(job, plan), max(found.values(), default=0.0))
     return found
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.cost import OpStream, Settings, build
+from txlplan.cost._template import Template
 from txlplan.model import ModelConfig, _tiles, parameter_count, parameter_shapes
 from txlplan.model import models as presets
 from txlplan.nn import TransformerXL
@@ -56,11 +57,17 @@ def stream_of(model: ModelConfig, **changes: Any) -> OpStream:
 
 
 def traced(
-    model: ModelConfig, *, precision: str = "fp32", checkpointing: str = "none", attention: str = "reference"
+    model: ModelConfig,
+    *,
+    precision: str = "fp32",
+    checkpointing: str = "none",
+    layers: int | None = None,
+    attention: str = "reference",
 ) -> tuple[int, int, int]:
     """FLOPs of forward and backward, and bytes that autograd saved beside parameters and the given memory."""
     module = TransformerXL(model).train()
     module.activation_checkpointing = checkpointing  # type: ignore[assignment]
+    module.checkpointed_layers = layers
     module.use_attention(attention)  # type: ignore[arg-type]
     first_cluster = model.cutoffs[0] if model.cutoffs else model.vocab_size
     tokens = torch.randint(0, first_cluster, (BATCH, model.tgt_len))
@@ -143,6 +150,26 @@ def test_checkpointing_recomputes_every_layer(path: str, tiny_model: ModelConfig
     assert stream.total(stream.flops, "backward") + stream.total(stream.flops, "recompute") == pytest.approx(
         backward, rel=1e-12
     )
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["attention", "feed-forward"])
+@given(model=models(), data=st.data())
+@settings(max_examples=10, deadline=None)
+def test_selective_checkpointing_recomputes_and_forgets_what_the_model_does(
+    path: str, kind: Any, model: ModelConfig, data: Any
+) -> None:
+    layers = data.draw(st.integers(1, model.n_layer))
+    forward, backward, saved = traced(model, attention=path)
+    again_forward, again_backward, again_saved = traced(model, attention=path, checkpointing=kind, layers=layers)
+    shares = (0.0,) * (model.n_clusters - 1)
+    parts = Template(Settings(model=model, optimization=Optimization(), tail_shares=shares, implementation=path))  # type: ignore[arg-type]
+    stream = parts.stream(np.array([float(BATCH)]))
+    rows = parts.again(kind)
+    assert again_forward == forward
+    assert again_backward - backward == pytest.approx(layers * float(stream.flops[rows].sum()), rel=1e-12)
+    forgotten = float(stream.saved_bytes[rows].sum() - parts.boundary(kind, stream)[0])
+    assert saved - again_saved == pytest.approx(layers * forgotten, rel=0.02, abs=0.02 * saved / model.n_layer * layers)
 
 
 @pytest.mark.parametrize("path", PATHS)

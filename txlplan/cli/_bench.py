@@ -34,7 +34,7 @@ def bench(
     precision: Annotated[str | None, typer.Option(help="fp32,bf16,…")] = None,
     micro_batch: Annotated[str | None, typer.Option(help="Sequences per device, like 4,8.")] = None,
     accumulation: Annotated[str | None, typer.Option(help="Micro-batches per step, like 1,2.")] = None,
-    activation_checkpointing: Annotated[str | None, typer.Option(help="none,full")] = None,
+    activation_checkpointing: Annotated[str | None, typer.Option(help="none,attention,feed-forward,full")] = None,
     threads: Annotated[
         str | None, typer.Option(help="CPU threads a process, like 1,2; by default all (a plan may choose fewer).")
     ] = None,

@@ -33,6 +33,8 @@ PARTS = (
 )
 """Runs of operations in the order in which they run; a stage of a pipeline has some of them, and so many layers."""
 _SELECTED = {"attention": (SCORES, VALUES), "feed-forward": (FEED_FORWARD,)}
+_TILED_AGAIN = ("position scores", "content scores", "score mask", "attention softmax", "attention dropout mask")
+"""What the backward of tiled attention runs again: probabilities, a tile at a time, and the draws of dropout."""
 _PROBES = np.array([1.0, 2.0, 16381.0])
 _KEPT = 256
 """Templates, and micro-batches that one of them writes down and keeps at once."""
@@ -111,8 +113,14 @@ class Template:
             return rows[1:]
         if kind == "none":
             return rows[:0]
+        if kind == "attention" and self.settings.implementation == "fast":
+            return rows[[self.labels.names[row] in _TILED_AGAIN for row in rows]]
         chosen = np.flatnonzero([self.labels.groups[row] in _SELECTED[kind] for row in rows])
-        return rows[chosen[0] : chosen[-1]] if chosen.size else rows[:0]
+        again = rows[chosen[0] : chosen[-1]] if chosen.size else rows[:0]
+        if self.settings.implementation == "reference":
+            # torch's checkpoint ends as soon as it has what backward wants: the last product is not run again.
+            return again[[self.labels.names[row] != "weighted values" for row in again]]
+        return again
 
     def place_of_again(self, kind: Checkpointing) -> int:
         """How many rows of a layer's backward run before the forward runs again: it waits until it is needed."""
@@ -125,8 +133,8 @@ class Template:
         """Bytes that a checkpointed layer keeps to start again from, beside what is kept anyway. [candidates]"""
         names = self.labels.names
         if kind == "attention" and "q k v" in names:
-            row = names.index("q k v")
-            joined: FloatArray = stream.m[row] * stream.n[row] * self.settings.numbers.compute
+            elements = [stream.m[row] * stream.n[row] for row in (names.index("q k v"), names.index("positions"))]
+            joined: FloatArray = (elements[0] + elements[1]) * self.settings.numbers.compute
             return joined
         if kind == "feed-forward" and "inner" in names:
             inner: FloatArray = stream.saved_bytes[names.index("inner")]

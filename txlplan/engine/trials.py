@@ -60,34 +60,38 @@ class Race:
         self._job.start(0, None)
         alive, steps = list(range(len(self._plans))), FIRST_STEPS
         while True:
-            for number in alive:
-                if number != alive[0] and self._is_over():
+            for place, number in enumerate(alive):
+                if place and self._is_past(self._end_s):
                     break
-                self._turn(number, steps, first=steps == FIRST_STEPS)
+                share_s = max(0.0, self._end_s - perf_counter()) / (len(alive) - place)
+                self._turn(number, steps, until_s=perf_counter() + share_s, first=steps == FIRST_STEPS)
                 if self._job.stopping():
                     return "stopped"
             ranked = sorted(alive, key=lambda number: self._tried[number].token_s)
             alive, steps = ranked[: (len(ranked) + 1) // 2], 2 * steps
-            if len(alive) == 1 or self._is_over():
+            if len(alive) == 1 or self._is_past(self._end_s):
                 break
         for number, tried in enumerate(self._tried):
             if tried.seconds or tried.outcome != "ok":
                 self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
         return "ok"
 
-    def _turn(self, number: int, steps: int, *, first: bool) -> None:
-        """Warm up and make `steps` steps that count; what a plan cannot do is its outcome."""
+    def _turn(self, number: int, steps: int, *, until_s: float, first: bool) -> None:
+        """Warm up and make `steps` steps that count, or fewer when its share of the time is over; a failure is its outcome.
+
+        On a busy machine a step may take a hundred times longer than was predicted: the first plan must not take all.
+        """
         self._job.log.emit(Trying(candidate=number, steps=steps))
         tried = self._tried[number]
         try:
-            self._steps(number, steps, first=first)
+            self._steps(number, steps, until_s=until_s, first=first)
         except Exception as error:
             if self._job.backend.world.size > 1:
                 raise
             tried.outcome, tried.message = failures.outcome(error), failures.message(error)
         gc.collect()
 
-    def _steps(self, number: int, steps: int, *, first: bool) -> None:
+    def _steps(self, number: int, steps: int, *, until_s: float, first: bool) -> None:
         job = planned_job(self._job, self._plans[number])
         tried, best = self._tried[number], min(each.token_s for each in self._tried)
         for count, event in enumerate(steps_of(job), start=1):
@@ -98,11 +102,12 @@ class Race:
             if counts or first:
                 self._job.log.emit(dataclasses.replace(event, step_s=step_s))
             hopeless = step_s / event.tokens > HOPELESS * best
-            if count == WARMUP_STEPS + steps or hopeless or (counts and self._is_over()) or self._job.stopping():
+            if count == WARMUP_STEPS + steps or hopeless or (counts and self._is_past(until_s)) or self._job.stopping():
                 return
 
-    def _is_over(self) -> bool:
-        return self._job.backend.maxima([perf_counter() - self._end_s])[0] > 0
+    def _is_past(self, time_s: float) -> bool:
+        """On any process: all decide alike."""
+        return self._job.backend.maxima([perf_counter() - time_s])[0] > 0
 
 
 def planned_job(job: Job, plan: Plan) -> Job:

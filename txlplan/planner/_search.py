@@ -66,7 +66,7 @@ def search(
     estimates = known or estimate(workload, cluster, stack, space.plain(workload, cluster, stack))
     plain = estimates.plans
     bound, limits = objective_of(workload, cluster, estimates), limited(workload, cluster, estimates)
-    kept_whole = "none" in space.kinds(workload, cluster)
+    kept_whole = "none" in space.kinds(workload)
     fitting = estimates.fits & kept_whole
     chosen = np.flatnonzero(fitting & limits.met)
     parts, values = [plain.take(chosen)], [bound[chosen]]
@@ -78,7 +78,7 @@ def search(
         some = some[bound[some] <= _threshold(values, keep, slack)]
         if not some.size:
             break
-        variants = space.checkpointed(plain.take(some), workload, cluster)
+        variants = space.checkpointed(plain.take(some), workload)
         if not len(variants):
             break
         costed = estimate(workload, cluster, stack, variants)
@@ -92,7 +92,7 @@ def search(
     return Found(
         plans=plans.take(order),
         objective=objective[order],
-        n_considered=n_plans(space, plain, workload, cluster),
+        n_considered=n_plans(space, plain, workload),
         n_costed=n_costed,
         n_fitting=n_fitting,
         plain=estimates,

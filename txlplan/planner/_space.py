@@ -57,8 +57,8 @@ class Space:
         Raises InputError for a precision that the device lacks, or when no plan is left.
         """
         plain = self.plain(workload, cluster, stack)
-        parts = [self.checkpointed(plain, workload, cluster)]
-        if "none" in self.kinds(workload, cluster):
+        parts = [self.checkpointed(plain, workload)]
+        if "none" in self.kinds(workload):
             parts.insert(0, plain)
         plans = Plans.joined(parts)
         if not len(plans):
@@ -81,10 +81,10 @@ class Space:
             )
         return plans
 
-    def checkpointed(self, plain: Plans, workload: Workload, cluster: Cluster) -> Plans:
+    def checkpointed(self, plain: Plans, workload: Workload) -> Plans:
         """Every way to checkpoint each of `plain`: kinds, and numbers of layers; possibly none."""
         n_layer = workload.model.n_layer
-        kinds = [kind for kind in self.kinds(workload, cluster) if kind != "none"]
+        kinds = [kind for kind in self.kinds(workload) if kind != "none"]
         most = -(-n_layer // plain.pipeline_parallel)
         parts = []
         for kind in kinds:
@@ -95,13 +95,11 @@ class Space:
                 parts.append(plain.take(some).replaced(activation_checkpointing=place, checkpointed_layers=layers))
         return Plans.joined(parts) if parts else Plans.of([])
 
-    def kinds(self, workload: Workload, cluster: Cluster) -> tuple[Checkpointing, ...]:
+    def kinds(self, workload: Workload) -> tuple[Checkpointing, ...]:
         """What is considered of checkpointing."""
         if workload.task != "train":
             return ("none",)
-        if self.activation_checkpointing:
-            return self.activation_checkpointing
-        return ("none", "full") if self.bounded(workload, cluster) else get_args(Checkpointing)
+        return self.activation_checkpointing or get_args(Checkpointing)
 
     def bounded(self, workload: Workload, cluster: Cluster) -> bool:
         """Whether the space keeps to what runs: asked for, or on CPUs and in inference, where the rest has no use."""
@@ -111,8 +109,6 @@ class Space:
         """0 is all."""
         if self.checkpointed_layers is not None:
             return self.checkpointed_layers
-        if self.runnable:
-            return (0,)
         return (0, *range(1, n_layer))
 
     def _layouts(self, workload: Workload, cluster: Cluster) -> Iterator[tuple[int, ...]]:
@@ -200,9 +196,9 @@ _LAYOUT = (
 )
 
 
-def n_plans(space: Space, plain: Plans, workload: Workload, cluster: Cluster) -> int:
+def n_plans(space: Space, plain: Plans, workload: Workload) -> int:
     """How many plans `space.plans` holds, from the plain ones alone."""
-    kinds = space.kinds(workload, cluster)
+    kinds = space.kinds(workload)
     most = -(-workload.model.n_layer // plain.pipeline_parallel)
     numbers = np.array(space._numbers_of_layers(workload.model.n_layer))
     ways: npt.NDArray[np.int64] = ((numbers[:, None] < most[None, :]) | (numbers[:, None] == 0)).sum(axis=0)
