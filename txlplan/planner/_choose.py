@@ -112,7 +112,7 @@ def plan(
         n_costed=found.n_costed,
         n_fitting=found.n_fitting,
         runnable=chosen.runnable,
-        rejections=rejections(workload, cluster, stack, found, offered, space.kinds(workload, cluster)) if explain else (),
+        rejections=rejections(workload, cluster, stack, found, offered, space.kinds(workload)) if explain else (),
     )
 
 
@@ -149,8 +149,8 @@ def _refusal(workload: Workload, cluster: Cluster, stack: StackProfile, space: S
         fits = plain.fits if plain.fits.any() else np.ones(len(plain), dtype=bool)
         return limits_refusal(workload, cluster, found.limits, fits)
     nearest = plain.plans.take(np.argsort(plain.peak_memory_bytes, kind="stable")[:_NEAREST])
-    parts = [space.checkpointed(nearest, workload, cluster)]
-    if "none" in space.kinds(workload, cluster):
+    parts = [space.checkpointed(nearest, workload)]
+    if "none" in space.kinds(workload):
         parts.insert(0, nearest)
     plans = Plans.joined(parts)
     if not len(plans):
