@@ -12,6 +12,7 @@ from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.detection import probe, this_machine, usable_cpus, write_profiles
 from txlplan.detection._cases import cases
 from txlplan.detection._host import dispatch_cost
+from txlplan.detection._probe import _dtypes
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 
 
@@ -46,9 +47,10 @@ def test_reading_dispatches_more_lightly_than_training(result):
     assert 1e-7 < result.stack.host_reading_op_s < result.stack.host_op_s * 1.5
 
 
-def test_bf16_is_measured_whatever_it_takes(result):
-    assert result.device.peak("bf16") > 1e7
-    assert {point.phase for point in result.stack.efficiency if (point.kind, point.dtype) == ("gemm", "bf16")} >= {"forward"}
+def test_bf16_is_measured_however_slow_it_is():
+    rates = _dtypes("cpu", lambda: None)
+    assert set(rates) >= {"fp32", "bf16"}
+    assert all(rate > 1e7 for rate in rates.values())
 
 
 def test_the_number_of_threads_is_put_back(result, threads_before):
