@@ -6,6 +6,7 @@
     python benchmarks/training.py curves                    bits per character after the same steps, by path and seed
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
     python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
+    python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16: has the CPU units?
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
 process of its own, which waits while the other works; --python-of-other names another interpreter for it, such as one with
@@ -41,7 +42,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Run one benchmark, or one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "side"])
+    parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "products", "side"])
     parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--against", choices=sorted(set(CONTENDERS) - {"fast"}), default="reference")
     parser.add_argument("--bf16", action="store_true", help="ours in bf16; x-transformers too, the others in fp32")
@@ -58,7 +59,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    benchmarks = {"speed": speed, "dropout": dropout, "curves": curves, "rates": rates, "duel": duel, "side": _work}
+    learning = {"curves": curves, "rates": rates, "duel": duel}
+    benchmarks = {"speed": speed, "dropout": dropout, **learning, "products": products, "side": _work}
     rows = benchmarks[options.what](options)
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
@@ -92,6 +94,12 @@ def dropout(options: argparse.Namespace) -> list[Row]:
     with Side(options, "fast", bf16=options.bf16, dropout=0.1) as dropping, Side(options, "fast", bf16=options.bf16) as whole:
         found = ratio(dropping.step, whole.step, pairs=options.pairs)
     return [{"what": f"{options.config} without dropout", "over": "dropout 0.1", **asdict(found)}]
+
+
+def products(_: argparse.Namespace) -> list[Row]:
+    """The best rate of matrix products by dtype."""
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return [{"what": name, "GFLOP/s": _best_product_flops_per_s(dtype) / 1e9} for name, dtype in dtypes.items()]
 
 
 class Side:

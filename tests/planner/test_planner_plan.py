@@ -239,7 +239,8 @@ def test_every_reason_tells_two_plans_apart(objective: Objective) -> None:
 
 
 def test_explain_keeps_to_the_checkpointing_that_was_asked_for() -> None:
-    found = plan(Workload(model=MODEL, global_batch=64), CLUSTER, STACK, space=Space(runnable=True), explain=True)
+    space = Space(activation_checkpointing=("none", "full"))
+    found = plan(Workload(model=MODEL, global_batch=64), CLUSTER, STACK, space=space, explain=True)
     assert {one.value for one in found.rejections if one.setting == "activation_checkpointing"} == {"full"}
 
 
