@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["profiles", "runners", "reports"]
 _PACKAGE = Path(__file__).resolve().parent
@@ -49,6 +49,18 @@ def user(kind: Kind) -> Path:
 
 def search_path(kind: Kind, first: Path | None = None) -> tuple[Path, ...]:
     """Directories to look in, the most specific first: `first`, `TXLPLAN_<KIND>`, the user's, the shipped."""
-    listed = os.environ.get(f"TXLPLAN_{kind.upper()}", "")
-    given = [Path(part).expanduser() for part in listed.split(os.pathsep) if part]
-    return tuple(([first] if first else []) + given + [user(kind), shipped(kind)])
+    return tuple(([first] if first else []) + _listed(_variable(kind)) + [user(kind), shipped(kind)])
+
+
+def missing() -> list[tuple[str, Path]]:
+    """What `TXLPLAN_PROFILES`, `TXLPLAN_RUNNERS` and `TXLPLAN_REPORTS` name and is no directory: (variable, path)."""
+    variables = [_variable(kind) for kind in get_args(Kind)]
+    return [(name, path) for name in variables for path in _listed(name) if not path.is_dir()]
+
+
+def _variable(kind: Kind) -> str:
+    return f"TXLPLAN_{kind.upper()}"
+
+
+def _listed(variable: str) -> list[Path]:
+    return [Path(part).expanduser() for part in os.environ.get(variable, "").split(os.pathsep) if part]

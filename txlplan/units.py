@@ -37,7 +37,7 @@ class Quantity:
     def parse(self, text: str | int | float) -> float:
         """The value of `text` in base units. Raises ValueError on a missing or wrong unit, a negative or non-finite value."""
         if not isinstance(text, str):
-            if not self.bare_allowed or isinstance(text, bool):
+            if not self.bare_allowed or not isinstance(text, int | float) or isinstance(text, bool):
                 raise ValueError(f"{text!r} has no unit; write {self.name} like {self.example!r}")
             return self._checked(float(text), str(text))
         match = _NUMBER.match(text)

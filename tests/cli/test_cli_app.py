@@ -65,3 +65,40 @@ def test_a_closed_pipe_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 141)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("hardware",)])
+def test_without_a_command_the_help_is_all_that_is_said(txlplan: Any, arguments: tuple[str, ...]) -> None:
+    result = txlplan(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: txlplan" in result.stdout
+    assert "error" not in result.stderr
+
+
+@pytest.mark.parametrize("variable", ["TXLPLAN_PROFILES", "TXLPLAN_RUNNERS", "TXLPLAN_REPORTS"])
+def test_a_variable_that_names_no_directory_is_said(txlplan: Any, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "/no/such/place")
+    result = txlplan("model", "list", "--json")
+    assert result.exit_code == 0
+    assert f"note: {variable} names /no/such/place, which is no directory" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("records", "import", "missing.jsonl"), "`txlplan records export` wrote"),
+        (("prices", "import", "missing.csv"), "InstanceType"),
+        (("hardware", "add", "*"), "GeForce RTX 5090"),
+    ],
+)
+def test_what_is_not_there_says_what_to_give(txlplan: Any, arguments: tuple[str, ...], hint: str) -> None:
+    result = txlplan(*arguments)
+    assert result.exit_code == 2
+    assert hint in result.stderr.split("hint:")[1]
+
+
+def test_data_that_is_not_there_is_planned_for_and_said(txlplan: Any) -> None:
+    asked = ("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e6", "--data", "no-data")
+    result = txlplan(*asked)
+    assert result.exit_code == 0
+    assert "note: no-data is not there" in result.stderr

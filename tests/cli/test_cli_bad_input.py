@@ -66,7 +66,9 @@ def test_it_is_refused(
     assert _files(tmp_path) == before
 
 
-@pytest.mark.parametrize("option", [("--micro-batch", "0"), ("--model", "demo-byte"), ("--precision", "fp17")])
+@pytest.mark.parametrize(
+    "option", [("--micro-batch", "0"), ("--devices", "0"), ("--model", "demo-byte"), ("--precision", "fp17")]
+)
 def test_a_benchmark_that_cannot_be_leaves_nothing(txlplan: Any, home: Path, option: tuple[str, str]) -> None:
     result = txlplan("bench", "--model", "demo-bytes", *option)
     assert result.exit_code == 2

@@ -13,7 +13,7 @@ import psutil
 
 def test_interrupted_command_says_so(tmp_path: Path) -> None:
     """`data prepare -` waits for standard input, which never comes."""
-    command = [sys.executable, "-c", "from txlplan.cli import main; main()", "data", "prepare", "-", "--output", "out"]
+    command = [sys.executable, "-c", "from txlplan.__main__ import main; main()", "data", "prepare", "-", "--output", "out"]
     with subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -31,6 +31,21 @@ def test_interrupted_command_says_so(tmp_path: Path) -> None:
     assert "error: txlplan data was interrupted before it was done" in said
     assert "hint: no worker was running" in said
     assert "Traceback" not in said
+
+
+def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
+    """The first import of the command line sends the signal."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from txlplan.__main__ import main; main()"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=_heed_interrupts,
+    )
+    assert done.returncode == 130
+    assert "error: txlplan was interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def _heed_interrupts() -> None:

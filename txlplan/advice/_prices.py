@@ -20,6 +20,7 @@ COLUMNS = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "Spot
 _KINDS: dict[str, Literal["on-demand", "spot"]] = {"Price": "on-demand", "SpotPrice": "spot"}
 _MEMORY = re.compile(r"-?(\d+)gb$")
 _SHOWN = 20
+_CATALOG = f"give the path of a CSV with the columns {', '.join(COLUMNS)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +98,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for row in reader:
                 yield reader.line_num, row
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}", hint=_CATALOG) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from None
 

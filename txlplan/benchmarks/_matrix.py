@@ -99,5 +99,5 @@ def cases(matrix: Matrix, *, cores: int | None) -> tuple[Case, ...]:
             ),
         )
         for config, precision, micro_batch, accumulation, checkpointing, devices in axes
-        for threads in (matrix.threads or (None if cores is None else max(1, cores // devices),))
+        for threads in (matrix.threads or (None if cores is None else max(1, cores // max(1, devices)),))
     )

@@ -10,12 +10,13 @@ from importlib import import_module
 
 import typer
 
-from txlplan import __version__
-from txlplan.cli._output import Stopped, show_error
+from txlplan import __version__, resources
+from txlplan.cli._output import Output, Stopped, show_error
 from txlplan.errors import InputError, TxlplanError
 
 _HELP = "Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy."
 _LEFT = "no worker was running; the same command starts again, and files are written whole or not at all"
+_OPTIONS = "`txlplan --help` and `txlplan COMMAND --help` show the options"
 _COMMANDS = (
     "hardware",
     "model",
@@ -66,6 +67,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return its exit code; nothing but a bug prints a traceback."""
     as_json = "--json" in arguments
+    _say_missing_directories()
     try:
         code = application(arguments)(args=list(arguments), prog_name="txlplan", standalone_mode=False)
     except TxlplanError as error:
@@ -74,11 +76,9 @@ def run(arguments: Sequence[str]) -> int:
     except Stopped as stopped:
         return stopped.exit_code
     except typer.TyperException as error:
-        usage = InputError(
-            error.format_message() or "wrong usage", hint="`txlplan --help` and `txlplan COMMAND --help` show the options"
-        )
-        show_error(usage, as_json=as_json)
-        return usage.exit_code
+        if message := error.format_message():  # (else a group without a command: its help has been printed)
+            show_error(InputError(message, hint=_OPTIONS), as_json=as_json)
+        return InputError.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = Stopped.exit_code
     except BrokenPipeError:
@@ -96,6 +96,11 @@ def run(arguments: Sequence[str]) -> int:
     if code == Stopped.exit_code:  # (what typer makes of a KeyboardInterrupt)
         show_error(TxlplanError(f"{_named(arguments)} was interrupted before it was done", hint=_LEFT), as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _say_missing_directories() -> None:
+    for variable, directory in resources.missing():
+        Output().say(f"note: {variable} names {directory}, which is no directory: nothing is read from there")
 
 
 def _named(arguments: Sequence[str]) -> str:

@@ -90,7 +90,7 @@ def _import(
     from txlplan.config import to_plain
 
     try:
-        day = datetime.date.fromisoformat(date) if date else datetime.date.today()
+        day = datetime.date.fromisoformat(date) if date is not None else datetime.date.today()
     except ValueError:
         raise InputError(f"--date {date!r} is no date", hint="write it like 2026-11-24") from None
     found = import_prices(file, date=day, region=region, skip_bad=skip_bad)

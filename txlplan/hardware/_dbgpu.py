@@ -22,6 +22,7 @@ Hopper and Blackwell (a fused multiply-add is two)."""
 _HALF_ON_GEFORCE = ("7.5", "8.6", "8.9", "12.0")
 _LANES = {"AMD": 64, "Intel": 128}
 """Shading units of one compute unit (AMD, since GCN) or Xe core (Intel), for GPUs whose number of those is not stated."""
+_NAMES = 'write it as TechPowerUp\'s database has it, like "GeForce RTX 5090"'
 _DERIVED = "derived: tensor cores x FLOPs of one in a clock (architecture's white paper) x boost clock"
 _ARCHITECTURES = {"Ada Lovelace": "ada", "Blackwell 2.0": "blackwell"}
 
@@ -60,7 +61,7 @@ def _found(name: str, specifications: list[Any]) -> Any:
         newest = sorted(holding, key=lambda each: str(each.release_date or ""), reverse=True)
         raise InputError(f"{name!r} is the name of {len(holding)} GPUs", hint=f"say which: {_listed(newest)}")
     nearest = [named[key] for key in difflib.get_close_matches(wanted, named, n=5, cutoff=0.5)]
-    raise InputError(f"no GPU is named {name!r}", hint=f"nearest: {_listed(nearest)}" if nearest else None)
+    raise InputError(f"no GPU is named {name!r}", hint=f"nearest: {_listed(nearest)}" if nearest else _NAMES)
 
 
 def _listed(specifications: list[Any]) -> str:

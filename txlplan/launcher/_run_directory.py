@@ -69,7 +69,9 @@ def locked(directory: Path) -> Iterator[int]:
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise InputError(f"run directory {directory} cannot be used: {error.strerror}") from None
+        raise InputError(
+            f"run directory {directory} cannot be used: {error.strerror}", hint="--directory names another"
+        ) from None
     try:
         _acquire(descriptor, directory)
         yield descriptor

@@ -14,6 +14,7 @@ Report = Callable[[str], None]
 """Takes what is wrong with one line of a file that is read."""
 
 _SHOWN = 10
+_EXPORT = "give the path of a file that `txlplan records export` wrote"
 
 
 def export_jsonl(records: Iterable[Record], path: Path) -> int:
@@ -59,9 +60,9 @@ def content_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise RecordError(f"{path}: no such file") from None
+        raise RecordError(f"{path}: no such file", hint=_EXPORT) from None
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RecordError(f"{path}: cannot be read: {error.strerror}", hint=_EXPORT) from None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
