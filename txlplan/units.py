@@ -166,12 +166,12 @@ def format_usd(value: float | None) -> str:
     """`1234.5` → `$1,234.50`; cents only below 10,000."""
     if value is None:
         return "unknown"
-    return f"${value:,.2f}" if abs(value) < 10_000 else f"${value:,.0f}"
+    return f"${value:z,.2f}" if abs(value) < 10_000 else f"${value:,.0f}"
 
 
 def format_count(value: float | None) -> str:
     """A dimensionless count with thousands separators."""
-    return "unknown" if value is None else f"{value:,.0f}"
+    return "unknown" if value is None else f"{value:z,.0f}"
 
 
 def counted(count: int, noun: str) -> str:

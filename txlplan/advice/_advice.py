@@ -42,7 +42,7 @@ class Advice:
         """Plain JSON values of everything: what `txlplan compare --json` prints."""
         from txlplan.reporting import comparison_document
 
-        return comparison_document(self.comparison)
+        return comparison_document(self.comparison, self.records())
 
     def to_frame(self) -> pd.DataFrame:
         """A row for every size of every candidate, the best candidate first; units are in the columns' names."""
@@ -57,7 +57,7 @@ class Advice:
         return self.write(Path(path), format="html")
 
     def write(self, path: Path, *, format: Format) -> Path:  # noqa: A002
-        """Write it as html, md, csv or json; HTML and Markdown set records of such runs beside their predictions.
+        """Write it as html, md, csv or json; records of such runs are set beside their predictions.
 
         Raises InputError where `path` cannot be written.
         """

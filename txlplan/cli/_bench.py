@@ -235,4 +235,4 @@ def _number(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:+.1%}"
+    return "" if value is None else f"{value:+z.1%}"

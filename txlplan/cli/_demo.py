@@ -93,7 +93,7 @@ def _verdict(scored: dict[str, Any], most: float) -> str:
     error = scored["relative_error"]
     if error is None:
         return "not measured"
-    return f"{error:+.1%}, {'within' if abs(error) <= most else 'outside'} {most:.0%}"
+    return f"{error:+z.1%}, {'within' if abs(error) <= most else 'outside'} {most:.0%}"
 
 
 def _check(summary: dict[str, Any]) -> None:

@@ -139,16 +139,20 @@ def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) ->
 
 
 def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, known: Known) -> Size:
-    """The best plan of one cluster. Where it misses a limit, the fastest and the cheapest are tried. Limits count all time."""
+    """The plan of one cluster, as `plan` offers it: a simpler one where the ranges cannot tell and no limit could be missed.
+
+    Where it misses a limit, the fastest and the cheapest are tried. Limits count all time.
+    """
     bare = Size(candidate=candidate, label=offer.label_of(candidate))
     wanted = _objective(candidate, terms)
+    free = workload.deadline_s is None and workload.budget_usd is None
     tried: tuple[Account, ...] = ()
     found = bare
     others: tuple[Objective, ...] = ("fastest", "cheapest") if _rented(candidate) else ("fastest",)
     for objective in dict.fromkeys((wanted, *others)):
         unlimited = replace(workload, objective=objective, deadline_s=None, budget_usd=None)
         try:
-            choice = known.best(unlimited, candidate)
+            choice = known.best(unlimited, candidate, simplify=free)
         except TxlplanError as error:
             return replace(bare, reason=error.message)
         done = planned(workload, candidate, choice)

@@ -28,12 +28,12 @@ class Known:
     refusal: InputError | None = None
     """Why there is none."""
 
-    def best(self, workload: Workload, candidate: Candidate) -> Choice:
-        """The best plan, no simpler one instead. Raises NoPlanFitsError, InputError."""
+    def best(self, workload: Workload, candidate: Candidate, *, simplify: bool) -> Choice:
+        """The best plan, or with `simplify` a simpler one as in `plan`. Raises NoPlanFitsError, InputError."""
         if self.refusal is not None:
             raise self.refusal
         cluster, stack = candidate.cluster, candidate.stack
-        return plan(workload, cluster, stack, space=self.space, simplify=False, runners_up=0, known=self.plain)
+        return plan(workload, cluster, stack, space=self.space, simplify=simplify, runners_up=0, known=self.plain)
 
 
 def known_by_size(workload: Workload, offer: Offer, space: Space) -> list[Known]:

@@ -27,9 +27,9 @@ def export_csv(records: Iterable[Record], path: Path) -> int:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A header and at least one row; None is an empty cell, and no cell is a formula."""
+    """A header of every row's keys and at least one row; None is an empty cell, and no cell is a formula."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()

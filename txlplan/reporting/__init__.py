@@ -1,11 +1,7 @@
 """Render what is known: reports on runs, as HTML, Markdown, CSV or JSON; their looks are templates in reports/."""
 
-from txlplan.reporting._comparison import (
-    comparison_document,
-    comparison_rows,
-    comparison_summary_html,
-    write_comparison,
-)
+from txlplan.reporting._comparison import comparison_summary_html, write_comparison
+from txlplan.reporting._comparison_data import comparison_document, comparison_rows
 from txlplan.reporting._content import Report, build
 from txlplan.reporting._facts import facts
 from txlplan.reporting._format import percent, plan_text

@@ -7,16 +7,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from txlplan.config import to_plain
 from txlplan.estimates import Range
-from txlplan.planner import Account, Comparison, Row, Size, Verdict, describe
+from txlplan.planner import Comparison, Row, Verdict, describe
 from txlplan.records import Record, csv_text
 from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting import _render
 from txlplan.reporting._charts import Chart
 from txlplan.reporting._comparison_charts import charts
+from txlplan.reporting._comparison_data import comparison_document, comparison_tables
 from txlplan.reporting._format import span
 from txlplan.reporting._tables import Table
 from txlplan.reporting._write import Format, write_text
@@ -65,15 +64,19 @@ class Page:
 def write_comparison(comparison: Comparison, path: Path, *, format: Format = "html", records: Sequence[Record] = ()) -> Path:  # noqa: A002
     """Write a comparison to `path`, atomically, and give the path back.
 
-    `html` is one self-contained offline file, `md` the same in tables, `csv` a row for each size of each candidate, `json`
-    everything. `records` are measurements that are set beside their predictions. Raises ConfigError for a template that is
+    `html` is one self-contained offline file, `md` the same in tables, `csv` every table in one, told apart by its
+    first column, `json` everything.
+
+    `records` are measurements that are set beside their predictions. Raises ConfigError for a template that is
     wrong, InputError where `path` cannot be written.
     """
     writers: dict[str, Callable[[], str]] = {
         "html": lambda: _render.filled("compare.html.j2", {"page": page(comparison, records), "plotly": _render.plotly()}),
         "md": lambda: _render.filled("compare.md.j2", {"page": page(comparison, records)}),
-        "csv": lambda: csv_text(comparison_rows(comparison)),
-        "json": lambda: json.dumps(comparison_document(comparison), ensure_ascii=False, allow_nan=False, indent=2) + "\n",
+        "csv": lambda: csv_text(comparison_tables(comparison, records)),
+        "json": lambda: (
+            json.dumps(comparison_document(comparison, records), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        ),
     }
     return write_text(path, writers[format]())
 
@@ -142,84 +145,6 @@ def _figure(value: Range | None, write: Callable[[float | None], str]) -> Cell:
     if value is None:
         return Cell(text="unknown", key="")
     return Cell(text=write(value.value), key=repr(value.value), note=span(value, write))
-
-
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """A flat row for every size of every candidate, the best candidate first; base units, named in the keys."""
-    return [_flat(row, size) for row in comparison.rows for size in row.sizes]
-
-
-def _flat(row: Row, size: Size) -> dict[str, Any]:
-    cluster, account = size.candidate.cluster, size.account
-    plan = size.planned.choice.plan if size.planned else None
-    found: dict[str, Any] = {
-        "candidate": size.label,
-        "system": cluster.system.id,
-        "device": cluster.device.id,
-        "hypothetical": row.offer.hypothetical or None,
-        "n_nodes": cluster.n_nodes,
-        "n_devices": size.planned.n_devices if size.planned else None,
-        "stands_for_candidate": size is row.best,
-        "best_by_figures": size is (row.optimum or row.best),
-        "on_front": size is row.best and row.on_front,
-        "plan": describe(plan) if plan else None,
-        "stack": size.candidate.stack.id,
-        "paid_by": account.way if account else None,
-        "efficiency": size.efficiency,
-    }
-    figures = {
-        "time_s": account.time_s if account else None,
-        "cost_usd": account.cost_usd if account else None,
-        "energy_j": account.energy_j if account else None,
-        "tokens_per_s": size.tokens_per_s,
-        "peak_memory_bytes": size.planned.choice.estimate.peak_memory_bytes if size.planned else None,
-    }
-    for name, figure in figures.items():
-        found |= {name: figure.value if figure else None}
-        found |= {f"{name}_low": figure.low if figure else None, f"{name}_high": figure.high if figure else None}
-    return found | {"reason": size.reason or None}
-
-
-def comparison_document(comparison: Comparison) -> dict[str, Any]:
-    """Plain JSON values of everything; `candidates` are ranked, the best first."""
-    terms = comparison.terms
-    return {
-        "workload": to_plain(comparison.workload),
-        "rank_by": terms.rank_by,
-        "pay": terms.pay,
-        "today": terms.today.isoformat(),
-        "verdict": to_plain(comparison.verdict),
-        "candidates": [_candidate(row) for row in comparison.rows],
-        "break_evens": to_plain(comparison.break_evens),
-        "sensitivities": to_plain(comparison.sensitivities),
-        "assumptions": to_plain(terms.economics),
-        "warnings": list(comparison.warnings),
-    }
-
-
-def _candidate(row: Row) -> dict[str, Any]:
-    size = row.best or row.sizes[0]
-    choice = row.best.planned.choice if row.best and row.best.planned else None
-    return {
-        "candidate": row.label,
-        "system": size.candidate.cluster.system.id,
-        "n_nodes": size.candidate.cluster.n_nodes,
-        "stack": size.candidate.stack.id,
-        "on_front": row.on_front,
-        "best_by_figures": (row.optimum or row.best or size).label,
-        "best_by_figures_probability": row.optimum_probability,
-        "plan": to_plain(choice.plan) if choice else None,
-        "estimate": to_plain(choice.estimate) if choice else None,
-        "account": _account(row.account) if row.best else None,
-        "accounts": [_account(account) for account in size.accounts],
-        "sizes": [_flat(row, each) for each in row.sizes],
-        "reason": row.reason or None,
-    }
-
-
-def _account(account: Account) -> dict[str, Any]:
-    found: dict[str, Any] = to_plain(account)
-    return found | {"time_s": to_plain(account.time_s)}
 
 
 def comparison_summary_html(comparison: Comparison) -> str:

@@ -143,26 +143,23 @@ def _break_even(comparison: Comparison) -> Chart | None:
 
 
 def _time(comparison: Comparison) -> Chart | None:
-    """Where the time goes: the steps by what bounds them, and what happens beside them."""
+    """Where the time goes, as shares: the steps by what bounds them, and what happens beside them."""
     rows = comparison.ranked
-    scale, unit = _time_unit(max(row.account.time_s.value for row in rows))
     parts: dict[str, list[float]] = {}
     bounds = ("compute", "bandwidth", "host", "link", None)
     for row in rows:
-        shares = _bound_shares(row)
+        shares, steps = _bound_shares(row), row.account.duration.steps_s / row.account.time_s.value
         for bound in bounds:
-            parts.setdefault(f"bound by {bound}" if bound else "other steps", []).append(
-                shares.get(bound, 0.0) * row.account.duration.steps_s / scale
-            )
-        parts.setdefault("beside the steps", []).append((row.account.time_s.value - row.account.duration.steps_s) / scale)
+            parts.setdefault(f"bound by {bound}" if bound else "other steps", []).append(100 * shares.get(bound, 0.0) * steps)
+        parts.setdefault("beside the steps", []).append(100 * (1 - steps))
     colours = ("var(--compute)", "var(--bandwidth)", "var(--host)", "var(--link)", "var(--muted)", "var(--measured)")
     chosen = {name: (values, colour) for (name, values), colour in zip(parts.items(), colours, strict=True)}
     return Chart(
         id="time",
         title="Where the time goes",
-        description="Time from the command to the result: steps by what bounds them; start, evaluation, checkpoints and "
-        "failures beside them.",
-        figure=_stacked(rows, chosen, unit),
+        description="Shares of the time from the command to the result: steps by what bounds them; start, evaluation, "
+        "checkpoints and failures beside them.",
+        figure=_stacked(rows, chosen, "% of the time"),
         table=tables.time_table(comparison),
     )
 

@@ -198,6 +198,7 @@ def plan_table(comparison: Comparison) -> Table:
         (
             row.label,
             describe(row.best.planned.choice.plan),
+            describe(optimum.plan) if (optimum := row.best.planned.choice.optimum) else "the same",
             row.best.candidate.stack.id,
             "extrapolated" if row.best.planned.choice.estimate.extrapolated else "measured on this device",
             PAID[row.account.way],
@@ -205,9 +206,12 @@ def plan_table(comparison: Comparison) -> Table:
         for row in comparison.ranked
         if row.best and row.best.planned
     )
-    columns = ("candidate", "plan", "stack", "estimate", "paid for by")
+    columns = ("candidate", "plan", "best by its figures", "stack", "estimate", "paid for by")
     return Table(
-        caption="The best plan of each candidate, and what its estimate rests on", columns=columns, rows=rows, text_columns=5
+        caption="The plan of each candidate, a simpler one where the ranges cannot tell, and what its estimate rests on",
+        columns=columns,
+        rows=rows,
+        text_columns=6,
     )
 
 

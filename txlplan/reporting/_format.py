@@ -12,10 +12,10 @@ Formatter = Callable[[float | None], str]
 
 
 def percent(fraction: float | None, *, signed: bool = False, digits: int = 1) -> str:
-    """`0.041` → `4.1 %`; signed, `+4.1 %` or `−4.1 %`."""
+    """`0.041` → `4.1 %`; signed, `+4.1 %` or `−4.1 %`; what rounds to nothing has no minus."""
     if fraction is None:
         return "unknown"
-    text = f"{fraction * 100:{'+' if signed else ''}.{digits}f} %"
+    text = f"{fraction * 100:{'+' if signed else ''}z.{digits}f} %"
     return text.replace("-", "−")
 
 
@@ -30,7 +30,7 @@ def span(interval: Range | None, write: Formatter) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """A plain decimal."""
-    return "unknown" if value is None else f"{value:.{digits}f}"
+    return "unknown" if value is None else f"{value:z.{digits}f}"
 
 
 def yes_no(value: bool | None) -> str:
