@@ -33,7 +33,8 @@ MODEL = replace(models.get("demo-bytes"), id="curves", n_layer=2, d_model=64, d_
 ROWS = 8
 LEARNING_RATE = 1e-3
 _CLIP_NORM = 0.25
-"""As the original code trains. With it, norms before each part and this learning rate, roundings grow little."""
+"""As the original code trains. With it, norms before each part and this learning rate, roundings grow little: with three
+times the rate a single rounding of fp32 ends as far away as one of bf16, a few hundredths of a bit."""
 _SCORED_SEGMENTS = 200
 """Of the validation split, of all rows."""
 _SAVED_EVERY = 50
