@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--python-of-other", default=sys.executable)
     parser.add_argument("--text", type=Path, help="to learn; else the State of the Union addresses (extra `demo`)")
     parser.add_argument("--directory", type=Path, default=Path("artifacts/learning"), help="where learning goes on from")
-    parser.add_argument("--steps", type=int, default=1500, help="of `curves` and `rates`")
+    parser.add_argument("--steps", type=int, default=500, help="of `curves` and `rates`")
     parser.add_argument("--seconds", type=float, default=600.0, help="of learning for each side of `duel`")
     parser.add_argument("--for", type=float, default=math.inf, help="seconds that this call of `duel` may take")
     parser.add_argument("--seeds", type=int, default=3, help="of `curves`")

@@ -95,5 +95,6 @@ def test_generating_draws_a_word_for_every_row():
     }
     drawn = [row for row, kind in enumerate(streams["generate"].kinds) if kind == "sampling"]
     assert len(drawn) == 1
-    assert streams["generate"].bytes_moved[drawn[0], 0] == 8 * 3 * model.vocab_size
+    assert streams["generate"].bytes_moved[drawn[0], 0] == (4 + 8) * 3 * model.vocab_size
+    assert streams["generate"].launches[drawn[0], 0] == 6
     assert "sampling" not in streams["score"].kinds

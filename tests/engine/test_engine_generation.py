@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from txlplan.engine.backend import Backend
 from txlplan.engine.generation import Generator
 from txlplan.engine.sampling import choose, penalised
+from txlplan.engine.sampling import drawn as words_drawn
 from txlplan.engine.world import World
+from txlplan.errors import RunFailedError
 from txlplan.nn import TransformerXL
 from txlplan.plan_file import Sampling
 
@@ -61,6 +65,46 @@ def test_top_p_is_of_what_top_k_leaves_at_the_temperature_and_of_each_row():
     rows = torch.stack([choose(log, Sampling(top_p=0.6), random) for _ in range(100)], dim=1)
     assert set(rows[0].tolist()) == {1, 2}
     assert set(rows[1].tolist()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"), [({}, 50), ({"top_k": 7}, 7), ({"top_p": 0.9}, None), ({"temperature": 1.7, "top_k": 20}, 20)]
+)
+def test_draws_fit_the_exact_probabilities(sampling, kept):
+    """Chi-square of 50,000 draws against the probabilities computed here in float64."""
+    log = torch.log_softmax(torch.randn(50, generator=torch.Generator().manual_seed(3)) * 1.5, dim=-1)
+    share = np.exp(log.double().numpy() / sampling.get("temperature", 1.0))
+    order = np.argsort(-share)
+    share /= share[order[:kept]].sum()
+    if kept is None:
+        kept = int(np.searchsorted(share[order].cumsum(), sampling["top_p"])) + 1
+    share[order[kept:]] = 0
+    tokens = choose(log.expand(50_000, 50), Sampling(**sampling), torch.Generator().manual_seed(1))
+    seen = np.bincount(tokens.numpy(), minlength=50)
+    assert seen[share == 0].sum() == 0
+    assert chisquare(seen[share > 0], share[share > 0] / share.sum() * 50_000).pvalue > 0.01
+
+
+def test_a_token_of_probability_zero_is_never_drawn():
+    """Not for the least and the greatest uniform number either, at the ends or between."""
+
+    class Ends(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            found = func(*args, **(kwargs or {}))
+            return torch.tensor([[0.0], [1 - 2.0**-53]], dtype=torch.float64) if func is torch.rand else found
+
+    random = torch.Generator().manual_seed(1)
+    for row, ends in (([0, 0.3, 0, 0.7, 0], [1, 3]), ([1, 0, 0], [0, 0]), ([0, 0, 5], [2, 2]), ([1e-30, 1, 1e-30], [0, 1])):
+        probability = torch.tensor([row, row])
+        with Ends():
+            assert words_drawn(probability, random).tolist() == ends
+        many = words_drawn(probability[:1].expand(10_000, -1), random)
+        assert set(many.tolist()) <= {index for index, share in enumerate(row) if share > 0}
+
+
+def test_probabilities_that_are_not_finite_are_refused():
+    with pytest.raises(RunFailedError, match="not finite"):
+        choose(torch.tensor([[0.0, float("nan")]]), Sampling(), torch.Generator())
 
 
 def test_frequencies_follow_probability_and_temperature():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from txlplan.cost._update import update
 from txlplan.engine import optimizers
 from txlplan.engine.lamb import Lamb
 from txlplan.nn import TransformerXL
@@ -26,6 +27,61 @@ def test_lamb_equals_the_paper():
         r = (m / (1 - b1**step)) / (np.sqrt(v / (1 - b2**step)) + eps) + decay * w
         w = w - lr * np.linalg.norm(w) / np.linalg.norm(r) * r
     np.testing.assert_allclose(parameter.detach().numpy(), w, rtol=1e-12)
+
+
+def test_lamb_updates_parameters_together_as_it_does_each_alone():
+    """Of several shapes and weights of zero, one without a gradient in some steps, whose count then lags; in float64."""
+    torch.manual_seed(1)
+    start = [torch.randn(shape, dtype=torch.float64) for shape in ((3, 4), (5,), (2, 3, 4), (1,))] + [torch.zeros(3).double()]
+    together, alone = ([nn.Parameter(each.clone()) for each in start] for _ in range(2))
+    settings = {"lr": 0.02, "weight_decay": 0.1}
+    optimizers_ = [Lamb([{"params": together}], **settings), Lamb([{"params": [each]} for each in alone], **settings)]
+    for step in range(6):
+        for index, (one, other) in enumerate(zip(together, alone, strict=True)):
+            gradient = None if index == 1 and step % 2 else torch.randn_like(one)
+            one.grad = other.grad = gradient
+        for optimizer in optimizers_:
+            optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-14)
+
+
+def test_buckets_hold_every_parameter_once_and_little(monkeypatch, tiny_model):
+    monkeypatch.setattr(optimizers, "UPDATED_TOGETHER", 5_000)
+    model = TransformerXL(tiny_model)
+    settings = Optimization(optimizer="lamb", weight_decay=0.1)
+    buckets = optimizers.create(settings, model).param_groups
+    whole = {
+        id(each): group["weight_decay"] for group in optimizers.parameter_groups(settings, model) for each in group["params"]
+    }
+    placed = [(id(each), bucket["weight_decay"]) for bucket in buckets for each in bucket["params"]]
+    assert len(buckets) > 2
+    assert len(placed) == len(whole)
+    assert dict(placed) == whole
+    for bucket in buckets:
+        sizes = [each.numel() for each in bucket["params"]]
+        assert len(sizes) == 1 or sum(sizes) <= 5_000
+
+
+@pytest.mark.parametrize("name", ["lamb", "adafactor"])
+def test_an_update_runs_the_operations_that_are_counted(tiny_model, name):
+    """One step's operations on a tensor, those that operations on lists make among them, without views and conversions."""
+    model, settings = TransformerXL(tiny_model), Optimization(optimizer=name)
+    optimizer = optimizers.create(settings, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    outer = ("Optimizer.step", "aten::_foreach")
+    run = [
+        event.name
+        for event in profile.events()
+        if event.cpu_parent is not None and event.cpu_parent.name.startswith(outer) and not event.name.startswith(outer)
+    ]
+    kernels = sum(operation not in ("aten::to", "aten::unbind", "aten::stack") for operation in run)
+    (op,) = update(settings, tiny_model, "fp32")
+    assert kernels == pytest.approx(op.launches, rel=0.04)
 
 
 def test_lamb_moves_a_zero_parameter():

@@ -180,3 +180,29 @@ def test_dropout_keeps_its_share_and_its_mean(rate: float) -> None:
     torch.manual_seed(0)
     assert torch.equal(Dropout(rate).train()(x), y)
     assert Dropout(rate).eval()(x) is x
+
+
+def gradients_in(dtype: torch.dtype, path: str, seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    model = TransformerXL(replace(BASE, d_model=32, d_inner=64, d_head=8, norm="pre"))
+    model.use_attention(path)  # type: ignore[arg-type]
+    tokens, targets = torch.randint(0, 30, (2, 4, 9)).unbind()
+    memory = torch.randn(model.initial_memory(4).shape)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+        model.nll(model(tokens, memory, torch.tensor(12))[0], targets).mean().backward()
+    return {name: parameter.grad.double().flatten() for name, parameter in model.named_parameters()}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("path", ["reference", "fast"])
+def test_gradients_in_bf16_are_those_of_fp32_but_for_rounding(path: str):
+    """Over seeds they lean neither way by more than a rounding of bf16 (2^-8, and 4 standard errors), and scatter little."""
+    leanings: dict[str, list[float]] = {}
+    for seed in range(16):
+        wide, narrow = (gradients_in(dtype, path, seed) for dtype in (torch.float32, torch.bfloat16))
+        for name, exact in wide.items():
+            leanings.setdefault(name, []).append(float(narrow[name] @ exact / (exact @ exact)) - 1)
+            assert (narrow[name] - exact).norm() < 0.1 * exact.norm(), name
+    for name, seen in leanings.items():
+        lean = torch.tensor(seen)
+        assert lean.mean().abs() < 2**-8 + 4 * lean.std() / len(seen) ** 0.5, name
+        assert lean.mean().abs() < 2**-6, name

@@ -117,7 +117,7 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
         section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=joined, written=joined)
     words = at.B * model.vocab_size * _WORD_BYTES
     section.run("temperature", SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
-    section.run("sampling", SOFTMAX, "sampling", read=words, written=words)
+    section.run("sampling", SOFTMAX, "sampling", launches=6, read=words, written=2 * words)
 
 
 def zipf_shares(model: ModelConfig) -> tuple[float, ...]:

@@ -9,13 +9,15 @@ from txlplan.choices import OptimizerName, Precision
 from txlplan.cost._op_stream import Op
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig, parameter_count, parameter_shapes
+from txlplan.model._tiles import UPDATED_TOGETHER
 from txlplan.workload import Optimization
 
 OPTIMIZER = "optimizer"
 _PASSES_BYTES: dict[OptimizerName, float] = {"adam": 28.0, "adamw": 28.0, "adafactor": 60.0, "lamb": 100.0}
 """Bytes read and written per fp32 parameter. Fused Adam reads parameter, gradient and two states and writes all but the
 gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation."""
-_LAUNCHES_PER_TENSOR: dict[OptimizerName, float] = {"adam": 0.0, "adamw": 0.0, "adafactor": 20.0, "lamb": 18.0}
+_LAUNCHES: dict[OptimizerName, tuple[int, int]] = {"adafactor": (22, 13), "lamb": (13, 13)}
+"""Of a matrix and of a vector; adam and adamw are one operation over all."""
 _STATE_PER_PARAMETER: dict[OptimizerName, float] = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0}
 _CLIP_BYTES = 12.0
 """Per parameter: read for the norm, read and written for the scaling."""
@@ -30,12 +32,15 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
         ops.append(_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * tensors, 0.0))
     if precision == "fp16":
         ops.append(_over_parameters("gradient unscaling", 8.0 * parameters, 1.0, 0.0))
-    fused = _LAUNCHES_PER_TENSOR[optimization.optimizer] == 0
-    launches = 1.0 if fused else tensors * _LAUNCHES_PER_TENSOR[optimization.optimizer]
-    temporary = 0.0 if fused else 2 * largest
     moved = _PASSES_BYTES[optimization.optimizer] * parameters
-    ops.append(_over_parameters(optimization.optimizer, moved, launches, temporary))
-    return ops
+    if optimization.optimizer not in _LAUNCHES:
+        return [*ops, _over_parameters(optimization.optimizer, moved, 1.0, 0.0)]
+    of_matrix, of_vector = _LAUNCHES[optimization.optimizer]
+    matrices = sum(len(shape) > 1 for shape in parameter_shapes(model).values())
+    launches = matrices * of_matrix + (tensors - matrices) * of_vector
+    if optimization.optimizer == "lamb":
+        largest = max(largest, 4.0 * min(parameters, UPDATED_TOGETHER))
+    return [*ops, _over_parameters(optimization.optimizer, moved, launches, 2 * largest)]
 
 
 _PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}

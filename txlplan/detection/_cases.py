@@ -17,6 +17,7 @@ from torch import Tensor
 from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
 from txlplan.detection._product_cases import products
 from txlplan.detection._timing import Work
+from txlplan.engine.sampling import drawn
 
 
 def _forward_backward(
@@ -172,18 +173,21 @@ def loss(rows: int, words: int, device: str) -> Case:
 
 
 def sampling(rows: int, words: int, device: str) -> Case:
-    """One word drawn for each row: reads probabilities, writes as many random numbers that they are weighed by."""
+    """One word drawn for each row, as generating draws it: reads probabilities, writes their sums in float64.
+
+    Six operations: the sums, whether they are finite (two), a random number a row, scaled, and searched for.
+    """
     elements = rows * words
 
     def build() -> Work:
         probability, random = filled(rows, words, dtype=torch.float32, device=device), torch.Generator(device=device)
 
         def work() -> None:
-            torch.multinomial(probability, 1, generator=random)
+            drawn(probability, random)
 
         return work
 
-    return Case(kind="sampling", dtype="fp32", work=8.0 * elements, operations=1, build=build)
+    return Case(kind="sampling", dtype="fp32", work=12.0 * elements / 6, operations=6, build=build)
 
 
 def optimizer(elements: int, device: str) -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,33 +31,43 @@ class Lamb(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient, those of a group together."""
         loss = closure() if closure is not None else None
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                self._update(parameters, group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """With s = sqrt(1 - beta2^step): r = s / (1 - beta1^step) * m / (sqrt(v) + s * epsilon) + weight_decay * w."""
+        states = [self._state(parameter) for parameter in parameters]
+        means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        gradients = [parameter.grad for parameter in parameters]
+        (beta1, beta2), steps = group["betas"], [state["step"].add_(1).item() for state in states]
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        roots = torch._foreach_sqrt(squares)
+        scales = [math.sqrt(1 - beta2**step) for step in steps]
+        torch._foreach_add_(roots, [scale * group["eps"] for scale in scales])
+        directions = torch._foreach_mul(parameters, group["weight_decay"])
+        shares = [scale / (1 - beta1**step) for scale, step in zip(scales, steps, strict=True)]
+        torch._foreach_addcdiv_(directions, means, roots, shares)
+        torch._foreach_mul_(directions, list((_trust(parameters, directions) * -group["lr"]).unbind()))
+        torch._foreach_add_(parameters, directions)
+
+    def _state(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        mean, square, step = state["exp_avg"], state["exp_avg_sq"], state["step"].item()
-        mean.lerp_(parameter.grad, 1 - beta1)
-        square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-        direction = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
-        torch.div(mean / (1 - beta1**step), direction, out=direction)
-        direction.add_(parameter, alpha=group["weight_decay"])
-        parameter.sub_(direction.mul_(group["lr"] * _trust(parameter, direction)))
+        return state
 
 
-def _trust(parameter: Tensor, direction: Tensor) -> Tensor:
-    """|w| / |r|, or 1 when either is zero; stays on the device."""
-    weight_norm, direction_norm = torch.linalg.vector_norm(parameter), torch.linalg.vector_norm(direction)
-    usable = (weight_norm > 0) & (direction_norm > 0)
-    return torch.where(usable, weight_norm / direction_norm, torch.ones_like(weight_norm))
+def _trust(parameters: list[Tensor], directions: list[Tensor]) -> Tensor:
+    """|w| / |r| [parameters], 1 where either is zero; stays on the device."""
+    weight_norms, direction_norms = (torch.stack(torch._foreach_norm(tensors)) for tensors in (parameters, directions))
+    usable = (weight_norms > 0) & (direction_norms > 0)
+    return torch.where(usable, weight_norms / direction_norms, 1.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from txlplan.engine.lamb import Lamb
+from txlplan.model._tiles import UPDATED_TOGETHER
 from txlplan.workload import Optimization
 
 
@@ -15,13 +17,15 @@ def create(settings: Optimization, model: nn.Module) -> torch.optim.Optimizer:
     """An optimizer over all parameters of `model`.
 
     Adam and AdamW are torch's fused ones: one pass over each parameter, no temporary tensors, two states of its size.
+    LAMB updates several small parameters by one operation, Adafactor one parameter at a time.
     `adam` decays by the L2 term of Kingma and Ba, the others decouple it; biases and gains are never decayed.
     """
     groups = parameter_groups(settings, model)
     if settings.optimizer == "adafactor":
         return torch.optim.Adafactor(groups, lr=settings.learning_rate)
     if settings.optimizer == "lamb":
-        return Lamb(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon)
+        buckets = [bucket for group in groups for bucket in _buckets(group)]
+        return Lamb(buckets, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon)
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True)
 
@@ -34,6 +38,17 @@ def parameter_groups(settings: Optimization, model: nn.Module) -> list[dict[str,
         (kept if parameter.ndim < 2 or name.endswith("bias") else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _buckets(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The group in parts, in order, which are updated one after another."""
+    bucket: list[nn.Parameter] = []
+    for parameter in group["params"]:
+        if bucket and sum(each.numel() for each in (*bucket, parameter)) > UPDATED_TOGETHER:
+            yield {**group, "params": bucket}
+            bucket = []
+        bucket.append(parameter)
+    yield {**group, "params": bucket}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

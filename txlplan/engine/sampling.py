@@ -5,9 +5,12 @@ Shape suffixes: B rows, V vocabulary.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from txlplan.errors import RunFailedError
 from txlplan.plan_file import Sampling
 
 
@@ -33,7 +36,22 @@ def choose(log_BV: Tensor, sampling: Sampling, random: torch.Generator) -> Tenso
     probability_BV = torch.softmax(log_BV / sampling.temperature, dim=-1)
     if sampling.top_p is not None and sampling.top_p < 1:
         probability_BV = _nucleus(probability_BV, sampling.top_p)
-    return torch.multinomial(probability_BV, 1, generator=random).squeeze(-1)
+    return drawn(probability_BV, random)
+
+
+def drawn(probability_BV: Tensor, random: torch.Generator) -> Tensor:
+    """One token [B] a row, each with its share of the row's sum: the first that, with those before it, exceeds a random number.
+
+    Sums are float64, and the number is less than their last: u <= 1 - 2^-53 times a sum rounds to less than it. So a token
+    of probability zero, which exceeds nothing that those before it do not, is never drawn. Raises RunFailedError where the
+    sum is not finite.
+    """
+    sums_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
+    whole_B1 = sums_BV[:, -1:]
+    if not math.isfinite(whole_B1.sum()):
+        raise RunFailedError("the model's probabilities are not finite", hint="its weights are not usable: train it again")
+    uniform_B1 = torch.rand(whole_B1.shape, dtype=torch.float64, device=sums_BV.device, generator=random)
+    return torch.searchsorted(sums_BV, uniform_B1 * whole_B1, right=True).squeeze(-1)
 
 
 def _nucleus(probability_BV: Tensor, top_p: float) -> Tensor:
