@@ -17,6 +17,8 @@ _PASSES_BYTES: dict[OptimizerName, float] = {"adam": 28.0, "adamw": 28.0, "adafa
 gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation."""
 _LAUNCHES_PER_TENSOR: dict[OptimizerName, float] = {"adam": 0.0, "adamw": 0.0, "adafactor": 20.0, "lamb": 18.0}
 _STATE_PER_PARAMETER: dict[OptimizerName, float] = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0}
+_TEMPORARY: dict[OptimizerName, float] = {"adam": 0.0, "adamw": 0.0, "adafactor": 1.0, "lamb": 2.0}
+"""Temporary tensors of a parameter's size; the largest parameter decides."""
 _CLIP_BYTES = 12.0
 """Per parameter: read for the norm, read and written for the scaling."""
 
@@ -32,7 +34,7 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
         ops.append(_over_parameters("gradient unscaling", 8.0 * parameters, 1.0, 0.0))
     fused = _LAUNCHES_PER_TENSOR[optimization.optimizer] == 0
     launches = 1.0 if fused else tensors * _LAUNCHES_PER_TENSOR[optimization.optimizer]
-    temporary = 0.0 if fused else 2 * largest
+    temporary = _TEMPORARY[optimization.optimizer] * largest
     moved = _PASSES_BYTES[optimization.optimizer] * parameters
     ops.append(_over_parameters(optimization.optimizer, moved, launches, temporary))
     return ops
