@@ -34,7 +34,9 @@ from _curves import curves
 from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
 
-from txlplan.engine.trace import trace_flops
+from txlplan.engine.trace import trace
+from txlplan.plan_file import Plan
+from txlplan.workload import Workload
 
 Row = dict[str, Any]
 
@@ -83,8 +85,8 @@ def speed(options: argparse.Namespace) -> list[Row]:
         found = ratio(other.step, ours.step, pairs=options.pairs)
         peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    flops = trace_flops(CONFIGS[options.config], ROWS[options.config], attention="fast")
-    share = (flops.forward + flops.backward) / found.b_s / _best_product_flops_per_s(dtype)
+    flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=ROWS[options.config]))
+    share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
     what = f"{options.config} {'bf16' if options.bf16 else 'fp32'}"
     return [{"what": what, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]
 

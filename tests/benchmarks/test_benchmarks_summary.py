@@ -31,7 +31,7 @@ def make_record(case: Case, outcome: Any = "ok", **changes: Any) -> Record:
         architecture="a",
         memory_bytes=1,
         memory_bandwidth_bytes_per_s=1.0,
-        peak_flops_per_s={},
+        peak_flops_per_s={"fp32": 1e12},
         cores=1,
     )
     record = Record(

@@ -15,7 +15,7 @@ BUYER = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("plan", *ON, "--nodes", 10**9), "at most 131,072"),
+        (("plan", *ON, "--nodes", 10**9), "no machine for training has more than 200,000"),
         (("plan", *ON, "--global-batch", 10**21), "global_batch = 1000000000000000000000 must be at least 1, and at most"),
         (("plan", *ON, "-o", ""), "must be the path of a file"),
         (("plan", *ON, "--html", "a-directory"), "must be the path of a file"),
@@ -25,7 +25,7 @@ BUYER = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "
         (("estimate", *ON, "--threads", 2), "--threads 2 has no effect on"),
         (("estimate", *ON, "--micro-batch", 10**21), "micro_batch = 1000000000000000000000 must be at least 1, and at most"),
         (("estimate", "binary.csv"), "not UTF-8 at byte"),
-        ((*BUYER[:-1], "100000000xdgx-1"), "at most 131,072"),
+        ((*BUYER[:-1], "100000000xdgx-1"), "no machine for training has more than 200,000"),
         ((*BUYER, "--device-like", "v100-sxm2-16gb", "--set", "cores=0"), "cores = 0 must be at least 1"),
         ((*BUYER, "--device-like", "v100-sxm2-16gb", "--set", "core=1"), "unknown key 'core'"),
         (("compare", "scenario.toml"), "on = 'dgx-1' must be a list"),

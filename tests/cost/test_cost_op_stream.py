@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._template import Template
-from txlplan.model import ModelConfig, _tiles, parameter_count, parameter_shapes
+from txlplan.model import ModelConfig, _tiles, parameter_count
 from txlplan.model import models as presets
 from txlplan.nn import TransformerXL
 from txlplan.workload import Optimization
@@ -132,15 +131,13 @@ def test_a_loss_in_chunks_computes_its_logits_twice_and_keeps_none(
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("model", ["demo-bytes", "original-enwik8-12"])
 def test_saved_bytes_of_presets_under_autocast(path: str, model: str) -> None:
-    """Autocast's copies of matrices are saved too (where an input gradient needs them); the cost model counts those apart."""
+    """Autocast's copies of matrices are saved too, where an input gradient needs them."""
     small = replace(presets.get(model), n_layer=2, tgt_len=32, mem_len=48, dropout=0.0, dropatt=0.0)
     forward, backward, saved = traced(small, precision="bf16", attention=path)
     stream = stream_of(small, precision="bf16", implementation=path)
     assert stream.total(stream.flops, "forward") == pytest.approx(forward, rel=1e-12)
     assert stream.total(stream.flops, "backward") == pytest.approx(backward, rel=1e-12)
-    shapes = parameter_shapes(small).items()
-    copies = sum(2 * prod(shape) for name, shape in shapes if len(shape) == 2 and "position" not in name and "bias" not in name)
-    assert saved_bytes(stream) + copies == pytest.approx(saved, rel=0.02, abs=256)
+    assert saved_bytes(stream) == pytest.approx(saved, rel=0.02, abs=256)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._ring import kept_bytes
-from txlplan.engine.trace import trace_flops
+from txlplan.engine.trace import trace
 from txlplan.model import ModelConfig
 from txlplan.model import models as presets
 from txlplan.nn import Inference, TransformerXL
-from txlplan.workload import Optimization
+from txlplan.plan_file import Plan
+from txlplan.workload import Optimization, Workload
 
 BATCH = 3
 
@@ -51,9 +52,9 @@ def models(draw: Any) -> ModelConfig:
 @given(model=models())
 @settings(max_examples=12, deadline=None)
 def test_flops_are_those_of_the_reader(task: Any, model: ModelConfig) -> None:
-    traced = trace_flops(model, BATCH, task, attention="fast", tail_targets=[0] * (model.n_clusters - 1))
+    traced = trace(Workload(model=model, task=task), Plan(micro_batch=BATCH), [0] * (model.n_clusters - 1))
     stream = stream_of(model, task)
-    assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward, rel=1e-12)
+    assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward_flops, rel=1e-12)
     assert set(stream.phases) == {"forward"}
 
 

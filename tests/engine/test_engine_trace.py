@@ -1,33 +1,43 @@
+"""A traced step: its figures by hand, and those of the op stream on drawn workloads."""
+
 from __future__ import annotations
 
 import dataclasses
+import random
+from typing import Any
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from txlplan.engine.trace import trace_flops
-from txlplan.model import models, parameter_count
-from txlplan.nn import TransformerXL
+from txlplan.cost import account
+from txlplan.engine.trace import Traced, trace
+from txlplan.hardware import Cluster, DeviceProfile, StackProfile, SystemProfile
+from txlplan.model import ModelConfig, models, parameter_count
+from txlplan.plan_file import Plan
+from txlplan.workload import Optimization, Workload
+
+STACK = StackProfile(id="ours", family="txlplan", version="0", implementation="fast", context_bytes=1)
+DRAWN = 64
+
+
+def traced(model: ModelConfig, micro_batch: int, task: Any = "train", tail_targets: Any = None, **plan: Any) -> Traced:
+    return trace(Workload(model=model, task=task), Plan(micro_batch=micro_batch, **plan), tail_targets)
 
 
 def test_products_counted_by_hand(tiny_model):
     """2mnk for each product: QKV over T+M keys, position, scores twice, values, output, feed-forward, logits."""
     B, T, S, D, F, V, L = 3, 8, 16, 16, 32, 256, 2
     layer = 2 * (B * S * D * 3 * D + S * D * D + 3 * B * T * S * D + B * T * D * D + 2 * B * T * D * F)
-    traced = trace_flops(tiny_model, B)
-    assert traced.forward == L * layer + 2 * B * T * D * V
-    assert traced.forward == sum(traced.forward_by_op.values())
-    assert traced.backward == sum(traced.backward_by_op.values())
-    assert trace_flops(tiny_model, B, "score").forward == traced.forward
-    assert trace_flops(tiny_model, B, "score").backward == 0
+    found = traced(tiny_model, B, attention="reference")
+    assert found.forward_flops == L * layer + 2 * B * T * D * V
+    assert traced(tiny_model, B, "score").backward_flops == 0
 
 
 def test_activation_checkpointing_recomputes_the_layers(tiny_model):
-    plain, again = (trace_flops(tiny_model, 2, activation_checkpointing=how) for how in ("none", "full"))
+    plain, again = (traced(tiny_model, 2, attention="reference", activation_checkpointing=how) for how in ("none", "full"))
     logits = 2 * 2 * 8 * 16 * 256
-    assert again.forward == plain.forward
-    assert again.backward - plain.backward == pytest.approx(plain.forward - logits, rel=0.1)
+    assert again.forward_flops == plain.forward_flops
+    assert again.backward_flops - plain.backward_flops == pytest.approx(plain.forward_flops - logits, rel=0.1)
+    assert again.saved_bytes < plain.saved_bytes
 
 
 def test_the_fast_path_leaves_out_queries_of_the_memory_and_keys_that_no_query_of_a_block_sees(tiny_model):
@@ -37,25 +47,93 @@ def test_the_fast_path_leaves_out_queries_of_the_memory_and_keys_that_no_query_o
     layer = 2 * (
         B * T * D * D + B * (M + T) * 2 * D * D + (M + T) * D * D + B * (3 * seen + T) * D + B * T * D * D + 2 * B * T * D * F
     )
-    traced = trace_flops(config, B, attention="fast")
-    assert traced.forward == L * layer + 2 * B * T * D * V
-    assert traced.forward < 0.9 * trace_flops(config, B).forward
+    found = traced(config, B)
+    assert found.forward_flops == L * layer + 2 * B * T * D * V
+    assert found.forward_flops < 0.9 * traced(config, B, attention="reference").forward_flops
 
 
-def test_adaptive_softmax_equals_a_real_run(tiny_model):
+def test_further_clusters_are_evaluated_for_their_own_targets(tiny_model):
     config = dataclasses.replace(tiny_model, vocab_size=300, cutoffs=(100, 200), div_val=2)
-    torch.manual_seed(1)
-    tokens = torch.randint(0, 300, (2, 8))
-    counts = [int(((tokens >= low) & (tokens < low + 100)).sum()) for low in (100, 200)]
-    model = TransformerXL(config)
-    with FlopCounterMode(display=False) as counter:
-        hidden, _ = model(tokens, model.initial_memory(2), torch.tensor(8))
-        model.nll(hidden, tokens)
-    assert trace_flops(config, 2, tail_targets=counts).forward == counter.get_total_flops()
+    none, some = (traced(config, 2, tail_targets=sizes).forward_flops for sizes in ((0, 0), (5, 3)))
+    assert some - none == 2 * 5 * 8 * (16 + 100) + 2 * 3 * 4 * (16 + 100)
     with pytest.raises(ValueError, match="2 further clusters"):
-        trace_flops(config, 2, tail_targets=[1])
+        traced(config, 2, tail_targets=[1])
 
 
 def test_a_large_model_is_traced_without_its_memory():
     config = models.get("nvidia-wt103-large")
-    assert trace_flops(config, 16).parameters == parameter_count(config)
+    assert traced(config, 2, "score").parameters == parameter_count(config)
+
+
+def drawn_model(draw: random.Random) -> ModelConfig:
+    clusters: dict[str, Any] = draw.choice([{}, {}, {"cutoffs": (200, 600)}, {"cutoffs": (200, 600), "div_val": 2}])
+    tie_projections = (True, True, True) if clusters and draw.random() < 0.5 else ()
+    mem_len = draw.choice([0, 8, 16, 48])
+    return ModelConfig(
+        id="drawn",
+        n_layer=draw.choice([1, 2, 3]),
+        d_model=draw.choice([64, 96]),
+        d_embed=draw.choice([None, None, 48]),
+        n_head=draw.choice([2, 4]),
+        d_head=draw.choice([16, 32]),
+        d_inner=draw.choice([128, 256]),
+        vocab_size=draw.choice([1000, 3000]),
+        tgt_len=draw.choice([8, 16, 32]),
+        mem_len=mem_len,
+        norm=draw.choice(["pre", "post"]),
+        activation=draw.choice(["relu", "gelu"]),
+        dropout=draw.choice([0.0, 0.1]),
+        dropatt=draw.choice([0.0, 0.1]),
+        tie_weights=draw.random() < 0.6,
+        tie_projections=tie_projections,
+        untie_r=draw.random() < 0.7,
+        clamp_len=draw.choice([None, None, 20]),
+        same_length=mem_len > 0 and draw.random() < 0.3,
+        **clusters,
+    )
+
+
+def drawn(seed: int) -> tuple[Workload, Plan]:
+    draw = random.Random(seed)
+    task = draw.choice(["train", "train", "train", "train", "score", "generate"])
+    training = task == "train"
+    optimization = Optimization(
+        optimizer=draw.choice(["adam", "adamw", "lamb", "adafactor"]), clip_norm=draw.choice([None, 0.25])
+    )
+    plan = Plan(
+        micro_batch=draw.choice([2, 3, 4]),
+        accumulation=draw.choice([1, 1, 2, 3]) if training else 1,
+        precision=draw.choice(["fp32", "bf16"]),
+        attention=draw.choice(["fast", "reference"]),
+        activation_checkpointing=draw.choice(["none", "none", "full"]) if training else "none",
+    )
+    return Workload(model=drawn_model(draw), task=task, optimization=optimization), plan
+
+
+def a_cpu() -> Cluster:
+    device = DeviceProfile(
+        id="cpu",
+        name="CPU",
+        kind="cpu",
+        vendor="x",
+        architecture="x86",
+        memory_bytes=8 * 2**30,
+        memory_bandwidth_bytes_per_s=20e9,
+        peak_flops_per_s={"fp32": 200e9, "bf16": 400e9},
+        cores=2,
+    )
+    return Cluster(system=SystemProfile(id="pc", name="PC", kind="local", device="cpu", n_devices=1), device=device)
+
+
+@pytest.mark.parametrize("seed", range(DRAWN))
+def test_the_op_stream_is_what_the_worker_does(seed):
+    workload, plan = drawn(seed)
+    rows = plan.micro_batch * (1 if workload.task == "generate" else workload.model.tgt_len)
+    targets = [max(1, rows // 4)] * (workload.model.n_clusters - 1)
+    found = trace(workload, plan, targets)
+    expected = account(workload, a_cpu(), STACK, plan, [count / rows for count in targets])
+    assert expected.parameters == found.parameters
+    assert expected.forward_flops == pytest.approx(found.forward_flops, rel=1e-9)
+    assert expected.backward_flops == pytest.approx(found.backward_flops, rel=1e-9)
+    assert expected.saved_bytes == pytest.approx(found.saved_bytes, rel=0.02)
+    assert expected.peak_bytes == pytest.approx(found.peak_bytes, rel=0.03), (expected, found)

@@ -20,7 +20,7 @@ from txlplan.plan_file import Plan
 from txlplan.planner import Candidate, Space, plan
 from txlplan.planner._infeasible import fixes
 from txlplan.planner._space import global_batches
-from txlplan.workload import Workload
+from txlplan.workload import MOST_SEQUENCES, Workload
 
 MODEL = ModelConfig(id="m", n_layer=2, d_model=64, n_head=4, d_head=16, d_inner=128, vocab_size=500, tgt_len=32, mem_len=32)
 DEVICE = DeviceProfile(
@@ -162,8 +162,8 @@ def test_better_hardware_and_a_larger_budget_never_make_it_worse(space: Space, m
 
 
 def test_a_batch_whose_memory_alone_exceeds_every_device_is_refused_at_once() -> None:
-    """Its 81 divisors are one question, since recurrent memory depends on micro-batch × accumulation alone."""
-    workload = Workload(model=MODEL, global_batch=10**8)
+    """Its divisors are one question, since recurrent memory depends on micro-batch × accumulation alone."""
+    workload = Workload(model=MODEL, global_batch=MOST_SEQUENCES)
     with pytest.raises(NoPlanFitsError, match="the term that overflows is recurrent memory") as caught:
         plan(workload, CLUSTER, STACK)
     assert len(Space().plain(workload, CLUSTER, STACK)) < 10_000

@@ -6,12 +6,13 @@ import datetime
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from txlplan.advice._scenario import Scenario, WhatIf
 from txlplan.errors import InputError
-from txlplan.hardware import DeviceProfile, Price, devices, systems, with_prices
+from txlplan.hardware import Price, devices, systems, with_prices
 from txlplan.planner import Candidate, Offer
-from txlplan.units import USD, USD_PER_H
+from txlplan.units import BYTES, USD, USD_PER_H
 
 LOCAL = "local"
 """The system name that stands for this machine."""
@@ -113,12 +114,16 @@ def price_of(system: str, text: str, today: datetime.date) -> Price:
         ) from None
 
 
-def _with_usable(device: DeviceProfile, what_if: WhatIf) -> DeviceProfile:
+def _changes(what_if: WhatIf) -> dict[str, Any]:
     """With other memory, the share of it that a process can use is that of the original."""
-    like = devices.get(what_if.like)
     if "memory" not in what_if.set or "memory_usable" in what_if.set:
-        return device
-    return replace(device, memory_usable_bytes=round(device.memory_bytes * like.usable_bytes() / like.memory_bytes))
+        return dict(what_if.set)
+    like = devices.get(what_if.like)
+    try:
+        memory_bytes = BYTES.parse(str(what_if.set["memory"]))
+    except ValueError:
+        return dict(what_if.set)
+    return {**what_if.set, "memory_usable": f"{round(memory_bytes * like.usable_bytes() / like.memory_bytes)} B"}
 
 
 def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
@@ -130,7 +135,7 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
         )
     if "kind" in what_if.set:
         raise InputError(f"a variant of {what_if.like} is of its kind: 'kind' cannot be set")
-    device = _with_usable(devices.variant(what_if.like, what_if.set, id=f"{what_if.like} with {changed}"), what_if)
+    device = devices.variant(what_if.like, _changes(what_if), id=f"{what_if.like} with {changed}")
     holding = [offer for offer in offers if offer.sizes[0].cluster.device.id == what_if.like]
     if not holding:
         having = sorted(system.id for system in systems.all() if system.device == what_if.like)

@@ -19,6 +19,7 @@ from txlplan.cli._targets import (
     print_estimate,
     print_terms,
 )
+from txlplan.cli._trace import Quantity, as_document, compare, print_trace
 from txlplan.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def _estimate(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print every term: formula, share, provenance, bound.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Set the op stream beside a trace of the worker's own step; nothing is computed.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate time, memory and energy of one plan, before anything runs; exit code 3 where it does not fit in memory.
@@ -88,9 +92,10 @@ def _estimate(
     if not found.fits:
         fixes = planner.fixes(workload, target.cluster, target.stack, plan)
         refusal = planner.memory_refusal(workload, target.cluster, target.stack, estimates, 1, fixes)
+    traced = compare(workload, target, plan) if trace else None
     output = Output(as_json)
-    document = _document(workload, target, plan, found, fixes)
-    output.result(document, lambda console: _print(console, workload, target, plan, found, explain), refusal)
+    document = _document(workload, target, plan, found, fixes) | ({} if traced is None else {"trace": as_document(traced)})
+    output.result(document, lambda console: _print(console, workload, target, plan, found, explain, traced), refusal)
     name = f"--model {workload.model.id} --system {system or LOCAL} --tokens 1e8"
     output.next_step(f"txlplan run {plan_file}" if plan_file else f"txlplan plan {name}")
 
@@ -159,7 +164,15 @@ def _document(workload: Workload, target: Candidate, plan: Plan, found: Estimate
     }
 
 
-def _print(console: Console, workload: Workload, target: Candidate, plan: Plan, found: Estimate, explain: bool) -> None:
+def _print(
+    console: Console,
+    workload: Workload,
+    target: Candidate,
+    plan: Plan,
+    found: Estimate,
+    explain: bool,
+    traced: tuple[Quantity, ...] | None,
+) -> None:
     from txlplan.planner import describe
 
     title = f"{workload.model.id}, {workload.task}, on {target.label}: {describe(plan)}"
@@ -167,3 +180,5 @@ def _print(console: Console, workload: Workload, target: Candidate, plan: Plan, 
     print_estimate(console, found)
     if explain:
         print_terms(console, found)
+    if traced is not None:
+        print_trace(console, traced)

@@ -47,4 +47,4 @@ def add(
     output.document(
         {"device": to_plain(device), "file": str(path)}, lambda console: console.print(str(path), highlight=False, markup=False)
     )
-    output.next_step(f"txlplan estimate --model nvidia-wt103-base --system {device.id}")
+    output.next_step(f"txlplan plan --model nvidia-wt103-base --system {device.id} --tokens 1e9")

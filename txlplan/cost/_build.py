@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import numpy as np
 
 from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zipf_shares
@@ -13,11 +15,12 @@ from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
 from txlplan.cost._ring import reading, streamed
-from txlplan.cost._section import Numbers, Section
+from txlplan.cost._section import AUTOCAST_COPY, Numbers, Section
 from txlplan.cost._update import published_update, update
 from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
+from txlplan.model._parameters import has_projections
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -80,10 +83,27 @@ class Settings:
         return self.task != "train" and self.implementation == "fast"
 
     @property
+    def keeps_memory(self) -> bool:
+        """Whether the old memory is kept for the layers' backward: to run them again, or as what the fast path has normed."""
+        numbers = self.numbers
+        normed = self.implementation == "fast" and self.model.norm == "pre" and numbers.residual == numbers.wide
+        return self.checkpointing == "full" or normed
+
+    @property
+    def keeps_casts(self) -> bool:
+        """Whether the stream accounts for autocast's copies of weights; of other code's `_statics` counts one of each."""
+        return self.task == "train" and self.implementation != "published"
+
+    @property
     def numbers(self) -> Numbers:
-        """Bytes of an element in products, and elsewhere."""
+        """Bytes of an element in products, and elsewhere.
+
+        A projected embedding comes out of a product, and a CPU's norms, which autocast leaves alone, keep its precision.
+        """
         compute = 2.0 if self.precision in ("fp16", "bf16") else 4.0
-        return Numbers(dtype=self.precision, compute=compute, wide=4.0 if self.full_precision_copy else compute)
+        wide = 4.0 if self.full_precision_copy else compute
+        projected = has_projections(self.model) and not self.fused_dropout and self.implementation != "published"
+        return Numbers(dtype=self.precision, compute=compute, wide=wide, residual=compute if projected else wide)
 
 
 @lru_cache(maxsize=256)
@@ -125,6 +145,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             repeat=repeat,
             training=training,
             fused_dropout=settings.fused_dropout,
+            keeps_casts=settings.keeps_casts,
             own_loss=settings.implementation != "published",
         )
 
@@ -136,14 +157,16 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
         log_probabilities(last, at)
     else:
         loss(last, at, settings.shares)
-    inputs_bytes = at.BTD * settings.numbers.wide
+    inputs_bytes = at.BTD * settings.numbers.residual
+    if settings.checkpointing == "full":
+        inputs_bytes = inputs_bytes + distances_bytes(settings) / model.n_layer
     ops = [
         *first.forward(),
         *_layers_forward(settings, layers, inputs_bytes),
-        *_memory_exchanged(settings, at, last.forward(), inputs_bytes),
+        *_memory_exchanged(settings, at, last.forward(), inputs_bytes, _cached_bytes(settings, layers)),
         *last.backward(),
         *_layers_backward(settings, layers, inputs_bytes),
-        *([_old_memory(settings, at)] if settings.checkpointing == "full" else []),
+        *([_old_memory(settings, at)] if settings.keeps_memory else []),
         *first.backward(),
         *(_update(settings) if training else []),
     ]
@@ -213,8 +236,27 @@ def _forgetting(op: Op) -> Op:
     return replace(op, saved_bytes=0.0, transient_bytes=op.transient_bytes + op.saved_bytes)
 
 
-def _memory_exchanged(settings: Settings, at: Lengths, forward: list[Op], inputs_bytes: FloatArray) -> list[Op]:
-    """After `memory joined` the layers' inputs go, unless checkpointing needs them, and the new memory is beside the old."""
+def distances_bytes(settings: Settings) -> float:
+    """Sinusoids that layers which run again begin with; otherwise each keeps a narrowed copy, or all the same."""
+    model, numbers = settings.model, settings.numbers
+    keys = model.mem_len + model.tgt_len
+    return keys * model.d_model * numbers.residual if numbers.narrows else 0.0
+
+
+def _cached_bytes(settings: Settings, layers: Section) -> float:
+    """Copies of all layers' weights that nothing but autocast holds: of checkpointed layers, all that it has made."""
+    full = settings.checkpointing == "full"
+    made = sum(op.saved_bytes for op in layers.forward() if op.name.endswith(AUTOCAST_COPY)) if full else 0.0
+    return settings.model.n_layer * (layers.cached + float(made))
+
+
+def _memory_exchanged(
+    settings: Settings, at: Lengths, forward: list[Op], inputs_bytes: FloatArray, cached_bytes: float
+) -> list[Op]:
+    """After `memory joined` the layers' inputs go, unless checkpointing needs them, and the new memory is beside the old.
+
+    What autocast alone holds is counted from here on; it goes when the loss is computed.
+    """
     model = settings.model
     split = 1 + next(row for row, op in enumerate(forward) if op.name == "memory joined")
     memory_bytes = model.n_layer * at.B * at.M * model.d_model * settings.numbers.wide
@@ -222,20 +264,28 @@ def _memory_exchanged(settings: Settings, at: Lengths, forward: list[Op], inputs
     return [
         *forward[:split],
         _note("memory joined", "softmax", True, memory_bytes - inputs),
+        _note("casts cached", "softmax", True, np.full(at.B.shape, cached_bytes)),
         *forward[split:],
-        *([] if settings.checkpointing == "full" else [_old_memory(settings, at)]),
+        _note("casts forgotten", "softmax", True, np.full(at.B.shape, -cached_bytes)),
+        *([] if settings.keeps_memory else [_old_memory(settings, at)]),
     ]
 
 
 def _old_memory(settings: Settings, at: Lengths) -> Op:
-    """The old memory goes when the loss is computed; with checkpointing, which reads it again, after the layers' backward."""
+    """The old memory goes when the loss is computed, or after the layers' backward where that reads it again."""
     memory_bytes = settings.model.n_layer * at.B * at.M * settings.model.d_model * settings.numbers.wide
-    return _note("old memory", "old memory", settings.checkpointing == "none", -memory_bytes)
+    return _note("old memory", "old memory", not settings.keeps_memory, -memory_bytes)
+
+
+def last_kept(ops: Sequence[Op]) -> int:
+    """The last operation that keeps something: what comes after it is not run again (torch.utils.checkpoint stops early)."""
+    return max(row for row, op in enumerate(ops) if np.any(np.asarray(op.saved_bytes) > 0))
 
 
 def _layers_backward(settings: Settings, layers: Section, inputs_bytes: FloatArray) -> list[Op]:
     if settings.checkpointing == "none":
         return layers.backward()
-    again = [replace(op, phase="recompute", section="layers backward") for op in layers.forward()]
+    forward = layers.forward()
+    again = [replace(op, phase="recompute", section="layers backward") for op in forward[: 1 + last_kept(forward)]]
     released = _note("layer input", "layers backward", False, -inputs_bytes, settings.model.n_layer)
     return [*again, *layers.backward(), released]

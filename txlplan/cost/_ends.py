@@ -15,7 +15,7 @@ from txlplan.cost._layer import RESIDUAL, Lengths
 from txlplan.cost._op_stream import Figure
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
-from txlplan.model._parameters import has_projections, table_shapes
+from txlplan.model._parameters import has_projections, table_shapes, untied_projections
 from txlplan.model._tiles import loss_chunks
 
 EMBEDDING, MEMORY, SOFTMAX = "embedding", "recurrent memory", "softmax loss"
@@ -25,22 +25,22 @@ _INDEX_BYTES, _WORD_BYTES = 8.0, 4.0
 
 def embedding(section: Section, at: Lengths) -> None:
     """Every table read for every token, projected, summed, scaled, dropped; distances and masks made once a segment."""
-    f, model = section.numbers.wide, at.model
+    r, model = section.numbers.residual, at.model
     mask = float(at.T * at.S)
     index = _INDEX_BYTES * mask
     section.run("hidden keys", EMBEDDING, launches=7, read=3 * index, written=2 * index, kept=mask, around=index)
     embedded_words(section, at)
-    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=f, rate=model.dropout)
-    distances = at.S * model.d_model * f
-    kept = 0.0 if section.numbers.cast else distances
+    section.dropout("embedding dropout", EMBEDDING, elements=at.BTD, size=r, rate=model.dropout)
+    distances = at.S * model.d_model * r
+    kept = 0.0 if section.numbers.narrows else distances
     section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
     if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / f)
+        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / r)
 
 
 def embedded_words(section: Section, at: Lengths) -> None:
     """Every table read for every token, projected, summed and scaled."""
-    model, hidden = at.model, at.BTD * section.numbers.wide
+    model, hidden = at.model, at.BTD * section.numbers.residual
     tables = len(table_shapes(model))
     for cluster in range(tables):
         _table(section, at, cluster)
@@ -60,10 +60,11 @@ def _table(section: Section, at: Lengths, cluster: int) -> None:
     rows = elements * f
     section.run(name, EMBEDDING, "gather", read=rows, written=rows, kept=at.rows * _INDEX_BYTES)
     shared = model.tie_weights
-    gradient = 0.0 if shared else table
-    section.back(name, EMBEDDING, "gather", read=rows, written=rows + table, around=table, gradient=gradient)
     if shared:
-        section.back(f"{name} shared", EMBEDDING, read=2 * table, written=table, around=2 * table)
+        section.back(name, EMBEDDING, "gather", read=rows, written=rows + table, around=rows + table)
+        section.back(f"{name} shared", EMBEDDING, read=2 * table, written=table, around=table, gradient=table, taken=table)
+    else:
+        section.back(name, EMBEDDING, "gather", read=rows, written=rows + table, around=rows, gradient=table)
     if several:
         section.run(f"{name} words", EMBEDDING, launches=7, read=2 * rows, written=2 * rows, kept=at.rows)
         section.back(f"{name} words", EMBEDDING, read=rows, written=rows)
@@ -71,6 +72,11 @@ def _table(section: Section, at: Lengths, cluster: int) -> None:
         section.cast(f"{name} cast", elements=elements, kept=elements * section.numbers.compute)
         kept = 0.0 if section.numbers.cast else rows
         section.linear(f"{name} projection", EMBEDDING, rows=at.rows, n=model.d_model, k=width, kept=kept)
+        if _shares_projection(model, cluster):
+            sharing = 1 if len(table_shapes(model)) > 1 else sum(model.tie_projections)
+            size = width * model.d_model * f
+            read = (1 + sharing) * size
+            section.back(f"{name} projection shared", EMBEDDING, read=read, written=size, around=size, taken=sharing * size)
 
 
 def remember(section: Section, at: Lengths) -> None:
@@ -78,17 +84,24 @@ def remember(section: Section, at: Lengths) -> None:
 
     Old and new are alive together until the loss is computed. The layers' inputs, held until now, are given back.
     """
-    f, model = section.numbers.wide, at.model
-    section.dropout("last dropout", RESIDUAL, elements=at.BTD, size=f, rate=model.dropout)
-    inputs, memory = model.n_layer * at.BTD * f, model.n_layer * at.B * at.M * model.d_model * f
+    f, r, model = section.numbers.wide, section.numbers.residual, at.model
+    section.dropout("last dropout", RESIDUAL, elements=at.BTD, size=r, rate=model.dropout)
+    inputs, memory = model.n_layer * at.BTD * r, model.n_layer * at.B * at.M * model.d_model * f
     section.run("inputs stacked", MEMORY, "copy", read=inputs, written=inputs)
     section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
 
 
 def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
     """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
-    f, model = section.numbers.wide, at.model
-    if section.own_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
+    f, c, model = section.numbers.wide, section.numbers.compute, at.model
+    hidden = at.BTD * section.numbers.residual
+    several = section.own_loss and model.n_clusters > 1
+    if not section.training:
+        section.base = section.held = at.BTD * (f + (c if section.numbers.cast else 0.0))
+    if several:
+        section.run("hidden states", SOFTMAX, "copy", launches=0.0, read=0.0, written=0.0)
+        section.back("hidden states", SOFTMAX, "copy", launches=0.0, read=0.0, written=0.0, taken=hidden)
+    if section.own_loss and _one_table(model):
         _split_table(section, model)
     _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
     for cluster, share in enumerate(tail_shares, start=1):
@@ -98,7 +111,8 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
         read, written = chosen + 3 * index, chosen + index
         section.run(name, SOFTMAX, "gather", launches=9, read=read, written=written, kept=mine * _INDEX_BYTES)
         back = at.BTD * f
-        section.back(name, SOFTMAX, "gather", launches=3, read=chosen + back, written=2 * back)
+        left = hidden if several and cluster == model.n_clusters - 1 else 0.0
+        section.back(name, SOFTMAX, "gather", launches=3, read=chosen + back, written=2 * back, left=left)
         _cluster_loss(section, model, cluster, mine, _pieces(section, model, cluster, at.rows))
 
 
@@ -113,8 +127,9 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
         logits = at.B * outputs(model, cluster) * f
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
-        joined = 2 * at.B * model.vocab_size * f
-        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=joined, written=joined)
+        moved = 2 * at.B * model.vocab_size * f
+        around = moved + at.B * (model.vocab_size - model.cluster_sizes[0]) * f
+        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=around)
     words = at.B * model.vocab_size * _WORD_BYTES
     section.run("temperature", SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
     section.run("sampling", SOFTMAX, "sampling", launches=6, read=words, written=2 * words)
@@ -147,23 +162,26 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     logits, wide, again = elements * c, elements * f, np.greater(pieces, 1) * 1.0
     around = wide / pieces
     _logits(section, model, cluster, rows, pieces)
-    section.held = logits / pieces
+    if cluster == 0 and model.n_clusters > 1 and (section.numbers.cast or not section.training):
+        section.base = section.base + outputs(model, 0) * _width(model, 0) * (f if section.training else c)
+    section.held = section.base + logits / pieces
     if section.numbers.cast:
         section.run(f"{name} widening", SOFTMAX, "copy", read=logits, written=wide, around=around, dtype=d)
         section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around, dtype=d)
-        section.held = (logits + wide) / pieces
+        section.held = section.base + (logits + wide) / pieces
     kept = wide * (1 - again) + rows * f * again
+    beside = again * around if section.training else around
     # (in pieces: maximum, difference, exponential and sum one after another)
     read, written = wide * (1 + 3 * again), wide * (1 + again)
-    section.run(
-        f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=again * around
-    )
+    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=beside)
+    if not section.training:
+        section.held = section.held + around
     n, k = float(outputs(model, cluster)), _width(model, cluster)
     section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
     section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=around)
-    section.held = 0.0
+    section.held = section.base
 
 
 def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:
@@ -191,14 +209,39 @@ def _logits(
         words = n * width * f
         kept = 0.0 if section.numbers.cast else words
         section.run(f"{name} words joined", SOFTMAX, "copy", launches=2, read=words, written=words, kept=kept)
-    section.cast(f"{name} hidden cast", elements=hidden, kept=hidden * c)
-    kept_hidden = 0.0 if section.numbers.cast else hidden * f
+    section.narrow(f"{name} hidden cast", elements=hidden)
+    kept_hidden = 0.0 if section.numbers.narrows else hidden * section.numbers.residual
     if has_projections(model):
-        section.linear(f"{name} narrowing", SOFTMAX, rows=rows, n=width, k=model.d_model, kept=kept_hidden)
+        shared = _shares_projection(model, cluster)
+        waiting = width * model.d_model * f if shared else 0.0
+        section.linear(
+            f"{name} narrowing",
+            SOFTMAX,
+            rows=rows,
+            n=width,
+            k=model.d_model,
+            kept=kept_hidden,
+            waiting=waiting,
+            cast_before=shared,
+        )
         kept_hidden = rows * width * c
-    section.linear(f"{name} logits", SOFTMAX, rows=rows, n=n, k=width, kept=kept_hidden, bias=True, pieces=pieces)
-    if not section.own_loss and model.n_clusters > 1 and len(table_shapes(model)) == 1:
+    mine = model.cluster_sizes[cluster] * width * f
+    waiting = mine if model.tie_weights or _one_table(model) else 0.0
+    section.linear(
+        f"{name} logits", SOFTMAX, rows=rows, n=n, k=width, kept=kept_hidden, bias=True, pieces=pieces, waiting=waiting
+    )
+    if not section.own_loss and _one_table(model):
         _sliced_table(section, model, cluster, n * width * f)
+
+
+def _shares_projection(model: ModelConfig, cluster: int) -> bool:
+    """Whether a cluster's hidden states are narrowed by the weights that widen its embeddings."""
+    return has_projections(model) and cluster not in untied_projections(model)
+
+
+def _one_table(model: ModelConfig) -> bool:
+    """Whether several clusters share one table, whose gradient is put together of theirs."""
+    return model.n_clusters > 1 and len(table_shapes(model)) == 1
 
 
 def _split_table(section: Section, model: ModelConfig) -> None:
@@ -206,7 +249,9 @@ def _split_table(section: Section, model: ModelConfig) -> None:
     words, width = table_shapes(model)[0]
     table = words * width * section.numbers.wide
     section.run("words split", SOFTMAX, "copy", read=0.0, written=0.0)
-    section.back("words split", SOFTMAX, "copy", read=table, written=table, around=2 * table)
+    own = 0.0 if model.tie_weights else table
+    left = table - own
+    section.back("words split", SOFTMAX, "copy", read=table, written=table, around=0.0, gradient=own, left=left, taken=table)
 
 
 def _sliced_table(section: Section, model: ModelConfig, cluster: int, slice_bytes: float) -> None:
@@ -215,4 +260,16 @@ def _sliced_table(section: Section, model: ModelConfig, cluster: int, slice_byte
     table = words * width * section.numbers.wide
     name, sums = f"cluster {cluster} slice", 0 if cluster == model.n_clusters - 1 else 1
     read, written = slice_bytes + 2 * sums * table, slice_bytes + (1 + sums) * table
-    section.back(name, SOFTMAX, "copy", launches=2 + 2 * sums, read=read, written=written, around=(1 + sums) * table)
+    own = table if cluster == 0 and not model.tie_weights else 0.0
+    section.back(
+        name,
+        SOFTMAX,
+        "copy",
+        launches=2 + 2 * sums,
+        read=read,
+        written=written,
+        around=2 * sums * table - own,
+        gradient=own,
+        left=table * (1 - sums),
+        taken=model.cluster_sizes[cluster] * width * section.numbers.wide + own,
+    )

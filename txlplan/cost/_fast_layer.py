@@ -1,7 +1,7 @@
 """Operations of one layer of the fast path (txlplan.nn: `tiled_attention`, then FeedForward).
 
-Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `f`, those in residuals, norms
-and softmax. Attention runs a tile of scores at a time (`txlplan.model._tiles`): an operation here stands for that of all
+Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `r`, those in residuals and norms.
+Attention runs a tile of scores at a time (`txlplan.model._tiles`): an operation here stands for that of all
 tiles, and `launches` for their number, so that its efficiency is that of one tile, whose scores are in cache.
 """
 
@@ -39,6 +39,14 @@ class _Tiled:
         """Of the largest tile."""
         return float(max(block.heads * block.queries * block.keys for block in self.blocks))
 
+    def backward_bytes(self, section: Section) -> FloatArray:
+        """Alive throughout the backward of all that is one function, whose inputs go when it ends: gradients of queries (and
+        of their values), keys, values and distances, and what the forward pass kept of scores."""
+        c, at = section.numbers.compute, self.at
+        mask = at.BHTS if at.model.dropatt > 0 else 0.0
+        distances = float(at.S * at.W) * section.numbers.wide
+        return (2 * at.BSW + 2 * at.BTW + self.scores) * c + mask + distances
+
     def product(self, distances: int = 0) -> dict[str, Figure]:
         """Queries by keys (and `distances` more columns), one product a sequence, head and block, of their mean size."""
         count, queries = len(self.blocks), self.at.T
@@ -56,7 +64,7 @@ def fast_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
     tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head))
     _inputs(section, at)
-    _projections(section, at)
+    _projections(section, tiled)
     _scores(section, tiled)
     _values(section, tiled)
     attention_output(section, at)
@@ -65,21 +73,22 @@ def fast_layer(section: Section, at: Lengths) -> None:
 
 def _inputs(section: Section, at: Lengths) -> None:
     """Segment and memory, normed (pre) each for itself, in the precision of products; joined."""
-    c, f, model = section.numbers.compute, section.numbers.wide, at.model
+    c, r, model = section.numbers.compute, section.numbers.residual, at.model
     if model.norm == "pre":
-        norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=at.BTD * f)
-        section.run("memory norm", PROJECTIONS, "norm", read=_memory(at) * f, written=_memory(at) * f, kept=2 * at.B * at.M * f)
-        section.back("memory norm", PROJECTIONS, "norm", read=2 * _memory(at) * f, written=_memory(at) * f)
-    if section.numbers.cast:
-        section.cast("segment cast", elements=at.BTD, kept=at.BTD * c)
+        norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=at.BTD * r)
+        memory, statistics = _memory(at) * r, 2 * at.B * at.M * section.numbers.wide
+        kept = statistics + (0.0 if r == section.numbers.wide else memory)
+        section.run("memory norm", PROJECTIONS, "norm", read=memory, written=memory, kept=kept, around=memory)
+        section.back("memory norm", PROJECTIONS, "norm", read=2 * memory, written=memory)
+    section.narrow("segment cast", elements=at.BTD)
     section.run(
         "context",
         PROJECTIONS,
         "copy",
-        launches=2 if section.numbers.cast else 1,
-        read=at.BSD * f,
+        launches=2 if section.numbers.narrows else 1,
+        read=at.BSD * r,
         written=at.BSD * c,
-        kept=at.BSD * c + (0.0 if section.numbers.cast else at.BTD * f),
+        kept=at.BSD * c + (0.0 if section.numbers.narrows else at.BTD * r),
         around=0.0,
     )
 
@@ -88,23 +97,39 @@ def _memory(at: Lengths) -> FloatArray:
     return at.B * float(at.M * at.model.d_model)
 
 
-def _projections(section: Section, at: Lengths) -> None:
+def _projections(section: Section, tiled: _Tiled) -> None:
     """q of the segment, k and v of memory and segment, W R once for all sequences; u and v added to the queries."""
+    at, inside = tiled.at, tiled.backward_bytes(section)
     c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
-    section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=at.BTW * c)
+    section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=at.BTW * c, around=inside, autocast=False)
     keys, n = 2 * at.BSW * c, 2.0 * at.W
-    section.linear("keys and values", PROJECTIONS, rows=at.B * at.C, n=n, k=width, kept=keys, input_gradient=False)
-    section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=keys + at.BTD * c)
+    context = at.B * at.C
+    section.linear(
+        "keys and values",
+        PROJECTIONS,
+        rows=context,
+        n=n,
+        k=width,
+        kept=keys,
+        around=inside,
+        input_gradient=False,
+        autocast=False,
+    )
+    section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
     if at.model.norm == "pre":
-        section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=keys + _memory(at) * c)
+        section.gradient(
+            "keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + 2 * _memory(at)) * c
+        )
     distances = float(at.S * width)
-    section.cast("position cast", elements=distances, kept=distances * c, gradient=False)
+    section.narrow("position cast", elements=distances, gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
     padded = float((at.S + 1) * at.W) * c
     section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
     biased, gradient = 2 * at.BTW * c, 2 * at.W * section.numbers.wide if at.model.untie_r else 0.0
     section.run("query biases", SCORES, launches=4, read=2 * biased, written=2 * biased, around=biased, dtype=d)
-    section.back("query biases", SCORES, launches=7, read=2 * biased, written=2 * biased, gradient=gradient, dtype=d)
+    section.back(
+        "query biases", SCORES, launches=7, read=2 * biased, written=2 * biased, around=inside, gradient=gradient, dtype=d
+    )
 
 
 def _scores(section: Section, tiled: _Tiled) -> None:
@@ -112,7 +137,7 @@ def _scores(section: Section, tiled: _Tiled) -> None:
     c, d, at = section.numbers.compute, section.numbers.narrow, tiled.at
     scores, tile, tiles = tiled.scores * c, 3 * tiled.tile_scores * c, tiled.tiles
     keys, queries = float(at.S * at.W) * c, at.BTW * c
-    gradients = 2 * at.BSW * c + 3 * at.BTW * c
+    gradients = tiled.backward_bytes(section) + 2 * queries
     section.held = section.held + 3 * at.BTW * c + tile
     for name, one_more in (("position", 1), ("content", 0)):
         shape = tiled.product(one_more)

@@ -1,7 +1,7 @@
 """Operations of one layer of the reference module (txlplan.nn: RelativeAttention, then FeedForward).
 
-Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `f`, those in residuals, norms
-and softmax.
+Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, `r`, those in residuals and norms, or
+`f`, those of parameters and in softmax.
 """
 
 from __future__ import annotations
@@ -100,27 +100,28 @@ def layer(section: Section, at: Lengths) -> None:
 
 def _context(section: Section, at: Lengths) -> None:
     """Memory joined to the segment, and the product that gives q, k and v of both."""
-    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
+    c, r, d = section.numbers.compute, section.numbers.residual, section.numbers.narrow
     pre = at.model.norm == "pre"
-    kept = 0.0 if section.numbers.cast and not pre else at.BSD * f
-    section.run("context", PROJECTIONS, "copy", read=at.BSD * f, written=at.BSD * f, kept=kept)
-    section.back("context", PROJECTIONS, read=2 * at.BTD * f, written=at.BTD * f)
-    section.held = at.BSD * f - kept
+    kept = 0.0 if section.numbers.narrows and not pre else at.BSD * r
+    section.run("context", PROJECTIONS, "copy", read=at.BSD * r, written=at.BSD * r, kept=kept)
+    section.back("context", PROJECTIONS, read=2 * at.BTD * r, written=at.BTD * r)
+    section.held = at.BSD * r - kept
     if pre:
         norm(section, "attention norm", rows=at.B * at.C, width=at.model.d_model, kept=0.0)
-    section.cast("context cast", elements=at.BSD, kept=at.BSD * c)
-    normed = at.BSD * f if pre and not section.numbers.cast else 0.0
+    section.narrow("context cast", elements=at.BSD)
+    normed = at.BSD * r if pre and not section.numbers.narrows else 0.0
     section.linear("q k v", PROJECTIONS, rows=at.B * at.C, n=3 * at.W, k=at.model.d_model, kept=normed)
     section.held = section.held + 3 * at.BSW * c
     read, written = (at.BTW + 3 * at.BSW) * c, 4 * at.BSW * c
-    section.back("q k v gather", PROJECTIONS, "copy", launches=2, read=read, written=written, dtype=d)
+    around = 6 * at.BSW * c
+    section.back("q k v gather", PROJECTIONS, "copy", launches=2, read=read, written=written, around=around, dtype=d)
 
 
 def _positions(section: Section, at: Lengths) -> None:
     """W R once for all sequences, and u and v added to the queries (in fp32 under autocast: the biases are)."""
     c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
     distances = float(at.S * at.model.d_model)
-    section.cast("position cast", elements=distances, kept=distances * c, gradient=False)
+    section.narrow("position cast", elements=distances, gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=at.model.d_model, kept=0.0, input_gradient=False)
     section.run("query biases", SCORES, launches=2, read=2 * at.BTW * c, written=2 * at.BTW * f, dtype=d)
     read = 2 * at.BTW * (c + f)
@@ -197,22 +198,30 @@ def _values(section: Section, at: Lengths) -> None:
 def attention_output(section: Section, at: Lengths) -> None:
     """Heads back to the hidden width, residual and norm; what the attention held is given up."""
     section.linear("attention output", PROJECTIONS, rows=at.rows, n=at.model.d_model, k=at.W, kept=0.0)
-    section.held = 0.0
+    section.held = section.base
     _residual(section, "attention", at)
 
 
 def feed_forward(section: Section, at: Lengths) -> None:
     """Two products with a nonlinearity and dropout between them, residual and norm."""
-    c, f, d, model = section.numbers.compute, section.numbers.wide, section.numbers.narrow, at.model
+    c, r, d, model = section.numbers.compute, section.numbers.residual, section.numbers.narrow, at.model
     if model.norm == "pre":
         norm(section, "feed-forward norm", rows=at.rows, width=model.d_model, kept=0.0)
-    section.cast("feed-forward cast", elements=at.BTD, kept=at.BTD * c)
-    kept = 0.0 if section.numbers.cast else at.BTD * f
+    section.narrow("feed-forward cast", elements=at.BTD)
+    kept = 0.0 if section.numbers.narrows else at.BTD * r
     section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True)
     inner = at.BTF * c
     # relu keeps its output, gelu its input; the next product keeps its own input, which dropout makes another tensor.
     kept = 2 * inner if model.activation == "gelu" and model.dropout == 0 else inner
-    section.run(model.activation, FEED_FORWARD, read=inner, written=inner, kept=kept, around=inner, dtype=d)
+    section.run(
+        model.activation,
+        FEED_FORWARD,
+        read=inner,
+        written=inner,
+        kept=kept,
+        around=inner if section.training else 2 * inner,
+        dtype=d,
+    )
     section.back(model.activation, FEED_FORWARD, read=2 * inner, written=inner, dtype=d)
     section.dropout("inner dropout", FEED_FORWARD, elements=at.BTF, size=c, rate=model.dropout, kept_output=True)
     section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
@@ -224,21 +233,21 @@ def _residual(section: Section, name: str, at: Lengths) -> None:
 
     The sum's backward adds two gradients; that of attention is counted with the context.
     """
-    c, f, model = section.numbers.compute, section.numbers.wide, at.model
+    c, r, model = section.numbers.compute, section.numbers.residual, at.model
     section.dropout(f"{name} dropout", RESIDUAL, elements=at.BTD, size=c, rate=model.dropout)
-    kept = at.BTD * f if model.norm == "pre" and name == "attention" else 0.0
-    section.run(f"{name} residual", RESIDUAL, read=at.BTD * (f + c), written=at.BTD * f, kept=kept)
+    kept = at.BTD * r if model.norm == "pre" and name == "attention" else 0.0
+    section.run(f"{name} residual", RESIDUAL, read=at.BTD * (r + c), written=at.BTD * r, kept=kept)
     if name != "attention":
-        section.back(f"{name} residual", RESIDUAL, read=2 * at.BTD * f, written=at.BTD * f)
-    if section.numbers.cast:
+        section.back(f"{name} residual", RESIDUAL, read=2 * at.BTD * r, written=at.BTD * r)
+    if section.numbers.narrows:
         dtype = section.numbers.narrow
-        section.back(f"{name} residual cast", RESIDUAL, "copy", read=at.BTD * f, written=at.BTD * c, dtype=dtype)
+        section.back(f"{name} residual cast", RESIDUAL, "copy", read=at.BTD * r, written=at.BTD * c, dtype=dtype)
     if model.norm == "post":
-        norm(section, f"{name} norm", rows=at.rows, width=model.d_model, kept=at.BTD * f)
+        norm(section, f"{name} norm", rows=at.rows, width=model.d_model, kept=at.BTD * r)
 
 
 def norm(section: Section, name: str, *, rows: FloatArray, width: int, kept: FloatArray | float) -> None:
     """LayerNorm in fp32: keeps its input and two statistics a row."""
-    f, elements = section.numbers.wide, rows * width
-    section.run(name, RESIDUAL, "norm", read=elements * f, written=elements * f, kept=kept + 2 * rows * f, around=elements * f)
-    section.back(name, RESIDUAL, "norm", read=2 * elements * f, written=elements * f, gradient=2 * width * f)
+    f, moved = section.numbers.wide, rows * width * section.numbers.residual
+    section.run(name, RESIDUAL, "norm", read=moved, written=moved, kept=kept + 2 * rows * f, around=moved)
+    section.back(name, RESIDUAL, "norm", read=2 * moved, written=moved, gradient=2 * width * f)

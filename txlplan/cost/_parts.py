@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from txlplan.choices import Checkpointing
 from txlplan.cost._op_stream import FloatArray, OpStream, summed
+from txlplan.cost._section import AUTOCAST_COPY
 from txlplan.cost._template import Rows, Template
 from txlplan.cost._time import StepTime
 
@@ -92,6 +93,17 @@ class Parts:
         """Recurrent memory of all layers, of which there are two for a while."""
         return -self._noted("old memory")
 
+    @cached_property
+    def cached_bytes(self) -> FloatArray:
+        """Copies of a layer's weights that nothing but autocast holds, until the forward pass ends."""
+        return self._noted("casts cached") / self.template.settings.model.n_layer
+
+    @cached_property
+    def cast_bytes(self) -> FloatArray:
+        """Copies of a layer's weights that autograd holds beside autocast; where the layer runs again, autocast alone."""
+        names, rows = self.template.labels.names, self.template.rows["layers"]
+        return summed(self.stream.saved_bytes[[row for row in rows if names[row].endswith(AUTOCAST_COPY)]])
+
     def _noted(self, name: str) -> FloatArray:
         row = self.template.note(name)
         nothing = np.zeros(self.stream.saved_bytes.shape[1])
@@ -114,7 +126,7 @@ class Parts:
             place, again = self.template.place_of_again(kind), self.template.again(kind)
             rows = np.concatenate([rows[:place], again, rows[place:]])
             saved, around = stream.saved_bytes[rows], stream.transient_bytes[rows]
-            released = self.inputs_bytes if kind == "full" else self.template.boundary(kind, stream)
+            released = self.template.boundary(kind, stream) + (self.inputs_bytes if kind == "full" else 0.0)
         gradients = stream.gradient_bytes[rows]
         if gradients_exist:
             around, gradients = around + gradients, np.zeros_like(gradients)

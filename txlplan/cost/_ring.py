@@ -81,13 +81,15 @@ def _layer(section: Section, at: Lengths) -> None:
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=0.0)
+    section.base = 3 * at.BTD * section.numbers.wide
+    section.held = section.base
     section.cast("input cast", elements=at.BTD)
     section.linear("q k v", PROJECTIONS, rows=at.rows, n=3 * at.W, k=model.d_model, kept=0.0)
-    section.held = 3 * at.BTW * c
+    section.held = section.base + 4 * at.BTW * c
     section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
     _queries(section, at)
     (_attend_token if at.T == 1 else _attend_segment)(section, at)
-    section.held = 0.0
+    section.held = section.base
     attention_output(section, at)
     feed_forward(section, at)
 
@@ -121,9 +123,10 @@ def _attend_segment(section: Section, at: Lengths) -> None:
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     shape: dict[str, Figure] = {"count": at.B * model.n_head, "m": float(at.T)}
     keys, width, row = float(at.S), float(model.d_head), at.BHTS / at.B * c
-    section.held = section.held + row
+    section.held = section.held + row + 2 * at.BTW / at.B * c
     section.product("position scores", SCORES, "bmm", **shape, n=keys, k=width, launches=at.B)
     section.product("content scores", SCORES, "bmm", **shape, n=keys, k=width, launches=at.B)
+    section.held = section.held + row
     section.run("aligned scores", SCORES, "copy", launches=at.B, read=at.BHTS * c, written=at.BHTS * c, around=0.0, dtype=d)
     hidden = (at.BHTS if model.same_length else at.rows * at.T * model.n_head) * c
     section.run("score mask", SCORES, launches=3 * at.B, read=hidden, written=hidden, around=0.0, dtype=d)
@@ -139,4 +142,6 @@ def _softmax(section: Section, at: Lengths, calls: Figure) -> None:
     around = at.BHTS / calls * f
     section.run("attention softmax", SCORES, "softmax", launches=calls, read=at.BHTS * c, written=at.BHTS * f, around=around)
     if section.numbers.cast:
-        section.run("probability cast", SCORES, "copy", launches=calls, read=at.BHTS * f, written=at.BHTS * c, dtype=d)
+        moved, beside = at.BHTS * f, at.BHTS / calls * (f + c)
+        section.run("probability cast", SCORES, "copy", launches=calls, read=moved, written=at.BHTS * c, around=beside, dtype=d)
+    section.held = section.held + at.BHTS / calls * c

@@ -19,7 +19,9 @@ class Numbers:
     compute: float
     """Of what products take and give: 2 under autocast to fp16 or bf16."""
     wide: float = 4.0
-    """Of parameters, residuals, norms and softmax."""
+    """Of parameters and softmax."""
+    residual: float = 4.0
+    """Of residuals and norms."""
 
     @property
     def narrow(self) -> str:
@@ -31,12 +33,20 @@ class Numbers:
         """Whether products compute in fewer bytes than parameters have."""
         return self.compute != self.wide
 
+    @property
+    def narrows(self) -> bool:
+        """Whether a residual is cast for the products that take it."""
+        return self.compute != self.residual
+
 
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
     `own_loss`: a table of several clusters is split once, and logits of very many words are computed a few rows at a time;
     else each cluster is a slice of the table, and all rows are computed together (the published loss).
+    `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
+    `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
+    `cached` bytes of them nothing but autocast holds, until the forward pass ends.
     `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
     """
 
@@ -49,18 +59,23 @@ class Section:
         training: bool,
         fused_dropout: bool,
         casts_weights: bool = True,
+        keeps_casts: bool = False,
         own_loss: bool = False,
     ) -> None:
         self.numbers = numbers
         self.own_loss = own_loss
         self.training = training
         self.held: Figure = 0.0
+        self.cached = 0.0
+        self.base: Figure = 0.0
         self._name = name
         self._repeat = repeat
         self._fused_dropout = fused_dropout
         self._casts_weights = casts_weights
+        self._keeps_casts = keeps_casts
         self._forward: list[Op] = []
         self._backward: list[list[Op]] = []
+        self._kept = ""
 
     def forward(self) -> list[Op]:
         """What was described, in the order in which it runs."""
@@ -108,6 +123,7 @@ class Section:
             )
         )
         if self.training:
+            self._kept = name
             self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
 
     def back(
@@ -122,8 +138,13 @@ class Section:
         launches: Figure = 1.0,
         dtype: str = "fp32",
         gradient: Figure = 0.0,
+        left: Figure = 0.0,
+        taken: Figure = 0.0,
     ) -> None:
-        """An operation of the backward of what was described last; by default its gradients in and out are alive around it."""
+        """An operation of the backward of what was described last; by default its gradients in and out are alive around it.
+
+        `left` bytes of gradients wait for a later operation of the backward, and `taken` are those that waited for this one.
+        """
         if not self.training:
             return
         self._backward_op(
@@ -136,11 +157,14 @@ class Section:
                 dtype=dtype,
                 bytes_moved=read + written,
                 transient_bytes=2 * written if around is None else around,
+                saved_bytes=left,
                 gradient_bytes=gradient,
                 launches=launches,
                 repeat=self._repeat,
             )
         )
+        if _nonzero(taken):
+            self._backward_op(self._returned(f"{name} gradients", group, taken))
 
     def product(
         self,
@@ -161,6 +185,7 @@ class Section:
         kept_bytes, around = (kept, written / launches) if self.training else (0.0, kept + written / launches)
         self._forward.append(replace(op, saved_bytes=kept_bytes, transient_bytes=self.held + around, launches=launches))
         if self.training:
+            self._kept = name
             self._backward.append([self._returned(name, group, kept)] if _nonzero(kept) else [])
 
     def gradient(
@@ -175,15 +200,17 @@ class Section:
         count: Figure = 1.0,
         around: Figure,
         gradient: Figure = 0.0,
+        left: Figure = 0.0,
         launches: Figure = 1.0,
     ) -> None:
-        """One of the two gradients of the products described last, given by the shape of those.
+        """One of the two gradients of the products described last, given by the shape of those. `left`: as of `back`.
 
         It has as many FLOPs and moves the same tensors, and efficiencies are measured for a product with its gradients.
         """
         if self.training:
             op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
-            self._backward_op(replace(op, transient_bytes=around, gradient_bytes=gradient, launches=launches))
+            op = replace(op, transient_bytes=around, gradient_bytes=gradient, saved_bytes=left, launches=launches)
+            self._backward_op(op)
 
     def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:
         return Op(
@@ -213,19 +240,30 @@ class Section:
         bias: bool = False,
         input_gradient: bool = True,
         pieces: Figure = 1.0,
+        waiting: float = 0.0,
+        around: Figure = 0.0,
+        autocast: bool = True,
+        cast_before: bool = False,
     ) -> None:
         """A linear layer [rows, k] → [rows, n] and its backward: gradients of the input, the weight, and the bias.
 
-        `pieces`: in how many calls, whose results are not alive together.
+        `pieces`: in how many calls, whose results are not alive together. `waiting`: bytes of the weight's
+        gradient that are no parameter's yet, but wait to be joined or added to another. `around`: bytes
+        alive in backward beside the gradients of output and input. `autocast`: casts the
+        weight, and so holds the copy until the forward pass ends; else the module does. `cast_before`: that copy is there.
         """
         out_bytes, parameters = rows * n * self.numbers.compute / pieces, n * k + (n if bias else 0.0)
-        self._weight_cast(name, parameters)
+        copy = f"{name} {AUTOCAST_COPY if autocast else 'weight narrowed'}"
+        if not cast_before:
+            self._weight_cast(copy, parameters, n * k if input_gradient or not autocast else 0.0)
         self.product(name, group, m=rows, n=n, k=k, kept=kept, launches=pieces)
         if input_gradient:
-            around = out_bytes + rows * k * self.numbers.compute
-            self.gradient(name, group, m=rows, n=n, k=k, around=around, launches=pieces)
-        gradient = parameters * self.numbers.wide
-        self.gradient(name, group, m=rows, n=n, k=k, around=out_bytes, gradient=gradient, launches=pieces)
+            both = around + out_bytes + rows * k * self.numbers.compute
+            self.gradient(name, group, m=rows, n=n, k=k, around=both, launches=pieces)
+        gradient = parameters * self.numbers.wide - waiting
+        self.gradient(
+            name, group, m=rows, n=n, k=k, around=around + out_bytes, gradient=gradient, left=waiting, launches=pieces
+        )
         if bias:
             size = n * self.numbers.compute
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=out_bytes, dtype=self.numbers.narrow)
@@ -253,6 +291,11 @@ class Section:
         written = drawn + elements
         self.run(f"{name} mask", group, read=drawn, written=written, around=drawn, kept=elements, launches=2, draws=elements)
 
+    def narrow(self, name: str, *, elements: Figure, gradient: bool = True) -> None:
+        """A residual cast for the product that keeps it; nothing where it is in the precision of products."""
+        if self.numbers.narrows:
+            self.cast(name, elements=elements, kept=elements * self.numbers.compute, gradient=gradient)
+
     def cast(self, name: str, *, elements: Figure, kept: Figure = 0.0, gradient: bool = True) -> None:
         """Wide to compute precision under autocast, and the gradient back; nothing where both are the same."""
         if not self.numbers.cast:
@@ -262,21 +305,25 @@ class Section:
         if gradient:
             self.back(name, CASTS, "copy", read=narrow, written=wide, dtype=self.numbers.narrow)
 
-    def _weight_cast(self, name: str, parameters: float) -> None:
-        """Autocast's copy of a weight, made once a micro-batch (its memory is counted apart), and the gradient's way back."""
+    def _weight_cast(self, name: str, parameters: float, kept: float) -> None:
+        """Autocast's copy of a weight, made once a micro-batch, and the gradient's way back.
+
+        Of its elements, `kept` are needed for the gradient of the product's input.
+        """
         if not (self.numbers.cast and self._casts_weights):
             return
         wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
-        dtype = self.numbers.narrow
-        self.run(f"{name} weight cast", CASTS, "copy", read=wide, written=narrow, around=0.0, dtype=dtype)
-        self.back(f"{name} weight cast", CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=dtype)
+        dtype, kept_bytes = self.numbers.narrow, kept * self.numbers.compute if self._keeps_casts else 0.0
+        self.cached += narrow - kept_bytes if self._keeps_casts else 0.0
+        self.run(name, CASTS, "copy", read=wide, written=narrow, kept=kept_bytes, around=0.0, dtype=dtype)
+        self.back(name, CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=dtype)
 
     def _backward_op(self, op: Op) -> None:
         """Append to the backward of the last description, before it gives back what was kept."""
         if not self.training:
             return
         ops = self._backward[-1]
-        returned = ops and ops[-1].name.endswith(" released")
+        returned = ops and ops[-1].name == f"{self._kept} released"
         ops.insert(len(ops) - 1 if returned else len(ops), op)
 
     def _returned(self, name: str, group: str, kept: Figure) -> Op:
@@ -293,7 +340,7 @@ class Section:
         )
 
 
-CASTS = "precision casts"
+CASTS, AUTOCAST_COPY = "precision casts", "weight cast"
 _DRAWN_BYTES = 2.0
 """Random bytes that decide over one element on a CPU."""
 

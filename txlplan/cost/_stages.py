@@ -92,6 +92,7 @@ def stage_peak(
     column, share = stage.column, stage.layers / n_layer
     inputs, memory = parts.inputs_bytes[column], parts.memory_bytes[column] * share
     kept = stage.checkpointed if kind == "full" else 0.0 * stage.checkpointed
+    remembered = (kept > 0) | parts.template.settings.keeps_memory
     plain = stage.layers - stage.checkpointed
 
     def run(part: str, of: Checkpointing = "none") -> Run:
@@ -104,9 +105,10 @@ def stage_peak(
     forward.repeat(run("layers"), plain)
     forward.repeat(run("before memory"), stage.last)
     forward.scale(run("memory"), share)
-    forward.add(memory - (stage.layers - kept) * inputs)
+    cached = stage.layers * parts.cached_bytes[column] + kept * parts.cast_bytes[column]
+    forward.add(memory - (stage.layers - kept) * inputs + cached)
     forward.repeat(run("loss"), stage.last)
-    forward.add(-np.where(kept > 0, 0.0, memory))
+    forward.add(-np.where(remembered, 0.0, memory) - cached)
     if "backward" not in parts.stream.phases:
         return forward.peak, np.zeros(column.shape)
     waiting = forward.saved
@@ -114,7 +116,7 @@ def stage_peak(
     forward.repeat(run("layers backward"), plain)
     if kind != "none":
         forward.repeat(run("layers backward", kind), stage.checkpointed)
-    forward.add(-np.where(kept > 0, memory, 0.0))
+    forward.add(-np.where(remembered, memory, 0.0))
     forward.repeat(run("embedding backward"), stage.first)
     forward.repeat(run("update"), np.ones(column.shape))
     return forward.peak, waiting

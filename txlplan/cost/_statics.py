@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from txlplan.cost._build import Settings
+from txlplan.cost._ends import outputs
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._ring import kept_bytes
 from txlplan.cost._update import state_bytes
 from txlplan.hardware import StackProfile
-from txlplan.model import parameter_count
+from txlplan.model import ModelConfig, parameter_count, parameter_shapes
 
 _CONTEXT_BYTES = {"gpu": 600 * 2**20, "tpu": 300 * 2**20, "cpu": 350 * 2**20}
 """A process before it allocates anything, where a stack does not say: CUDA context with libraries, or Python with torch."""
@@ -35,12 +37,26 @@ class Statics:
         return self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
 
 
-def _copy_bytes(settings: Settings, training: bool) -> float:
-    """Of a parameter: autocast keeps one in the precision of products, Apex O2 an fp32 master and its fp32
-    gradient."""
+def _copies_bytes(settings: Settings, model: ModelConfig) -> float:
+    """Of parameters, beside the stream: autocast's in the precision of products, or those that inference is made with (of all
+    but norms and biases of queries); Apex O2's fp32 masters and their fp32 gradients."""
+    count, compute = float(parameter_count(model)), settings.numbers.compute
     if settings.numbers.cast:
-        return settings.numbers.compute
-    return 8.0 if training and settings.numbers.wide < 4.0 and not settings.full_precision_copy else 0.0
+        wide = sum(prod(shape) for name, shape in parameter_shapes(model).items() if _stays_wide(name))
+        return 0.0 if settings.keeps_casts else (count - wide * settings.keeps_keys) * compute + _joined_bytes(settings, model)
+    halves = settings.task == "train" and settings.numbers.wide < 4.0 and not settings.full_precision_copy
+    return 8.0 * count if halves else _joined_bytes(settings, model)
+
+
+def _joined_bytes(settings: Settings, model: ModelConfig) -> float:
+    """Vectors of the head's words and of the further clusters, which inference joins once."""
+    if not settings.keeps_keys or model.n_clusters == 1:
+        return 0.0
+    return outputs(model, 0) * model.embed_width * settings.numbers.compute
+
+
+def _stays_wide(name: str) -> bool:
+    return ".norm." in name or name.endswith(("content_bias", "position_bias"))
 
 
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
@@ -60,7 +76,7 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
         recurrent_memory_bytes=memory * accumulation,
-        weight_copies_bytes=count * _copy_bytes(settings, training),
+        weight_copies_bytes=np.full(micro_batch.shape, _copies_bytes(settings, model)),
         context_bytes=np.full(micro_batch.shape, float(context)),
         all_reduce_bytes=count * numbers.wide if training else np.zeros(micro_batch.shape),
     )

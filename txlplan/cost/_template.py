@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.choices import Checkpointing
-from txlplan.cost._build import Settings, build
+from txlplan.cost._build import Settings, build, distances_bytes
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
 from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
@@ -110,7 +110,8 @@ class Template:
         """Forward rows of a layer that run again in backward."""
         rows = self.rows["layers"]
         if kind == "full":
-            return rows[1:]
+            kept = np.flatnonzero((self._written.saved_bytes[rows] > 0).any(axis=1))
+            return rows[1 : 1 + kept[-1]]
         if kind == "none":
             return rows[:0]
         if kind == "attention" and self.settings.implementation == "fast":
@@ -132,6 +133,8 @@ class Template:
     def boundary(self, kind: Checkpointing, stream: OpStream) -> FloatArray:
         """Bytes that a checkpointed layer keeps to start again from, beside what is kept anyway. [candidates]"""
         names = self.labels.names
+        if kind == "full":
+            return np.full(stream.flops.shape[1], distances_bytes(self.settings) / self.settings.model.n_layer)
         if kind == "attention" and "q k v" in names:
             elements = [stream.m[row] * stream.n[row] for row in (names.index("q k v"), names.index("positions"))]
             joined: FloatArray = (elements[0] + elements[1]) * self.settings.numbers.compute

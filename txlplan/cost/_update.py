@@ -19,6 +19,8 @@ gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation.
 _LAUNCHES: dict[OptimizerName, tuple[int, int]] = {"adafactor": (22, 13), "lamb": (13, 13)}
 """Of a matrix and of a vector; adam and adamw are one operation over all."""
 _STATE_PER_PARAMETER: dict[OptimizerName, float] = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0}
+_TEMPORARY: dict[OptimizerName, float] = {"adam": 0.0, "adamw": 0.0, "adafactor": 1.0, "lamb": 2.0}
+"""Temporary tensors of a parameter's size; the largest parameter decides."""
 _CLIP_BYTES = 12.0
 """Per parameter: read for the norm, read and written for the scaling."""
 
@@ -40,7 +42,8 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
     launches = matrices * of_matrix + (tensors - matrices) * of_vector
     if optimization.optimizer == "lamb":
         largest = max(largest, 4.0 * min(parameters, UPDATED_TOGETHER))
-    return [*ops, _over_parameters(optimization.optimizer, moved, launches, 2 * largest)]
+    temporary = _TEMPORARY[optimization.optimizer] * largest
+    return [*ops, _over_parameters(optimization.optimizer, moved, launches, temporary)]
 
 
 _PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}

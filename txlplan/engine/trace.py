@@ -1,117 +1,130 @@
-"""FLOPs of the real module, counted by tracing it on fake tensors: no memory, no arithmetic, any size.
+"""A step of the real worker on fake tensors: FLOPs and memory, with nothing allocated and nothing computed, at any size.
 
-The cost model's op stream is tested against these.
+The cost model's op stream is tested against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import cycle
+from typing import cast
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from txlplan.choices import AttentionPath, Checkpointing, Task
+from txlplan.cost._ring import capacity
+from txlplan.data import Dataset
+from txlplan.engine.backend import Backend
+from txlplan.engine.trace_memory import Answers, Watch
+from txlplan.engine.training import Trainer, create_model
+from txlplan.engine.world import World
 from txlplan.model import ModelConfig
-from txlplan.nn import Inference, TransformerXL
+from txlplan.nn import Inference
+from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
+from txlplan.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TracedFlops:
-    """FLOPs of matrix products of one micro-batch (a multiply-add is two), and the parameters they use."""
+class Traced:
+    """What one step of one process did; a multiply-add is two FLOPs, and only matrix products count any."""
 
     parameters: int
-    forward: int
-    backward: int
+    forward_flops: int
+    backward_flops: int
     """Recomputation of activation checkpointing included."""
-    forward_by_op: Mapping[str, int]
-    backward_by_op: Mapping[str, int]
+    saved_bytes: int
+    """Alive between forward and backward of the first micro-batch, and not before the step; 0 without a backward."""
+    peak_bytes: int
+    """Of tensors: parameters, gradients, optimizer states, recurrent memory, activations and transients."""
+    peak_operation: str
+    """Where that was."""
 
 
-def trace_flops(
-    config: ModelConfig,
-    micro_batch: int,
-    task: Task = "train",
-    *,
-    activation_checkpointing: Checkpointing = "none",
-    attention: AttentionPath = "reference",
-    tail_targets: Sequence[int] | None = None,
-) -> TracedFlops:
-    """One segment (train, score) or one token (generate) of each of `micro_batch` sequences, with full recurrent memory.
+def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = None) -> Traced:
+    """One optimizer step (train), segment (score) or token (generate) of one process on a CPU, with full recurrent memory.
 
-    `tail_targets`: how many of the micro_batch x tgt_len targets are words of each further cluster of an adaptive softmax,
-    which is evaluated for those alone. None: in proportion to the clusters' words, as for uniformly distributed words.
+    Before it an optimizer has made its states, and kept keys and values are about to be moved within their buffers: both
+    belong to the fullest step. `tail_targets`: how many of the micro_batch x tgt_len targets are words of each further
+    cluster of an adaptive softmax, which is evaluated for those alone; None: in proportion to the clusters' words.
     """
-    sizes = list(_uniform_targets(config, micro_batch) if tail_targets is None else tail_targets)
-    if len(sizes) != config.n_clusters - 1:
-        raise ValueError(f"tail_targets has {len(sizes)} entries for {config.n_clusters - 1} further clusters")
-    with FakeTensorMode(), torch.device("cpu"), _ChosenSizes(sizes):
-        model = TransformerXL(config).train(task == "train")
-        model.activation_checkpointing = activation_checkpointing
-        model.use_attention(attention)
-        with torch.set_grad_enabled(task == "train"):
-            run = _read if attention == "fast" and task != "train" else _forward
-            forward, output = run(model, config, micro_batch, task)
-            backward = _backward(output) if task == "train" else {}
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-    return TracedFlops(
-        parameters=parameters,
-        forward=sum(forward.values()),
-        backward=sum(backward.values()),
-        forward_by_op=forward,
-        backward_by_op=backward,
+    model = workload.model
+    sizes = list(_uniform_targets(model, plan.micro_batch) if tail_targets is None else tail_targets)
+    if len(sizes) != model.n_clusters - 1:
+        raise ValueError(f"tail_targets has {len(sizes)} entries for {model.n_clusters - 1} further clusters")
+    plan_file = _plan_file(workload, plan)
+    backend = Backend(device=torch.device("cpu"), precision=plan.precision, world=World())
+    run = _train if workload.task == "train" else _read
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), Watch() as watch:
+        return run(plan_file, backend, watch)
+
+
+def _train(plan_file: PlanFile, backend: Backend, watch: Watch) -> Traced:
+    trainer = Trainer(plan_file, backend, cast("Dataset", _Zeros(plan_file)))
+    trainer.optimizer.register_step_pre_hook(watch.update)
+    trainer.train_step()
+    watch.begin()
+    before = watch.live_bytes
+    trainer.train_step()
+    assert watch.kept_bytes is not None
+    return _traced(trainer.model, watch, watch.kept_bytes - before)
+
+
+def _read(plan_file: PlanFile, backend: Backend, watch: Watch) -> Traced:
+    """As scoring and generating do: with keys and values kept, and positions projected before."""
+    model, task, rows = plan_file.workload.model, plan_file.workload.task, plan_file.plan.micro_batch
+    length = 1 if task == "generate" else model.tgt_len
+    module = create_model(plan_file, backend).eval().requires_grad_(False)
+    reader = Inference(module, dtype=backend.narrow_dtype)
+    ring = reader.ring(rows, longest=length)
+    for _ in range((capacity(model, length) - model.mem_len) // length):
+        ring.advance(length)
+    ring.filled = [model.mem_len] * rows
+    reader.distances(model.mem_len + length)
+    tokens_BT = torch.zeros(rows, length, dtype=torch.int64)
+    watch.begin()
+    hidden_BTD = reader.read(tokens_BT, ring)
+    _ = reader.log_probabilities(hidden_BTD[:, -1]) if task == "generate" else reader.nll(hidden_BTD, tokens_BT)
+    return _traced(module, watch, 0)
+
+
+def _traced(module: torch.nn.Module, watch: Watch, saved_bytes: int) -> Traced:
+    return Traced(
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        forward_flops=watch.flops["forward"],
+        backward_flops=watch.flops["backward"],
+        saved_bytes=saved_bytes,
+        peak_bytes=watch.peak_bytes,
+        peak_operation=watch.peak_operation,
+    )
+
+
+class _Zeros:
+    """A data set long enough for two steps."""
+
+    def __init__(self, plan_file: PlanFile) -> None:
+        plan = plan_file.plan
+        self._tokens = plan.micro_batch * plan.accumulation * (2 * plan_file.workload.model.tgt_len + 1)
+
+    def tokens(self, _split: str) -> np.ndarray:
+        """Of any split."""
+        return np.zeros(self._tokens, dtype=np.uint16)
+
+
+def _plan_file(workload: Workload, plan: Plan) -> PlanFile:
+    nowhere = "(traced)"
+    return PlanFile(
+        system=nowhere,
+        stack=nowhere,
+        workload=workload,
+        plan=plan,
+        data=DataSettings(directory=nowhere),
+        run=RunSettings(directory=nowhere),
     )
 
 
 def _uniform_targets(config: ModelConfig, micro_batch: int) -> list[int]:
     targets = micro_batch * config.tgt_len
     return [round(targets * size / config.vocab_size) for size in config.cluster_sizes[1:]]
-
-
-class _ChosenSizes(TorchDispatchMode):
-    """Answers `nonzero`, whose result's size depends on values that fake tensors lack, with given sizes in turn."""
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        super().__init__()
-        self._sizes = iter(sizes)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.nonzero.default:
-            return torch.zeros(next(self._sizes), args[0].ndim, dtype=torch.int64)
-        return func(*args, **(kwargs or {}))
-
-
-def _read(model: TransformerXL, config: ModelConfig, micro_batch: int, task: Task) -> tuple[dict[str, int], torch.Tensor]:
-    """As the fast path scores and generates: with keys and values kept, and positions projected before."""
-    tokens_BT = torch.zeros(micro_batch, 1 if task == "generate" else config.tgt_len, dtype=torch.int64)
-    reader = Inference(model)
-    ring = reader.ring(micro_batch, longest=tokens_BT.shape[1])
-    ring.filled = [config.mem_len] * micro_batch
-    reader.distances(config.mem_len + tokens_BT.shape[1])
-    with FlopCounterMode(display=False) as counter:
-        hidden_BTD = reader.read(tokens_BT, ring)
-        output = reader.log_probabilities(hidden_BTD[:, -1]) if task == "generate" else reader.nll(hidden_BTD, tokens_BT)
-    return _by_op(counter), output
-
-
-def _forward(model: TransformerXL, config: ModelConfig, micro_batch: int, task: Task) -> tuple[dict[str, int], torch.Tensor]:
-    tokens_BT = torch.zeros(micro_batch, 1 if task == "generate" else config.tgt_len, dtype=torch.int64)
-    memory = model.initial_memory(micro_batch, torch.device("cpu"), torch.float32)
-    valid_length = torch.full((), config.mem_len, dtype=torch.int64)
-    with FlopCounterMode(display=False) as counter:
-        hidden_BTD, _memory = model(tokens_BT, memory, valid_length)
-        output = model.log_probabilities(hidden_BTD[:, -1]) if task == "generate" else model.nll(hidden_BTD, tokens_BT)
-    return _by_op(counter), output
-
-
-def _backward(nll_BT: torch.Tensor) -> dict[str, int]:
-    with FlopCounterMode(display=False) as counter:
-        nll_BT.mean().backward()
-    return _by_op(counter)
-
-
-def _by_op(counter: FlopCounterMode) -> dict[str, int]:
-    return {str(op): int(flops) for op, flops in counter.get_flop_counts().get("Global", {}).items()}

@@ -172,7 +172,9 @@ def create_model(plan_file: PlanFile, backend: Backend) -> TransformerXL:
     """The model on its device, the same on every process, with dropout seeded per process."""
     seed = plan_file.run.seed
     torch.manual_seed(seed)
-    model = TransformerXL(plan_file.workload.model).to(backend.device)
+    model = TransformerXL(plan_file.workload.model)
+    if backend.device.type != "cpu":  # fake tensors, which a trace makes on the CPU, cannot be moved
+        model = model.to(backend.device)
     model.activation_checkpointing = plan_file.plan.activation_checkpointing
     model.checkpointed_layers = plan_file.plan.checkpointed_layers
     model.use_attention(plan_file.plan.attention)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
 from txlplan.nn._head import Head
@@ -18,6 +19,8 @@ from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import sinusoids
 from txlplan.nn._ring import KeyValueRing
 from txlplan.nn._transformer_xl import TransformerXL
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Inference:
@@ -39,7 +42,7 @@ class Inference:
         self._layers = [LayerWeights(layer, model, self._dtype, rows) for layer in model.layers]
         narrowed = self._dtype != self._like.dtype
         self._softmax, self._words = (
-            copy.deepcopy(module).to(self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
+            _copied(module, self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
         )
         self._head = Head(model.config, self._softmax, self._words, rows=rows)
         self._positions: list[Tensor] = []
@@ -136,6 +139,12 @@ class Inference:
             sinusoids_SD = sinusoids(keys, config.d_model, config.clamp_len, self._like)
             self._positions = [layer.positions(sinusoids_SD) for layer in self._layers]
         return [positions_HSK[:, -keys:] for positions_HSK in self._positions]
+
+
+def _copied(module: Module, dtype: torch.dtype) -> Module:
+    """The same with parameters in `dtype`, which never exist in another one."""
+    cast = {id(each): nn.Parameter(each.detach().to(dtype), requires_grad=False) for each in module.parameters()}
+    return copy.deepcopy(module, cast)
 
 
 def _unfilled(filled: Sequence[int], slots: int, like: Tensor) -> Tensor | None:
