@@ -170,10 +170,11 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
         section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around, dtype=d)
         section.held = section.base + (logits + wide) / pieces
     kept = wide * (1 - again) + rows * f * again
-    beside = again * around if section.training else around
     # (in pieces: maximum, difference, exponential and sum one after another)
     read, written = wide * (1 + 3 * again), wide * (1 + again)
-    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=beside)
+    section.run(
+        f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=again * around
+    )
     if not section.training:
         section.held = section.held + around
     n, k = float(outputs(model, cluster)), _width(model, cluster)

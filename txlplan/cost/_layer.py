@@ -219,7 +219,7 @@ def feed_forward(section: Section, at: Lengths) -> None:
         read=inner,
         written=inner,
         kept=kept,
-        around=inner if section.training else 2 * inner,
+        around=inner,
         dtype=d,
     )
     section.back(model.activation, FEED_FORWARD, read=2 * inner, written=inner, dtype=d)
