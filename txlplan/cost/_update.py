@@ -41,9 +41,21 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
     matrices = sum(len(shape) > 1 for shape in parameter_shapes(model).values())
     launches = matrices * of_matrix + (tensors - matrices) * of_vector
     if optimization.optimizer == "lamb":
-        largest = max(largest, 4.0 * min(parameters, UPDATED_TOGETHER))
+        largest = _largest_bucket(model) * 4.0
     temporary = _TEMPORARY[optimization.optimizer] * largest
     return [*ops, _over_parameters(optimization.optimizer, moved, launches, temporary)]
+
+
+def _largest_bucket(model: ModelConfig) -> int:
+    """Elements of the most parameters that LAMB updates together, as `engine.optimizers` fills its buckets: in order."""
+    largest = 0
+    shapes = parameter_shapes(model).items()
+    for decayed in (True, False):
+        filled = 0
+        for size in (prod(shape) for name, shape in shapes if (len(shape) > 1 and not name.endswith("bias")) is decayed):
+            filled = size if filled + size > UPDATED_TOGETHER else filled + size
+            largest = max(largest, filled)
+    return largest
 
 
 _PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}
