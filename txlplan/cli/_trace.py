@@ -76,7 +76,12 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
         raise InputError(
             "--trace compares whole layers", hint="--activation-checkpointing none or full, without --checkpointed-layers"
         )
-    alone = replace(plan, data_parallel=1, precision="fp32" if plan.precision == "tf32" else plan.precision)
+    alone = replace(
+        plan,
+        data_parallel=1,
+        precision="fp32" if plan.precision == "tf32" else plan.precision,
+        attention=plan.attention if target.stack.implementation == "fast" else "reference",
+    )
     targets = tail_targets(workload, alone)
     rows = alone.micro_batch * workload.model.tgt_len
     expected = account(workload, target.cluster, target.stack, alone, [count / rows for count in targets])

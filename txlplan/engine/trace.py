@@ -63,8 +63,11 @@ def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = N
 
 def _train(plan_file: PlanFile, backend: Backend, watch: Watch) -> Traced:
     trainer = Trainer(plan_file, backend, cast("Dataset", _Zeros(plan_file)))
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad(set_to_none=True)
     trainer.optimizer.register_step_pre_hook(watch.update)
-    trainer.train_step()
     watch.begin()
     before = watch.live_bytes
     trainer.train_step()
@@ -102,11 +105,11 @@ def _traced(module: torch.nn.Module, watch: Watch, saved_bytes: int) -> Traced:
 
 
 class _Zeros:
-    """A data set long enough for two steps."""
+    """A data set long enough for a step."""
 
     def __init__(self, plan_file: PlanFile) -> None:
         plan = plan_file.plan
-        self._tokens = plan.micro_batch * plan.accumulation * (2 * plan_file.workload.model.tgt_len + 1)
+        self._tokens = plan.micro_batch * plan.accumulation * (plan_file.workload.model.tgt_len + 1)
 
     def tokens(self, _split: str) -> np.ndarray:
         """Of any split."""
