@@ -126,6 +126,11 @@ def test_no_command_is_left_out(txlplan: Any) -> None:
     assert sorted(found) == COMMANDS
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_a_page(command: str) -> None:
+    assert any(re.search(rf"txlplan {command}\b", page.read_text(encoding="utf-8")) for page in PAGES)
+
+
 def _names(help_text: str) -> list[str]:
     """Commands in the `Commands` box of a help page."""
     _, _, box = help_text.partition("Commands")

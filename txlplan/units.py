@@ -15,6 +15,9 @@ _NUMBER = re.compile(r"^\s*\$?\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
 
+_EXACT = 2**53
+"""Whole numbers above it are rounded in a float."""
+
 DTYPE_BYTES: Mapping[str, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "int64": 8, "bool": 1}
 """Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
 
@@ -54,6 +57,8 @@ class Quantity:
     def _checked(self, value: float, text: str) -> float:
         if not math.isfinite(value) or value < 0 or (value == 0 and not self.zero_allowed):
             raise ValueError(f"{text!r}: {self.name} must be {'zero or more' if self.zero_allowed else 'more than zero'}")
+        if self.integer and value > _EXACT:
+            raise ValueError(f"{text!r}: {self.name} can be counted exactly up to {_EXACT:,}")
         return round(value) if self.integer else value
 
     def exact(self, value: float) -> str:

@@ -92,6 +92,7 @@ def test_the_loop_closes(txlplan: Any, tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "kept" in done.stdout
     assert str(own) in done.stderr
+    assert own.with_name(f"{own.name}.before").read_text(encoding="utf-8") == before
     (later,) = ran(truth, (4,))
     (predicted,) = estimate(later.workload, Cluster(system=SYSTEM, device=DEVICE), stacks.get(STACK.id), [later.plan])
     assert predicted.tokens_per_s.value == pytest.approx(later.tokens_per_s, rel=0.04)

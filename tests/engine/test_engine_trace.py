@@ -16,7 +16,8 @@ from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
 STACK = StackProfile(id="ours", family="txlplan", version="0", implementation="fast", context_bytes=1)
-DRAWN = 64
+FUSED = dataclasses.replace(STACK, implementation="fused")
+DRAWN, DRAWN_FUSED = 64, 32
 
 
 def traced(model: ModelConfig, micro_batch: int, task: Any = "train", tail_targets: Any = None, **plan: Any) -> Traced:
@@ -127,11 +128,21 @@ def a_cpu() -> Cluster:
 
 @pytest.mark.parametrize("seed", range(DRAWN))
 def test_the_op_stream_is_what_the_worker_does(seed):
+    agree(*drawn(seed), STACK)
+
+
+@pytest.mark.parametrize("seed", range(DRAWN, DRAWN + DRAWN_FUSED))
+def test_the_op_stream_of_cuda_is_what_the_worker_does_with_its_fused_kernel(seed):
     workload, plan = drawn(seed)
+    agree(workload, dataclasses.replace(plan, attention="fast"), FUSED)
+
+
+def agree(workload: Workload, plan: Plan, stack: StackProfile) -> None:
+    """Of analytic and traced figures: parameters and FLOPs equal, bytes nearly."""
     rows = plan.micro_batch * (1 if workload.task == "generate" else workload.model.tgt_len)
     targets = [max(1, rows // 4)] * (workload.model.n_clusters - 1)
-    found = trace(workload, plan, targets)
-    expected = account(workload, a_cpu(), STACK, plan, [count / rows for count in targets])
+    found = trace(workload, plan, targets, fused=stack is FUSED)
+    expected = account(workload, a_cpu(), stack, plan, [count / rows for count in targets])
     assert expected.parameters == found.parameters
     assert expected.forward_flops == pytest.approx(found.forward_flops, rel=1e-9)
     assert expected.backward_flops == pytest.approx(found.backward_flops, rel=1e-9)

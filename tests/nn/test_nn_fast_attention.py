@@ -15,7 +15,6 @@ from torch import Tensor
 from txlplan.model import ModelConfig
 from txlplan.model._tiles import blocks
 from txlplan.nn import TransformerXL
-from txlplan.nn import _attention as attention_module
 
 torch.set_num_threads(1)
 BASE = ModelConfig(id="t", n_layer=2, d_model=16, n_head=4, d_head=6, d_inner=24, vocab_size=30, tgt_len=9, mem_len=12)
@@ -85,19 +84,12 @@ def test_the_tiled_path_equals_the_reference(config: ModelConfig, batch: int, se
         assert error <= max(1e-5, 4 * accepted), f"{name}: {error} where the reference has {accepted}"
 
 
-@pytest.fixture
-def on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run what CUDA runs, on this CPU."""
-    monkeypatch.setattr(attention_module, "tiled_attention", attention_module.fused_attention)
-
-
-@pytest.mark.usefixtures("on_cuda")
 @pytest.mark.parametrize(
     "changes", [{}, {"norm": "pre", "untie_r": False}, {"same_length": True, "clamp_len": 3}, {"mem_len": 0}, {"tgt_len": 1}]
 )
 def test_the_fused_path_equals_the_reference(changes: dict) -> None:
     module = build(replace(BASE, **changes))
-    assert_equal(results(module, 3, "fast"), results(module, 3, "reference"), 1e-5)
+    assert_equal(results(module, 3, "fused"), results(module, 3, "reference"), 1e-5)
 
 
 def test_the_tiled_path_equals_the_reference_in_float64_to_the_last_digits() -> None:

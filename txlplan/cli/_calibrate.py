@@ -40,7 +40,7 @@ def _calibrate(
     """Fit a stack to what runs took, and keep it as your own profile if runs left out of the fit are predicted better.
 
     Fitted are at most six factors: what products and other operations reach, host time, whole steps over their operations,
-    memory of a process, the allocator's share. Estimates made from then on use the profile; it hides the one it came from.
+    memory of a process, the allocator's share. Estimates made from then on use the profile, until `txlplan hardware probe` makes a new one.
 
     Example: txlplan calibrate store --dry-run
     """
@@ -54,7 +54,7 @@ def _calibrate(
         output.say(f"note: {count} runs {reason} were left aside")
     told = f"{len(found.used)} observations of {target.cluster.device.name} from {_name(source)}, {_today()}"
     result = calibration.calibrate(target.stack, found.used, told=told)
-    path = None if dry_run else _write(result, out)
+    path = None if dry_run else _write(output, result, out)
     output.document(_document(result, found, path), lambda console: _print(console, result))
     output.say(f"wrote {path}" if path else "nothing was written (--dry-run)")
     output.next_step("txlplan bench, then txlplan validate store" if path else "txlplan calibrate store")
@@ -74,14 +74,18 @@ def _observations(source: str, target: Candidate) -> Observations:
     return calibration.from_published(read_published(Path(source).expanduser()), target.cluster, target.stack.id)
 
 
-def _write(result: Calibration, out: Path | None) -> Path:
-    """Whole or not at all."""
+def _write(output: Output, result: Calibration, out: Path | None) -> Path:
+    """Whole or not at all; what was there (a probe's stack, or an earlier calibration) is kept beside it."""
     from txlplan import files, resources
     from txlplan.config import to_toml
 
     path = out or resources.user("profiles") / "stacks" / f"{result.stack.id}.toml"
     if path.suffix != ".toml":
         raise InputError(f"--out {path}: profiles are .toml files")
+    if path.exists():
+        before = path.with_name(f"{path.name}.before")
+        files.write_text(before, path.read_text(encoding="utf-8"))
+        output.say(f"kept the one before: `mv {before} {path}` goes back to it")
     files.write_text(path, to_toml(result.stack))
     return path
 

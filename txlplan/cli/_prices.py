@@ -48,7 +48,8 @@ def _show(
     ]
     output = Output(as_json)
     output.document(rows, lambda console: _print(console, rows, found, system))
-    output.next_step("txlplan prices import FILE.csv, or --price SYSTEM=18.50/h in txlplan compare")
+    if found:
+        output.next_step(f"txlplan compare --model nvidia-wt103-base --tokens 1.8e9 --on {found[0][0]}")
 
 
 def _print(console: Console, rows: list[dict[str, Any]], found: list[tuple[str, Price]], system: str | None) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 UNSEEN = (
     "autocast's lists on CUDA: there norms give fp32, here they keep the precision of what they are given",
     "masks of dropout, which CUDA's kernels draw themselves",
-    "kernels that a GPU fuses (attention): here the tiles of a CPU run",
     "what a kernel takes for itself (packed weights, partial sums)",
     "gradients that autograd adds in place: under a tracer it makes a new tensor",
     "the process's context",
@@ -80,12 +79,12 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
         plan,
         data_parallel=1,
         precision="fp32" if plan.precision == "tf32" else plan.precision,
-        attention=plan.attention if target.stack.implementation == "fast" else "reference",
+        attention=plan.attention if target.stack.implementation in ("fast", "fused") else "reference",
     )
     targets = tail_targets(workload, alone)
     rows = alone.micro_batch * workload.model.tgt_len
     expected = account(workload, target.cluster, target.stack, alone, [count / rows for count in targets])
-    found = trace(workload, alone, targets)
+    found = trace(workload, alone, targets, fused=target.stack.implementation == "fused")
     return (
         Quantity(name="parameters", unit="", analytic=expected.parameters, traced=found.parameters, tolerance=0.0),
         Quantity(

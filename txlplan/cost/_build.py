@@ -11,6 +11,7 @@ import numpy as np
 from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
+from txlplan.cost._fused_layer import fused_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
@@ -52,7 +53,8 @@ class Settings:
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
         """As a plan runs under a stack; only a stack of ours has two ways to compute attention, and in training alone."""
-        reference = stack.implementation == "fast" and plan.attention == "reference" and workload.task == "train"
+        ours = stack.implementation in ("fast", "fused")
+        reference = ours and plan.attention == "reference" and workload.task == "train"
         return cls(
             model=workload.model,
             task=workload.task,
@@ -80,13 +82,13 @@ class Settings:
     @property
     def keeps_keys(self) -> bool:
         """Whether keys and values are kept from step to step, not hidden states: nothing is trained on our own stack."""
-        return self.task != "train" and self.implementation == "fast"
+        return self.task != "train" and self.implementation in ("fast", "fused", "xla")
 
     @property
     def keeps_memory(self) -> bool:
         """Whether the old memory is kept for the layers' backward: to run them again, or as what the fast path has normed."""
         numbers = self.numbers
-        normed = self.implementation == "fast" and self.model.norm == "pre" and numbers.residual == numbers.wide
+        normed = self.implementation in ("fast", "fused") and self.model.norm == "pre" and numbers.residual == numbers.wide
         return self.checkpointing == "full" or normed
 
     @property
@@ -186,7 +188,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)
     reading(first, layers, last, at, settings.shares)
-    ops = [*([streamed(at, settings.numbers)] if one else []), *first.forward(), *layers.forward(), *last.forward()]
+    beside_products = one and settings.implementation == "fast"
+    ops = [*([streamed(at, settings.numbers)] if beside_products else []), *first.forward(), *layers.forward(), *last.forward()]
     dispatch = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0
     dispatched = [replace(op, launches=op.launches * (dispatch if op.section == "layers" else 1.0)) for op in ops]
     return OpStream.of(dispatched, micro_batch.size)
@@ -200,6 +203,7 @@ _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "xla": layer,
     "published": published_layer,
     "fast": fast_layer,
+    "fused": fused_layer,
 }
 
 

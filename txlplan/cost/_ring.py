@@ -45,8 +45,8 @@ def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_sh
 def streamed(at: Lengths, numbers: Numbers) -> Op:
     """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
 
-    It is most of a step of few rows, and comes on top of the products, whose measured efficiency is that of operands in
-    cache.
+    It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
+    in cache.
     """
     model = at.model
     weights = model.n_layer * (4 * at.W * model.d_model + 2 * model.d_model * model.d_inner)

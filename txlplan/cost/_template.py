@@ -117,6 +117,8 @@ class Template:
         if kind == "attention" and self.settings.implementation == "fast":
             return rows[[self.labels.names[row] in _TILED_AGAIN for row in rows]]
         chosen = np.flatnonzero([self.labels.groups[row] in _SELECTED[kind] for row in rows])
+        if self.settings.implementation == "fused" and kind == "attention":
+            return rows[chosen[0] : chosen[-1] + 1]
         again = rows[chosen[0] : chosen[-1]] if chosen.size else rows[:0]
         if self.settings.implementation == "reference":
             # torch's checkpoint ends as soon as it has what backward wants: the last product is not run again.
@@ -135,8 +137,9 @@ class Template:
         names = self.labels.names
         if kind == "full":
             return np.full(stream.flops.shape[1], distances_bytes(self.settings) / self.settings.model.n_layer)
-        if kind == "attention" and "q k v" in names:
-            elements = [stream.m[row] * stream.n[row] for row in (names.index("q k v"), names.index("positions"))]
+        products = {"fused": "queries"}.get(self.settings.implementation, "q k v")
+        if kind == "attention" and self.settings.implementation != "fast":
+            elements = [stream.m[row] * stream.n[row] for row in (names.index(products), names.index("positions"))]
             joined: FloatArray = (elements[0] + elements[1]) * self.settings.numbers.compute
             return joined
         if kind == "feed-forward" and "inner" in names:

@@ -57,7 +57,7 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         id=f"{device.id}-stack",
         family="txlplan",
         version=f"torch-{torch.__version__}",
-        implementation="fast" if on.where == "cpu" else "reference",
+        implementation="fast" if on.where == "cpu" else "fused",
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
         host_reading_op_s=on.dispatch.reading_s,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from txlplan.choices import AttentionPath, Task
+from txlplan.choices import Task
 from txlplan.cost import Settings, build
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._timing import Work, time_call
@@ -45,14 +45,14 @@ class Dispatch:
 def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
     """Time a tiny Transformer-XL, and divide by the operations that the cost model counts.
 
-    On a CPU by the fast path, as the stack of a CPU runs it. What no operation stands for (views, modules, autograd's own
+    By the fast path, as the stack of the device runs it. What no operation stands for (views, modules, autograd's own
     bookkeeping) is thereby spread over those that are counted.
 
     To be called with one thread: what waking others costs belongs to the operations that use them.
     """
-    path: AttentionPath = "fast" if device == "cpu" else "reference"
+    implementation: Implementation = "fast" if device == "cpu" else "fused"
     model = TransformerXL(_TINY).to(device)
-    model.use_attention(path)
+    model.use_attention("fast")
     tokens = torch.zeros(1, _TINY.tgt_len, dtype=torch.int64, device=device)
     valid = torch.zeros((), dtype=torch.int64, device=device)
     memory = model.initial_memory(1, device)
@@ -66,14 +66,14 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
     def read() -> Tensor:
         return reader.log_probabilities(reader.read(tokens[:, :1], ring)[:, -1]).float()
 
-    counted = _counted("train", path)
+    counted = _counted("train", implementation)
     forward_s, backward_s = _undisturbed(model, forward, synchronize)
     read()
     reading_s = statistics.median(time_call(read, synchronize, sample_s=0.0) for _ in range(_REPEATS))
     return Dispatch(
         forward_s=forward_s / counted["forward"],
         backward_s=backward_s / counted["backward"],
-        reading_s=reading_s / _counted("generate", "fast")["forward"],
+        reading_s=reading_s / _counted("generate", implementation)["forward"],
     )
 
 

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from txlplan.cost._ring import capacity
 from txlplan.data import Dataset
 from txlplan.engine.backend import Backend
-from txlplan.engine.trace_memory import Answers, Watch
+from txlplan.engine.trace_memory import Answers, FusedAttention, Watch
 from txlplan.engine.training import Trainer, create_model
 from txlplan.engine.world import World
 from txlplan.model import ModelConfig
@@ -42,12 +42,13 @@ class Traced:
     """Where that was."""
 
 
-def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = None) -> Traced:
+def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = None, *, fused: bool = False) -> Traced:
     """One optimizer step (train), segment (score) or token (generate) of one process on a CPU, with full recurrent memory.
 
     Before it an optimizer has made its states, and kept keys and values are about to be moved within their buffers: both
     belong to the fullest step. `tail_targets`: how many of the micro_batch x tgt_len targets are words of each further
-    cluster of an adaptive softmax, which is evaluated for those alone; None: in proportion to the clusters' words.
+    cluster of an adaptive softmax, which is evaluated for those alone; None: in proportion to the clusters' words. `fused`: the
+    fast path is the one that runs on CUDA.
     """
     model = workload.model
     sizes = list(_uniform_targets(model, plan.micro_batch) if tail_targets is None else tail_targets)
@@ -55,14 +56,17 @@ def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = N
         raise ValueError(f"tail_targets has {len(sizes)} entries for {model.n_clusters - 1} further clusters")
     plan_file = _plan_file(workload, plan)
     backend = Backend(device=torch.device("cpu"), precision=plan.precision, world=World())
-    run = _train if workload.task == "train" else _read
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), Watch() as watch:
-        return run(plan_file, backend, watch)
+    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), FusedAttention(), Watch() as watch:
+        if workload.task == "train":
+            return _train(plan_file, backend, watch, fused=fused and plan.attention == "fast")
+        return _read(plan_file, backend, watch)
 
 
-def _train(plan_file: PlanFile, backend: Backend, watch: Watch) -> Traced:
+def _train(plan_file: PlanFile, backend: Backend, watch: Watch, *, fused: bool) -> Traced:
     trainer = Trainer(plan_file, backend, cast("Dataset", _Zeros(plan_file)))
+    if fused:
+        trainer.model.use_attention("fused")
     for parameter in trainer.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     trainer.optimizer.step()

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 _aten = torch.ops.aten
+_PADDED_TO = 16
+"""A bias has rows of such multiples: torch's preprocessing for that kernel."""
 
 
 class Answers(TorchDispatchMode):
@@ -28,6 +32,20 @@ class Answers(TorchDispatchMode):
         if func is _aten._local_scalar_dense.default:
             return 1.0 if args[0].is_floating_point() else 1
         return func(*args, **(kwargs or {}))
+
+
+class FusedAttention(TorchFunctionMode):
+    """torch's attention is the memory-efficient kernel of CUDA, which fake tensors of any device can run."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        bias_BHTS, dropped = kwargs["attn_mask"], kwargs["dropout_p"]
+        keys = bias_BHTS.shape[-1]
+        if missing := -keys % _PADDED_TO:
+            bias_BHTS = F.pad(bias_BHTS, (0, missing))[..., :keys]
+        return _aten._scaled_dot_product_efficient_attention(*args, bias_BHTS, True, dropped)[0]
 
 
 class Watch(TorchDispatchMode):

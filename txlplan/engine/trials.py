@@ -28,7 +28,9 @@ WARMUP_STEPS = 1
 FIRST_STEPS = 2
 """That count, in the first round."""
 HOPELESS = 3.0
-"""A plan whose first step takes this many times longer for a token than the best plan's median is not tried further."""
+"""A plan whose step takes this many times longer for a token than the best plan's median is not tried further, ..."""
+WORTH_SAVING = 0.05
+"""... where its other steps would take more than this share of its time: a short step that was held up is no verdict."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -101,13 +103,18 @@ class Race:
                 tried.seconds.append(step_s / event.tokens)
             if counts or first:
                 self._job.log.emit(dataclasses.replace(event, step_s=step_s))
-            hopeless = step_s / event.tokens > HOPELESS * best
-            if count == WARMUP_STEPS + steps or hopeless or (counts and self._is_past(until_s)) or self._job.stopping():
+            to_come = WARMUP_STEPS + steps - count
+            long = to_come * step_s > WORTH_SAVING * max(0.0, self._left_s(until_s))
+            hopeless = long and step_s / event.tokens > HOPELESS * best
+            if to_come == 0 or hopeless or (counts and self._is_past(until_s)) or self._job.stopping():
                 return
 
     def _is_past(self, time_s: float) -> bool:
-        """On any process: all decide alike."""
-        return self._job.backend.maxima([perf_counter() - time_s])[0] > 0
+        return self._left_s(time_s) < 0
+
+    def _left_s(self, time_s: float) -> float:
+        """Until then, by the process that is latest: all decide alike."""
+        return -self._job.backend.maxima([perf_counter() - time_s])[0]
 
 
 def planned_job(job: Job, plan: Plan) -> Job:

@@ -17,6 +17,7 @@ from txlplan.launcher._candidate import Candidate
 from txlplan.launcher._machine import Machine, this_machine
 from txlplan.launcher._prompts import longest_prompt
 from txlplan.launcher._run_directory import PLAN_NAME
+from txlplan.launcher._trials import MOST_TRIALS
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, read_plan_file
 from txlplan.planner import Choice, Space, recipe
@@ -81,7 +82,7 @@ def plan_request(request: RunRequest) -> Planned:
     machine = this_machine(request.devices)
     split_tokens = None if request.task == "generate" else dataset.split(split).tokens
     space = _space(request, workload, machine, split_tokens)
-    choice = choose_plan(workload, machine.cluster, machine.stack, space=space)
+    choice = choose_plan(workload, machine.cluster, machine.stack, space=space, runners_up=MOST_TRIALS - 1)
     steps = total_steps(workload, choice.plan, split_tokens=split_tokens)
     if request.task == "train":
         workload = dataclasses.replace(workload, optimization=recipe(model, steps, **request.optimization))

@@ -8,6 +8,7 @@ gives q, k and v for memory and segment alike.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class RelativeAttention(nn.Module):
         width = config.n_head * config.d_head
         self._heads = (config.n_head, config.d_head)
         self._pre_norm = config.norm == "pre"
-        self.path: AttentionPath = "reference"
+        self.path: AttentionPath | Literal["fused"] = "reference"
         if config.untie_r:
             self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
             self.position_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
@@ -65,7 +66,7 @@ class RelativeAttention(nn.Module):
     ) -> Tensor:
         if self._pre_norm:
             x_BTD, memory_BMD = self.norm(x_BTD), self.norm(memory_BMD.to(x_BTD.dtype))
-        attend = fused_attention if x_BTD.is_cuda else tiled_attention
+        attend = fused_attention if x_BTD.is_cuda or self.path == "fused" else tiled_attention
         rate = self.dropatt.rate if self.training else 0.0
         return attend(x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate, again)
 

@@ -6,6 +6,8 @@ V vocabulary.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -64,8 +66,11 @@ class TransformerXL(nn.Module):
         self.dropout = Dropout(config.dropout)
         self._initialise(config.init_std)
 
-    def use_attention(self, path: AttentionPath) -> None:
-        """Compute attention by the readable reference (as a new module does) or by the fast path, equal to it."""
+    def use_attention(self, path: AttentionPath | Literal["fused"]) -> None:
+        """Compute attention by the readable reference (as a new module does) or by the fast path, equal to it.
+
+        `fused` is the fast path as it is on CUDA, on any device.
+        """
         for layer in self.layers:
             layer.attention.path = path
 
