@@ -1,7 +1,8 @@
 """How fast plans are costed, and how much of a space need not be: `python benchmarks/planner.py`.
 
-Prints one line a question: a single estimate, a million candidates in one call, the whole space of 1,024 devices, a
-comparison of twenty systems at 1 to 64 nodes, and the start of two light commands beside that of the libraries they need.
+Prints one line a question: a single estimate, a million candidates in one call, the whole space of 1,024 devices (in this
+process, and by a command from a cold shell), a comparison of twenty systems at 1 to 64 nodes, and the start of two light
+commands beside that of the libraries they need.
 `--million` and `--compare` take several seconds each and are left out without them. The last line is one JSON document.
 """
 
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,17 @@ def whole_space(target: Candidate, workload: Workload) -> dict[str, float]:
     }
 
 
+def from_a_shell() -> dict[str, float]:
+    """The same question by a command, from its start to its end: the middle of three."""
+    asked = ["plan", "--model", MODEL, "--system", "dgx-a100-40gb", "--nodes", "128", "--json"]
+    seconds = sorted(timed(partial(_run, ["-m", "txlplan", *asked]))[0] for _ in range(3))
+    return {"shell_s": seconds[1]}
+
+
+def _run(arguments: list[str]) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+
 def twenty_systems() -> dict[str, float]:
     """Which of twenty systems, each in 1, 2, 4 … 64 nodes."""
     names = [system.id for system in systems.all() if system.inter_node is not None][:20]
@@ -88,10 +101,7 @@ def light_commands() -> dict[str, float]:
         "hardware_list_s": ["-m", "txlplan", "hardware", "list"],
     }
 
-    def start(arguments: list[str]) -> float:
-        return timed(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))[0]
-
-    found = [{name: start(arguments) for name, arguments in starts.items()} for _ in range(5)]
+    found = [{name: timed(partial(_run, arguments))[0] for name, arguments in starts.items()} for _ in range(5)]
     least = {name: min(each[name] for each in found) for name in starts}
     return {f"{name[:-2]}_ratio": least[name] / least["imports_s"] for name in starts if name != "imports_s"}
 
@@ -99,7 +109,7 @@ def light_commands() -> dict[str, float]:
 def main() -> None:
     """Ask, print, and end with a JSON document."""
     target, workload = Candidate.of("dgx-a100-40gb", n_nodes=128), Workload(model=models.get(MODEL))
-    found = whole_space(target, workload) | single(target, workload) | light_commands()
+    found = whole_space(target, workload) | from_a_shell() | single(target, workload) | light_commands()
     if "--million" in sys.argv:
         found |= million(target, workload)
     if "--compare" in sys.argv:

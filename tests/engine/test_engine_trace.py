@@ -6,9 +6,11 @@ import dataclasses
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
-from txlplan.cost import account
+from txlplan.cost import Settings, account
+from txlplan.cost._template import Template
 from txlplan.engine.trace import Traced, trace
 from txlplan.hardware import Cluster, DeviceProfile, StackProfile, SystemProfile
 from txlplan.model import ModelConfig, models, parameter_count
@@ -135,6 +137,21 @@ def test_the_op_stream_is_what_the_worker_does(seed):
 def test_the_op_stream_of_cuda_is_what_the_worker_does_with_its_fused_kernel(seed):
     workload, plan = drawn(seed)
     agree(workload, dataclasses.replace(plan, attention="fast"), FUSED)
+
+
+def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_op_stream_says():
+    model = ModelConfig(
+        id="m", n_layer=2, d_model=64, n_head=2, d_head=32, d_inner=128, vocab_size=300, tgt_len=32, mem_len=16, dropatt=0.1
+    )
+    workload = Workload(model=model)
+    plain, again = (
+        trace(workload, Plan(micro_batch=2, activation_checkpointing=how), fused=True) for how in ("none", "attention")
+    )
+    parts = Template(Settings(model=model, optimization=Optimization(), implementation="fused"))
+    stream, rows = parts.stream(np.array([2.0])), parts.again("attention")
+    assert again.backward_flops - plain.backward_flops == model.n_layer * stream.flops[rows].sum()
+    forgotten = stream.saved_bytes[rows].sum() - parts.boundary("attention", stream)[0]
+    assert plain.saved_bytes - again.saved_bytes == pytest.approx(model.n_layer * forgotten, rel=0.02)
 
 
 def agree(workload: Workload, plan: Plan, stack: StackProfile) -> None:

@@ -133,34 +133,38 @@ def markdown() -> str:
 def _section(cls: type[Any]) -> str:
     documented = field_documentation(cls)
     hints = typing.get_type_hints(cls)
-    lines = [f"\n## {cls.__name__}\n", f"{_cell((inspect.getdoc(cls) or '').splitlines()[0])}\n"]
+    lines = [f"\n## {cls.__name__}\n", f"{cell((inspect.getdoc(cls) or '').splitlines()[0])}\n"]
     lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
-        meaning = documented.get(field.name) or PLAIN.get(field.name) or _titled(field.name)
-        lines.append(f"| `{field.name}` | {_cell(_type(hints[field.name]))} | {_default(field)} | {_cell(meaning)} |")
+        meaning = documented.get(field.name) or PLAIN.get(field.name) or titled(field.name)
+        lines.append(f"| `{field.name}` | {cell(type_text(hints[field.name]))} | {default(field)} | {cell(meaning)} |")
     return "\n".join(lines) + "\n"
 
 
-def _titled(name: str) -> str:
+def titled(name: str) -> str:
+    """What a field's name says."""
     return name.replace("_", " ").capitalize() + "."
 
 
-def _type(hint: Any) -> str:
+def type_text(hint: Any) -> str:
+    """As JSON people write it."""
     if typing.get_origin(hint) is typing.Union:
-        return " | ".join(_type(item) for item in typing.get_args(hint))
+        return " | ".join(type_text(item) for item in typing.get_args(hint))
     text = inspect.formatannotation(hint).replace("NoneType", "null").replace("None", "null")
     text = re.sub(r"\b(?:[a-z_]+\.)+([A-Z])", r"\1", text)
     text = re.sub(r"Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " | ").replace("'", '"'), text)
     return text.replace("tuple[", "list[").replace(", ...]", "]").replace("Mapping[", "object[")
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
+def default(field: dataclasses.Field[Any]) -> str:
+    """What a field is where nothing is said."""
     if field.default is not dataclasses.MISSING:
         return "`null`" if field.default is None else f"`{field.default!r}`".replace("'", '"').replace("()", "[]")
     return "required" if field.default_factory is dataclasses.MISSING else "defaults"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Of a table."""
     return text.replace("|", "\\|")
 
 

@@ -28,14 +28,22 @@ def fused_layer(section: Section, at: Lengths) -> None:
 
 def _context(section: Section, at: Lengths) -> None:
     """Segment and memory, normed (pre) each for itself; joined."""
-    r, c, narrows = section.numbers.residual, section.numbers.compute, section.numbers.narrows
+    r, narrows = section.numbers.residual, section.numbers.narrows
     memory = at.B * float(at.M * at.model.d_model)
     if at.model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=at.model.d_model, kept=at.BTD * r)
-        norm(section, "memory norm", rows=at.B * at.M, width=at.model.d_model, kept=0.0 if r == section.numbers.wide else memory * r)
+        norm(
+            section,
+            "memory norm",
+            rows=at.B * at.M,
+            width=at.model.d_model,
+            kept=0.0 if r == section.numbers.wide else memory * r,
+        )
     section.narrow("segment cast", elements=at.BTD)
     kept = 0.0 if narrows else at.BSD * r
-    section.run("context", PROJECTIONS, "copy", read=at.BSD * r, written=at.BSD * r, kept=kept + (0.0 if narrows else at.BTD * r))
+    section.run(
+        "context", PROJECTIONS, "copy", read=at.BSD * r, written=at.BSD * r, kept=kept + (0.0 if narrows else at.BTD * r)
+    )
     section.back("context", PROJECTIONS, read=2 * at.BTD * r, written=at.BTD * r)
     section.held = at.BSD * r - kept
     section.narrow("context cast", elements=at.BSD)
@@ -63,7 +71,9 @@ def _biases(section: Section, at: Lengths) -> None:
     gradient = 2 * at.W * f if at.model.untie_r else 0.0
     biased = 2 * at.BTW * f
     section.run("query biases", SCORES, launches=2, read=2 * kept, written=biased, kept=0.0 if mixed else kept, dtype=d)
-    section.back("query biases", SCORES, launches=3, read=2 * kept + biased, written=kept, around=biased, dtype=d, gradient=gradient)
+    section.back(
+        "query biases", SCORES, launches=3, read=2 * kept + biased, written=kept, around=biased, dtype=d, gradient=gradient
+    )
     if mixed:
         section.run("query casts", SCORES, "copy", launches=2, read=biased, written=2 * kept, kept=kept, dtype=d)
         section.back("query casts", SCORES, "copy", launches=2, read=2 * kept, written=biased, dtype=d)
@@ -94,11 +104,14 @@ def _position_scores(section: Section, at: Lengths) -> None:
     for around in (at.B * distances, at.BTW * c):
         section.gradient("position scores", SCORES, "bmm", around=wide + around, **shape)
     section.held = section.held + wide
-    section.run("bias mask", SCORES, read=wide, written=scores, kept=scores, dtype=d)
+    missing = -at.S % _PADDED_TO
+    section.run("bias mask", SCORES, read=wide, written=scores, kept=0.0 if missing else scores, dtype=d)
     section.back("bias mask", SCORES, launches=3, read=2 * scores, written=scores + 2 * wide, around=scores + wide, dtype=d)
-    if at.S % _PADDED_TO:
-        section.run("bias padding", SCORES, "copy", read=scores, written=scores, kept=scores, dtype=d)
-        section.back("bias padding", SCORES, "copy", read=scores, written=scores, dtype=d)
+    if missing:
+        section.held = section.held + scores
+        padded = at.rows * float(at.model.n_head * (at.S + missing)) * c
+        section.run("bias padding", SCORES, "copy", read=scores, written=padded, kept=padded, dtype=d)
+        section.back("bias padding", SCORES, "copy", read=padded, written=scores, dtype=d)
 
 
 def _attention(section: Section, at: Lengths) -> None:

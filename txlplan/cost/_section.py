@@ -229,9 +229,7 @@ class Section:
         self._kept = name
         self._backward.append([self._returned(name, group, kept)])
         op = self._product(f"{name} backward", group, "bmm", m, n, k, count, "backward")
-        self._backward_op(
-            replace(op, flops=5 * op.flops, bytes_moved=2 * operands + 2 * kept, transient_bytes=operands + kept)
-        )
+        self._backward_op(replace(op, flops=5 * op.flops, bytes_moved=2 * operands + 2 * kept, transient_bytes=operands + kept))
 
     def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:
         return Op(

@@ -115,7 +115,7 @@ class Template:
         if kind == "none":
             return rows[:0]
         if kind == "attention" and self.settings.implementation == "fast":
-            return rows[[self.labels.names[row] in _TILED_AGAIN for row in rows]]
+            return rows[[self.labels.names[row] in _TILED_AGAIN and self.labels.groups[row] == SCORES for row in rows]]
         chosen = np.flatnonzero([self.labels.groups[row] in _SELECTED[kind] for row in rows])
         if self.settings.implementation == "fused" and kind == "attention":
             return rows[chosen[0] : chosen[-1] + 1]
@@ -137,10 +137,12 @@ class Template:
         names = self.labels.names
         if kind == "full":
             return np.full(stream.flops.shape[1], distances_bytes(self.settings) / self.settings.model.n_layer)
-        products = {"fused": "queries"}.get(self.settings.implementation, "q k v")
         if kind == "attention" and self.settings.implementation != "fast":
-            elements = [stream.m[row] * stream.n[row] for row in (names.index(products), names.index("positions"))]
-            joined: FloatArray = (elements[0] + elements[1]) * self.settings.numbers.compute
+            # The fused kernel keeps its own result, which the next product wants too: as many elements as the queries.
+            fused = self.settings.implementation == "fused"
+            products = ("queries", "queries", "positions") if fused else ("q k v", "positions")
+            elements = [stream.m[row] * stream.n[row] for row in map(names.index, products)]
+            joined: FloatArray = sum(elements) * self.settings.numbers.compute
             return joined
         if kind == "feed-forward" and "inner" in names:
             inner: FloatArray = stream.saved_bytes[names.index("inner")]

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from txlplan.cost._ring import capacity
 from txlplan.data import Dataset
 from txlplan.engine.backend import Backend
-from txlplan.engine.trace_memory import Answers, FusedAttention, Watch
+from txlplan.engine.trace_memory import Answers, Watch, fused_attention
 from txlplan.engine.training import Trainer, create_model
 from txlplan.engine.world import World
 from txlplan.model import ModelConfig
@@ -57,7 +57,7 @@ def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = N
     plan_file = _plan_file(workload, plan)
     backend = Backend(device=torch.device("cpu"), precision=plan.precision, world=World())
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), FusedAttention(), Watch() as watch:
+    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), fused_attention(), Watch() as watch:
         if workload.task == "train":
             return _train(plan_file, backend, watch, fused=fused and plan.attention == "fast")
         return _read(plan_file, backend, watch)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -34,18 +35,26 @@ class Answers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class FusedAttention(TorchFunctionMode):
-    """torch's attention is the memory-efficient kernel of CUDA, which fake tensors of any device can run."""
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Meanwhile torch's attention is the memory-efficient kernel of CUDA, which fake tensors of any device can run."""
+    usual = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = _efficient_attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        bias_BHTS, dropped = kwargs["attn_mask"], kwargs["dropout_p"]
-        keys = bias_BHTS.shape[-1]
-        if missing := -keys % _PADDED_TO:
-            bias_BHTS = F.pad(bias_BHTS, (0, missing))[..., :keys]
-        return _aten._scaled_dot_product_efficient_attention(*args, bias_BHTS, True, dropped)[0]
+
+def _efficient_attention(
+    query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, *, attn_mask: Tensor, dropout_p: float
+) -> Tensor:
+    keys = attn_mask.shape[-1]
+    if missing := -keys % _PADDED_TO:
+        attn_mask = F.pad(attn_mask, (0, missing))[..., :keys]
+    mixed_BHTK: Tensor
+    mixed_BHTK, *_ = _aten._scaled_dot_product_efficient_attention(query_BHTK, key_BHSK, value_BHSK, attn_mask, True, dropout_p)
+    return mixed_BHTK
 
 
 class Watch(TorchDispatchMode):

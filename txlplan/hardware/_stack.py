@@ -18,7 +18,7 @@ OpKind = Literal[
 Phase = Literal["forward", "backward", "weights"]
 """When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""
 Implementation = Literal["reference", "published", "fast", "fused", "xla"]
-"""Whose kernels a stack runs: our module's (its fast path on a CPU, or on CUDA where torch's attention is fused, or the readable
+"""Whose kernels a stack runs: our module's (its fast path on a CPU, that on CUDA, where attention is fused, or the readable
 reference), or those of NVIDIA's DeepLearningExamples Transformer-XL."""
 
 
