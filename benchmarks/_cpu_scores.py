@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
@@ -66,9 +67,10 @@ def _result(
     )
 
 
-def shown(title: str, found: Sequence[Result]) -> dict[str, Any]:
+def shown(title: str, found: Sequence[Result], apart: float | None) -> dict[str, Any]:
     """Print a table, and give mean absolute errors by group and every result."""
-    print(f"\n{title}\n{'':14} {'':15} {'predicted':>12} {'measured':>12} {RAW:>9} {'corrected':>10} {MEMORY:>12}")
+    repeats = "" if apart is None else f" (two repeats of a configuration lie {apart:.1%} apart, on average)"
+    print(f"\n{title}{repeats}\n{'':14} {'':15} {'predicted':>12} {'measured':>12} {RAW:>9} {'corrected':>10} {MEMORY:>12}")
     for each in found:
         numbers = f"{each.predicted_tokens_per_s:12,.0f} {each.tokens_per_s:12,.0f}"
         errors = f"{each.errors[RAW]:+9.1%} {each.errors[CORRECTED]:+10.1%} {each.errors[MEMORY]:+12.1%}"
@@ -80,6 +82,13 @@ def shown(title: str, found: Sequence[Result]) -> dict[str, Any]:
     for label, means in groups.items():
         print(f"{'mean error, ' + label:56} {means[RAW]:8.1%} {means[CORRECTED]:10.1%} {means[MEMORY]:12.1%}")
     return {"mean errors": groups, "results": [asdict(each) | {"errors": each.errors} for each in found]}
+
+
+def repeatability(runs: Mapping[str, Sequence[tuple[Record, float]]]) -> float | None:
+    """How far two repeats of one configuration lie apart, |log| on average: no prediction can be nearer to them than half of
+    that. None where nothing was run twice."""
+    speeds = [[each.tokens_per_s or 0.0 for each, _ in several] for several in runs.values() if len(several) > 1]
+    return fmean(abs(math.log(several[0] / several[1])) for several in speeds) if speeds else None
 
 
 def _groups(found: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import typer
 from _cpu_cases import Drawn, drawn
-from _cpu_scores import results, shown
+from _cpu_scores import repeatability, results, shown
 
 from txlplan import detection, files
 from txlplan.benchmarks import create, reference, run_bench
@@ -163,7 +163,8 @@ def _scored(directory: Path, sets: dict[str, list[Drawn]]) -> dict[str, Any]:
             each.name: [(store.get(run.record), run.reference_s) for run in runs if run.name == each.name]
             for each in sets[name]
         }
-        return shown(title, results(mine, machine.cluster, stack, product_s))
+        apart = repeatability(mine)
+        return {"repeats apart": apart} | shown(title, results(mine, machine.cluster, stack, product_s), apart)
 
     found = {"after probe": score(HELD_OUT, machine.stack, "held out, after the probe alone")}
     found["fitted, before"] = score(FITTED, machine.stack, "to be fitted, after the probe alone")
