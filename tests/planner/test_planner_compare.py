@@ -212,7 +212,7 @@ def test_a_simpler_plan_is_named_and_does_not_stand_for_the_best() -> None:
         assert row.best.planned.choice.plan == exact.plan
         assert row.best.planned.choice.totals == exact.totals
         assert row.account.time_s.value < row.simpler.account.time_s.value
-        assert "A simpler plan, which the ranges cannot tell from its best, takes " in found.verdict.details[0]
+        assert found.verdict.details[0].startswith("A simpler plan, which the ranges cannot tell from its best, takes ")
 
 
 @pytest.mark.parametrize("rank_by", ["time", "cost", "energy"])
@@ -370,9 +370,7 @@ def test_the_cheapest_of_what_is_not_rented_on_demand_occupies_fewer_nodes(kind:
     system = replace(cluster.cluster.system, prices=(price,))
     only = replace(cluster, cluster=replace(cluster.cluster, system=system))
     pay: Any = "buy" if kind == "purchase" else "spot"
-    fastest, cheapest = (
-        few(LARGE_BATCH, [only], terms=terms(rank_by=by, pay=pay)).rows[0].account for by in ("time", "cost")
-    )
+    fastest, cheapest = (few(LARGE_BATCH, [only], terms=terms(rank_by=by, pay=pay)).rows[0].account for by in ("time", "cost"))
     assert fastest.cost_usd is not None
     assert cheapest.cost_usd is not None
     assert cheapest.cost_usd.value < 0.8 * fastest.cost_usd.value

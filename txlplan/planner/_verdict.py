@@ -118,11 +118,6 @@ def _figures(account: Account) -> str:
 def _details(rows: Sequence[Row], terms: Terms, likely: float | None) -> tuple[str, ...]:
     account, economics = rows[0].account, terms.economics
     details = []
-    if (simpler := rows[0].simpler) and simpler.planned and simpler.account:
-        details.append(
-            f"A simpler plan, which the ranges cannot tell from its best, takes {_figures(simpler.account)}: "
-            f"{describe(simpler.planned.choice.plan)}."
-        )
     if rows[0].offer.hypothetical:
         real = next((row.label for row in rows if row.best and not row.offer.hypothetical), "none")
         details.append(f"Of what exists, the first is {real}.")
@@ -130,6 +125,11 @@ def _details(rows: Sequence[Row], terms: Terms, likely: float | None) -> tuple[s
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
             f"{economics.utilisation * 100:.0f} % use, and electricity with cooling."
+        )
+    if (simpler := rows[0].simpler) and simpler.planned and simpler.account:
+        details.append(
+            f"A simpler plan, which the ranges cannot tell from its best, takes {_figures(simpler.account)}: "
+            f"{describe(simpler.planned.choice.plan)}."
         )
     if likely is not None:
         details.append(

@@ -208,7 +208,7 @@ def plan_table(comparison: Comparison) -> Table:
     )
     columns = ("candidate", "plan", "simpler, and not told apart", "stack", "estimate", "paid for by")
     return Table(
-        caption="The best plan of each candidate, a simpler one that ranges cannot tell from it, and what the estimate rests on",
+        caption="The best plan of each candidate, a simpler one that ranges cannot tell from it, and what estimates rest on",
         columns=columns,
         rows=rows,
         text_columns=6,
