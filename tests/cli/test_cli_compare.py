@@ -118,7 +118,10 @@ def test_files_of_every_kind_say_the_same(txlplan: Any, small: list[str], tmp_pa
         verdicts.append(result.stdout.splitlines()[-1])
     assert len(set(verdicts)) == 1
     assert verdicts[0].split(":")[0] in (tmp_path / "answer.html").read_text().replace("\u00a0", " ")
-    assert "**Rent 2x p4d.24xlarge: it trains" in (tmp_path / "answer.md").read_text()
+    assert (
+        "**Rent p4d.24xlarge (the smallest size that the ranges cannot tell from 2x p4d.24xlarge): it trains"
+        in (tmp_path / "answer.md").read_text()
+    )
     assert json.loads((tmp_path / "answer.json").read_text())["verdict"]["sentence"] == verdicts[0]
     with (tmp_path / "answer.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))

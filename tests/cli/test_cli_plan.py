@@ -182,7 +182,7 @@ def test_plan_for_this_machine(txlplan: Any) -> None:
         (("plan", *ON, "--tokens", "-5"), 2, "plan: tokens: '-5'"),
         (("plan", *ON, "--global-batch", "0"), 2, "global_batch"),
         (("plan", *ON, "--objective", "fastes"), 2, "did you mean 'fastest'"),
-        (("plan", *ON, "--objective", "cheapest"), 2, "price"),
+        (("plan", *ON, "--objective", "cheapest", "--system", "v100-sxm2-16gb"), 2, "price"),
     ],
 )
 def test_bad_input(txlplan: Any, arguments: tuple[str, ...], exit_code: int, message: str) -> None:
@@ -287,7 +287,7 @@ def test_explain_and_without(txlplan: Any) -> None:
         (("--budget", "0 USD"), 2, "plan: budget: '0 USD'"),
         (("--max-power", "10 parsec"), 2, "plan: max_power: '10 parsec'"),
         (("--objective", "fewest-devices"), 2, "needs a deadline"),
-        (("--objective", "cheapest"), 2, "needs a price"),
+        (("--objective", "cheapest", "--system", "dgx-h100"), 2, "needs a price"),
         (("--budget", "5 USD"), 2, "a budget needs a price"),
         (("--deadline", "1 s"), 3, "no plan on dgx-1 meets the deadline of 1.00 s: the fastest takes"),
         (("--max-power", "10 W"), 3, "the least that fits draws"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +26,9 @@ from txlplan.hardware import (
     systems,
 )
 from txlplan.model import ModelConfig
-from txlplan.planner import Candidate, Offer, Terms, compare
+from txlplan.planner import Account, Candidate, Comparison, Offer, Space, Terms, compare, plan
 from txlplan.planner._probability import probability_less
+from txlplan.units import format_usd
 from txlplan.workload import Workload
 
 STACK = StackProfile(id="plain", family="txlplan", version="0")
@@ -133,29 +135,100 @@ def sized(*nodes: int) -> Offer:
     return Offer(sizes=tuple(replace(one, cluster=replace(one.cluster, system=system, n_nodes=count)) for count in nodes))
 
 
-def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_offered() -> None:
+def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_recommended() -> None:
     found = compare(LARGE_BATCH, [sized(1, 2, 4, 8, 16, 32)], terms=terms())
     (row,) = found.rows
     times = {size.label: size.account.time_s for size in row.sizes if size.account}
     fastest = min(times, key=lambda label: times[label].value)
-    assert row.optimum is not None
-    assert row.optimum.label == fastest
+    assert row.label == fastest, "ranked by the best of its figures"
     assert row.best is not None
-    assert row.best.candidate.cluster.n_nodes < row.optimum.candidate.cluster.n_nodes
+    assert row.smaller is not None
+    assert row.smaller.candidate.cluster.n_nodes < row.best.candidate.cluster.n_nodes
     even = [
         label
         for label, time_s in times.items()
         if probability_less(times[fastest], time_s, shared_error=terms().economics.shared_error) <= 0.8
     ]
-    assert row.label == even[0], "sizes grow along the offer"
-    assert row.optimum_probability == pytest.approx(
-        probability_less(times[fastest], times[row.label], shared_error=terms().economics.shared_error)
+    assert found.verdict.best == row.recommended.label == row.smaller.label == even[0], "sizes grow along the offer"
+    assert row.smaller_probability == pytest.approx(
+        probability_less(times[fastest], times[even[0]], shared_error=terms().economics.shared_error)
     )
-    assert f"the smallest size that the ranges cannot tell from {fastest}" in found.verdict.sentence
-    (note,) = [text for text in found.warnings if "the smaller one is offered" in text]
+    assert f"Rent {even[0]} (the smallest size that the ranges cannot tell from {fastest})" in found.verdict.sentence
+    (note,) = [text for text in found.warnings if "the smaller one is recommended" in text]
     assert fastest in note
-    assert f"{row.optimum_probability * 100:.0f} %" in note
-    assert {case.best for case in found.sensitivities} <= {row.label}, "nothing of that makes a larger one better"
+    assert f"{row.smaller_probability * 100:.0f} %" in note
+    assert {case.best for case in found.sensitivities} <= {even[0]}, "nothing of that makes a larger one better"
+
+
+def test_rows_are_ranked_by_their_best_figures_and_a_smaller_size_is_named_beside_them() -> None:
+    """A rival between the smaller size and the best one of an offer does not win, and the probability is that of the best."""
+    offer = sized(1, 2, 4, 8, 16, 32)
+    (alone,) = compare(LARGE_BATCH, [offer], terms=terms()).rows
+    assert alone.smaller is not None
+    assert alone.smaller.account is not None
+    fastest_s, smaller_s = alone.account.time_s.value, alone.smaller.account.time_s.value
+    assert alone.best is not None
+    cluster, nodes = alone.best.candidate.cluster, alone.best.candidate.cluster.n_nodes
+    rivals = [
+        replace(alone.best.candidate, cluster=replace(cluster, system=replace(cluster.system, id="rival", inter_node=link)))
+        for link in (Link(kind="ethernet", bandwidth_bytes_per_s=25e9 * share) for share in (0.9, 0.8, 0.7, 0.5, 0.3, 0.1))
+    ]
+    found = next(
+        found
+        for rival in rivals
+        if fastest_s < (found := compare(LARGE_BATCH, [rival, offer], terms=terms())).rows[1].account.time_s.value < smaller_s
+    )
+    first, second = found.rows
+    assert (first.label, second.label, second.smaller) == (alone.label, f"{nodes}x rival", None)
+    assert first.account == alone.account
+    assert found.verdict.probability is not None
+    assert found.verdict.probability == pytest.approx(
+        probability_less(first.account.time_s, second.account.time_s, shared_error=0.5), abs=0.01
+    )
+    assert found.verdict.probability > 0.5
+    named = f"Rent {alone.smaller.label} (the smallest size that the ranges cannot tell from {first.label})"
+    assert found.verdict.sentence.startswith(named)
+    assert f"; {first.label}, in " in found.verdict.sentence
+    assert ", is the fastest of 2 with a probability of " in found.verdict.sentence
+
+
+def test_a_simpler_plan_is_named_and_does_not_stand_for_the_best() -> None:
+    simple = [
+        found
+        for nodes in (1, 2, 4)
+        if (found := compare(replace(WORKLOAD, global_batch=256), [candidate("p4d.24xlarge", n_nodes=nodes)], terms=terms()))
+        .rows[0]
+        .simpler
+    ]
+    assert simple, "on one of these a simpler plan is not told apart"
+    for found in simple:
+        row = found.rows[0]
+        assert row.best is not None
+        assert row.simpler is not None
+        assert row.simpler.account is not None
+        target = row.best.candidate
+        exact = plan(replace(WORKLOAD, global_batch=256), target.cluster, target.stack, simplify=False)
+        assert row.best.planned is not None
+        assert row.best.planned.choice.plan == exact.plan
+        assert row.best.planned.choice.totals == exact.totals
+        assert row.account.time_s.value < row.simpler.account.time_s.value
+        assert found.verdict.details[0].startswith("A simpler plan, which the ranges cannot tell from its best, takes ")
+
+
+@pytest.mark.parametrize("rank_by", ["time", "cost", "energy"])
+@pytest.mark.parametrize("limits", [{"budget_usd": 1e12}, {"deadline_s": 1e12}, {"budget_usd": 1e12, "deadline_s": 1e12}])
+def test_a_limit_that_is_no_limit_changes_nothing(rank_by: Any, limits: dict[str, float]) -> None:
+    offers = [sized(1, 2, 4, 8), Offer(sizes=(candidate("p4d.24xlarge", n_nodes=2),)), made("fast", speed=2, rent=40)]
+    without, with_ = (
+        compare(replace(LARGE_BATCH, **some), offers, terms=terms(rank_by=rank_by))
+        for some in ({}, limits)  # type: ignore[dict-item]
+    )
+
+    def said(found: Comparison) -> list[Any]:
+        return [(row.label, row.account, row.on_front, row.recommended.label, bool(row.simpler)) for row in found.rows]
+
+    assert said(with_) == said(without)
+    assert with_.verdict.probability == without.verdict.probability
 
 
 def test_where_the_ranges_tell_sizes_apart_the_best_is_offered() -> None:
@@ -163,11 +236,11 @@ def test_where_the_ranges_tell_sizes_apart_the_best_is_offered() -> None:
     offer = Offer(sizes=tuple(replace(size, stack=sure) for size in sized(1, 2, 4, 8, 16).sizes))
     (row,) = compare(LARGE_BATCH, [offer], terms=terms()).rows
     times = {size.label: size.account.time_s.value for size in row.sizes if size.account}
-    assert row.optimum is None
+    assert row.smaller is None
     assert row.label == min(times, key=lambda label: times[label])
     by_cost = compare(LARGE_BATCH, [sized(1, 2, 4)], terms=terms(rank_by="cost")).rows[0]
     costs = {size.label: size.account.cost_usd.value for size in by_cost.sizes if size.account and size.account.cost_usd}
-    assert by_cost.optimum is None, "a smaller one that takes more node hours is not simpler"
+    assert by_cost.smaller is None, "a smaller one that takes more node hours is not simpler"
     assert by_cost.label == min(costs, key=lambda label: costs[label])
 
 
@@ -223,6 +296,130 @@ def test_where_the_fastest_plan_is_too_dear_the_cheapest_is_tried() -> None:
     assert cheapest is not None
     found = compare(replace(LARGE_BATCH, budget_usd=(fastest.value + cheapest.value) / 2), [two], terms=terms())
     assert found.rows[0].account.cost_usd == cheapest
+
+
+FEW = Space(precision=("bf16",), offload=("none",), zero_stage=(0,), pipeline_parallel=(1,), context_parallel=(1,))
+
+
+def few(workload: Workload, offers: list[Candidate], **asked: Terms) -> Comparison:
+    """Of a small space, with plans of every number of nodes."""
+    return compare(workload, offers, space=FEW, **asked)
+
+
+def between(nodes: int = 64) -> tuple[Candidate, Account, Account]:
+    """A cluster that a plan may occupy a part of, with the fastest and the cheapest of its plans: many lie between them."""
+    cluster = sized(nodes).sizes[0]
+    fastest, cheapest = (few(LARGE_BATCH, [cluster], terms=terms(rank_by=by)).rows[0] for by in ("time", "cost"))
+    assert fastest.account.cost_usd is not None
+    assert cheapest.account.cost_usd is not None
+    assert 1.3 * fastest.account.time_s.value < cheapest.account.time_s.value
+    assert 1.3 * cheapest.account.cost_usd.value < fastest.account.cost_usd.value
+    return cluster, fastest.account, cheapest.account
+
+
+def every_plan(cluster: Candidate) -> list[Account]:
+    """Of every number of nodes the best plan, accounted for alone."""
+    found = []
+    for nodes in (2**power for power in range(cluster.cluster.n_nodes.bit_length())):
+        size = replace(cluster, cluster=replace(cluster.cluster, n_nodes=nodes))
+        found += [few(LARGE_BATCH, [size], terms=terms(rank_by=by)).rows[0].account for by in ("time", "cost")]
+    return found
+
+
+def test_within_a_limit_the_best_plan_between_the_fastest_and_the_cheapest_is_found() -> None:
+    cluster, fastest, cheapest = between(16)
+    known = every_plan(cluster)
+    deadline_s = math.sqrt(fastest.time_s.value * cheapest.time_s.value)
+    (in_time,) = few(replace(LARGE_BATCH, deadline_s=deadline_s), [cluster], terms=terms(rank_by="cost")).rows
+    assert in_time.account.time_s.value <= deadline_s
+    assert in_time.account.cost_usd is not None
+    assert in_time.account.cost_usd.value <= min(
+        one.cost_usd.value for one in known if one.cost_usd and one.time_s.value <= deadline_s
+    )
+    assert in_time.account.cost_usd.value < fastest.cost_usd.value  # type: ignore[union-attr]
+
+    budget_usd = math.sqrt(fastest.cost_usd.value * cheapest.cost_usd.value)  # type: ignore[union-attr]
+    (affordable,) = few(replace(LARGE_BATCH, budget_usd=budget_usd), [cluster], terms=terms()).rows
+    assert affordable.account.cost_usd is not None
+    assert affordable.account.cost_usd.value <= budget_usd
+    assert affordable.account.time_s.value <= min(
+        one.time_s.value for one in known if one.cost_usd and one.cost_usd.value <= budget_usd
+    )
+    assert affordable.account.time_s.value < cheapest.time_s.value
+
+    both = replace(LARGE_BATCH, deadline_s=deadline_s, budget_usd=1.01 * in_time.account.cost_usd.value)
+    for rank_by in ("time", "cost", "energy"):
+        (row,) = few(both, [cluster], terms=terms(rank_by=rank_by)).rows
+        assert row.account.cost_usd is not None
+        assert row.account.time_s.value <= deadline_s
+        assert row.account.cost_usd.value <= both.budget_usd  # type: ignore[operator]
+    with pytest.raises(NoPlanFitsError, match="exclude each other") as caught:
+        few(replace(both, budget_usd=0.9 * in_time.account.cost_usd.value), [cluster], terms=terms())
+    assert f"the cheapest in time costs {format_usd(in_time.account.cost_usd.value)}" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["spot", "purchase"])
+def test_the_cheapest_of_what_is_not_rented_on_demand_occupies_fewer_nodes(kind: Any) -> None:
+    cluster, _, _ = between(16)
+    price = Price(
+        kind=kind,
+        date="2026-11-01",
+        source="test",
+        **({"purchase_usd": 200_000.0} if kind == "purchase" else {"rent_usd_per_h": 9.0}),
+    )
+    system = replace(cluster.cluster.system, prices=(price,))
+    only = replace(cluster, cluster=replace(cluster.cluster, system=system))
+    pay: Any = "buy" if kind == "purchase" else "spot"
+    fastest, cheapest = (few(LARGE_BATCH, [only], terms=terms(rank_by=by, pay=pay)).rows[0].account for by in ("time", "cost"))
+    assert fastest.cost_usd is not None
+    assert cheapest.cost_usd is not None
+    assert cheapest.cost_usd.value < 0.8 * fastest.cost_usd.value
+    budget_usd = math.sqrt(fastest.cost_usd.value * cheapest.cost_usd.value)
+    within = few(replace(LARGE_BATCH, budget_usd=budget_usd), [only], terms=terms(pay=pay)).rows[0].account
+    assert within.cost_usd is not None
+    assert within.cost_usd.value <= budget_usd
+    assert fastest.time_s.value < within.time_s.value < cheapest.time_s.value
+
+
+def test_a_looser_limit_never_makes_it_worse() -> None:
+    cluster, fastest, cheapest = between(16)
+    assert cheapest.cost_usd is not None
+    least = cheapest.cost_usd.value
+    times = [
+        few(replace(LARGE_BATCH, budget_usd=factor * least), [cluster], terms=terms()).rows[0].account.time_s.value
+        for factor in (1.001, 1.1, 1.3, 1.7, 2.5, 5.0, 100.0)
+    ]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == fastest.time_s.value
+
+
+def test_the_chance_to_meet_the_limits_is_told() -> None:
+    (free,) = compare(WORKLOAD, [made("a")], terms=terms()).rows
+    time_s, cost = free.account.time_s, free.account.cost_usd
+    assert cost is not None
+    found = compare(replace(WORKLOAD, deadline_s=time_s.high, budget_usd=cost.value * 1.0001), [made("a")], terms=terms())
+    (row,) = found.rows
+    assert row.best is not None
+    sd = math.log(time_s.high / time_s.low) / (2 * 1.2815515)
+    expected = 0.5 * (1 + math.erf(math.log(time_s.high / time_s.value) / sd / math.sqrt(2)))
+    assert row.best.deadline_probability == found.verdict.deadline_probability == pytest.approx(expected, abs=1e-4)
+    assert 0.88 < expected < 0.92, "the upper end of an 80 % range"
+    assert row.best.budget_probability == found.verdict.budget_probability == pytest.approx(0.5, abs=0.001)
+    assert f"meets the deadline with a probability of {expected * 100:.0f} % and the budget with a probability of 50 %," in (
+        found.verdict.sentence
+    )
+    unlimited = compare(WORKLOAD, [made("a")], terms=terms()).verdict
+    assert (unlimited.deadline_probability, unlimited.budget_probability) == (None, None)
+    assert "meets" not in unlimited.sentence
+
+
+def test_the_only_one_that_fits_is_not_said_to_be_the_only_one_that_is_known() -> None:
+    candidates = [made("fast", speed=2), made("slow", speed=0.5), made("slower", speed=0.4)]
+    fast_s = compare(WORKLOAD, candidates, terms=terms()).rows[0].account.time_s.value
+    late = compare(replace(WORKLOAD, deadline_s=1.1 * fast_s), candidates, terms=terms()).verdict
+    assert late.sentence.endswith(", the only one of 3 candidates that fits memory and deadline.")
+    one = compare(WORKLOAD, [made("a"), made("b", rent=None), made("c", rent=None)], terms=terms(rank_by="cost")).verdict
+    assert one.sentence.endswith(", and is the only one of 3 candidates whose figure is known.")
 
 
 @given(least=st.floats(10.0, 110.0), factor=st.floats(1.0, 5.0))

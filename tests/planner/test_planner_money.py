@@ -12,7 +12,7 @@ from test_planner_compare import WORKLOAD, made, terms
 from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price, economics, with_prices
 from txlplan.model import parameter_count
-from txlplan.planner import Account, Candidate, Comparison, Duration, compare
+from txlplan.planner import Account, Candidate, Comparison, Duration, Offer, compare
 from txlplan.planner._probability import probability_least, probability_less
 
 HOUR_S = 3600.0
@@ -167,18 +167,37 @@ def test_sensitivity_says_when_the_answer_changes() -> None:
     assert _cases(life)["what is bought is used half as much"] == ("a", True)
 
 
-@pytest.mark.parametrize(
-    ("rank_by", "unknown"),
-    [("time", {"a is 20 % dearer", "a is 20 % cheaper"}), ("cost", set()), ("energy", set())],
-)
-def test_what_a_price_that_nobody_knows_would_change_cannot_be_told(rank_by: Any, unknown: set[str]) -> None:
+@pytest.mark.parametrize("rank_by", ["time", "cost", "energy"])
+def test_what_a_figure_that_nobody_knows_would_change_cannot_be_told(rank_by: Any) -> None:
     found = compare(
         WORKLOAD, [made("a", rent=None, power=None), made("b", speed=0.5, rent=None, power=None)], terms=terms(rank_by=rank_by)
     )
     cases = _cases(found)
     assert found.verdict.best == "a"
-    assert {change for change, (best, changes) in cases.items() if changes is None and not best} == (unknown or set(cases))
+    assert all((case == ("", None)) == (rank_by != "time") for case in cases.values())
+    assert ("a is 20 % dearer" in cases) == (rank_by == "cost")
     assert rank_by != "time" or cases["the run is twice as long"] == ("a", False)
+
+
+@pytest.mark.parametrize("rank_by", ["time", "energy"])
+def test_money_that_decides_nothing_is_not_said_to_leave_the_recommendation_standing(rank_by: Any) -> None:
+    owned = [made("a", rent=None, purchase=90_000.0), made("b", speed=0.8, rent=None, purchase=30_000.0)]
+    assert set(_cases(compare(WORKLOAD, owned, terms=terms(rank_by=rank_by)))) == {"the run is twice as long"}
+    plain = compare(WORKLOAD, owned, terms=terms(rank_by=rank_by)).rows[0].account.cost_usd
+    assert plain is not None
+    limited = compare(replace(WORKLOAD, budget_usd=1.1 * plain.value), owned, terms=terms(rank_by=rank_by))
+    cases = _cases(limited)
+    assert cases[f"{limited.rows[0].label} is 20 % dearer"][1] is True
+    assert "what is bought is used half as much" in cases
+
+
+def test_a_price_changes_for_every_candidate_of_its_system() -> None:
+    """Twins of the recommended, and other numbers of its nodes, become dearer with it: none of them is taken instead."""
+    one = made("a")
+    twin = Offer(sizes=(one,), hypothetical="cores = 79")
+    found = compare(WORKLOAD, [Offer(sizes=(one,)), twin, made("b", rent=11.5)], terms=terms(rank_by="cost"))
+    assert {found.rows[0].label, found.rows[1].label} == {"a", "a with cores = 79"}
+    assert _cases(found)["a is 20 % dearer"] == ("b", True)
 
 
 def test_twice_the_run_may_miss_the_deadline() -> None:

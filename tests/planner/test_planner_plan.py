@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from txlplan.plan_file import Plan
 from txlplan.planner import Candidate, Space, plan
 from txlplan.planner._infeasible import fixes
 from txlplan.planner._space import global_batches
+from txlplan.units import format_s
 from txlplan.workload import MOST_SEQUENCES, Workload
 
 MODEL = ModelConfig(id="m", n_layer=2, d_model=64, n_head=4, d_head=16, d_inner=128, vocab_size=500, tgt_len=32, mem_len=32)
@@ -47,6 +49,13 @@ SYSTEM = SystemProfile(
 )
 CLUSTER = Cluster(system=SYSTEM, device=DEVICE)
 STACK = StackProfile(id="plain", family="txlplan", version="0", context_bytes=300 * 2**20)
+
+
+WIDE = Workload(model=MODEL, global_batch=64)
+WIDE_CLUSTER = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=DEVICE, n_nodes=2)
+"""Where a simpler plan is not told apart."""
+LIMITED = Space(precision=("fp16",), offload=("none",), zero_stage=(0,), tensor_parallel=(1,), pipeline_parallel=(1,))
+"""Small, with plans of every number of devices."""
 
 
 def _with_memory(bytes_: int) -> Cluster:
@@ -176,15 +185,14 @@ def test_a_batch_whose_memory_alone_exceeds_every_device_is_refused_at_once() ->
 
 
 def test_a_simpler_plan_is_offered_where_the_ranges_cannot_tell() -> None:
-    cluster = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=DEVICE, n_nodes=2)
-    workload = Workload(model=MODEL, global_batch=64)
+    workload, cluster = WIDE, WIDE_CLUSTER
     exact = plan(workload, cluster, STACK, simplify=False)
     offered = plan(workload, cluster, STACK)
     assert exact.optimum is None
-    if offered.optimum is not None:
-        assert offered.optimum.plan == exact.plan
-        assert offered.optimum.behind <= 0
-        assert offered.estimate.tokens_per_s.value > 0.8 * exact.estimate.tokens_per_s.value
+    assert offered.optimum is not None
+    assert offered.optimum.plan == exact.plan
+    assert offered.optimum.behind <= 0
+    assert offered.estimate.tokens_per_s.value > 0.8 * exact.estimate.tokens_per_s.value
     sure = replace(STACK, spread=Spread(time_log_sd=1e-6, memory_log_sd=1e-6, extrapolated_time_log_sd=1e-6, source="test"))
     assert plan(workload, cluster, sure).plan == exact.plan
 
@@ -200,6 +208,69 @@ def test_the_fewest_devices_that_meet_a_deadline() -> None:
     assert found.totals.time_s.value <= wanted.deadline_s  # type: ignore[operator]
     with pytest.raises(InputError, match="deadline"):
         plan(replace(wanted, deadline_s=None), CLUSTER, STACK)
+
+
+def test_of_the_fewest_devices_the_fastest_plan_is_offered_and_no_slower_one_is_called_even() -> None:
+    """The number of devices is nearly all of that objective: its slack would cover plans of any speed."""
+    free = plan(WIDE, WIDE_CLUSTER, STACK, space=Space(devices=(2,)), simplify=False)
+    deadline_s = 1.5 * 10**9 / free.estimate.tokens_per_s.value
+    workload = replace(WIDE, tokens=10**9, objective="fewest-devices", deadline_s=deadline_s)
+    found = plan(workload, WIDE_CLUSTER, STACK)
+    assert found.optimum is None
+    alone = plan(WIDE, WIDE_CLUSTER, STACK, space=Space(devices=(found.plan.n_devices,)), simplify=False)
+    assert found.estimate.tokens_per_s.value == alone.estimate.tokens_per_s.value
+
+
+LIMITS = {"deadline_s": "the deadline of", "budget_usd": "the budget of", "power_cap_w": "the power cap of"}
+
+
+@pytest.mark.parametrize("names", [("deadline_s",), ("budget_usd",), ("power_cap_w",)])
+def test_a_limit_that_cannot_be_met_is_named(names: tuple[str, ...]) -> None:
+    with pytest.raises(NoPlanFitsError, match=f"no plan on box meets {LIMITS[names[0]]}"):
+        plan(replace(WIDE, tokens=10**9, **{names[0]: 1e-3}), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
+
+
+@given(
+    deadline=st.sampled_from([None, 0.5, 0.9, 1.1, 1.6, 3.0]),
+    budget=st.sampled_from([None, 0.5, 0.9, 1.1, 1.6, 3.0]),
+    power=st.sampled_from([None, 200.0, 350.0, 700.0, 1300.0, 2500.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_of_limits_that_cannot_be_met_the_fewest_are_named(
+    deadline: float | None, budget: float | None, power: float | None
+) -> None:
+    """Alone, as a pair or all three, and what is named cannot be met without the others either, and each part of it can."""
+    workload = replace(WIDE, tokens=10**9)
+    fastest, cheapest = (
+        plan(replace(workload, objective=one), WIDE_CLUSTER, STACK, space=LIMITED, simplify=False).totals
+        for one in ("fastest", "cheapest")
+    )
+    assert fastest.time_s is not None
+    assert cheapest.cost_usd is not None
+    asked = {
+        "deadline_s": deadline and deadline * fastest.time_s.value,
+        "budget_usd": budget and budget * cheapest.cost_usd.value,
+        "power_cap_w": power,
+    }
+
+    def refused(names: Iterable[str]) -> str:
+        try:
+            plan(
+                replace(workload, **{name: asked[name] for name in names}),  # type: ignore[arg-type]
+                WIDE_CLUSTER, STACK, space=LIMITED, simplify=False,
+            )  # fmt: skip
+        except NoPlanFitsError as error:
+            return error.message
+        return ""
+
+    message = refused(asked)
+    named = [name for name, words in LIMITS.items() if words in message]
+    event(f"named {len(named)}")
+    assert bool(message) == bool(named)
+    if named:
+        assert refused(named) == message
+        assert not any(refused(set(named) - {one}) for one in named)
+        assert ("exclude each other: within the" in message) == (len(named) > 1)
 
 
 def test_a_power_cap_and_limits_that_exclude_each_other() -> None:
@@ -220,6 +291,22 @@ def test_explain_says_why_not() -> None:
     assert said[("tensor_parallel", 4)].behind is not None
     assert all(rejection.reason for rejection in found.rejections)
     assert all(getattr(found.plan, rejection.setting) != rejection.value for rejection in found.rejections)
+
+
+def test_what_fits_with_checkpointing_alone_and_is_late_is_not_refused_for_its_memory() -> None:
+    space = Space(micro_batch=(64,), data_parallel=(1,), precision=("fp32",), runnable=True)
+    workload = Workload(model=MODEL, global_batch=64, tokens=10**9)
+    plain, full = estimate(
+        workload, CLUSTER, STACK, [Plan(micro_batch=64), Plan(micro_batch=64, activation_checkpointing="full")]
+    )
+    tight = _with_memory(int((plain.peak_memory_bytes.value + full.peak_memory_bytes.value) / 2 / 0.95))
+    found = plan(workload, tight, STACK, space=space)
+    assert found.plan.activation_checkpointing != "none"
+    assert found.totals.time_s is not None
+    fastest_s, bound_s = found.totals.time_s.value, workload.tokens / plain.tokens_per_s.value  # type: ignore[operator]
+    late = replace(workload, deadline_s=(bound_s + fastest_s) / 2)
+    with pytest.raises(NoPlanFitsError, match=f"meets the deadline of .*: the fastest takes {format_s(fastest_s)}"):
+        plan(late, tight, STACK, space=space)
 
 
 @pytest.mark.parametrize("objective", ["fastest", "least-energy"])
@@ -371,12 +458,16 @@ def test_a_suggested_global_batch_is_the_largest_that_fits() -> None:
 
 def test_deadline_and_budget() -> None:
     workload = Workload(model=MODEL, tokens=10**9)
-    best = plan(workload, CLUSTER, STACK)
+    best = plan(workload, CLUSTER, STACK, simplify=False)
     assert best.totals.time_s is not None
     assert best.totals.cost_usd is not None
     seconds, dollars = best.totals.time_s.value, best.totals.cost_usd.value
     assert dollars == pytest.approx(seconds / 3600 * 12.0)
     assert plan(replace(workload, deadline_s=seconds * 1.01, budget_usd=dollars * 1.01), CLUSTER, STACK).plan == best.plan
+    for limit in ({"deadline_s": 1e12}, {"budget_usd": 1e12}):
+        wide = plan(replace(WIDE, tokens=10**9, **limit), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
+        assert wide.optimum is None
+        assert wide.plan == plan(WIDE, WIDE_CLUSTER, STACK, simplify=False).plan
     with pytest.raises(NoPlanFitsError, match="deadline"):
         plan(replace(workload, deadline_s=seconds * 0.99), CLUSTER, STACK)
     with pytest.raises(NoPlanFitsError, match="cheapest costs"):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from txlplan.errors import InputError
 from txlplan.estimates import Range
 from txlplan.hardware import is_stale
-from txlplan.planner import Comparison
+from txlplan.planner import Account, Comparison
 from txlplan.units import JOULES, SECONDS, USD, format_j, format_s, format_usd
 
 _CONDITION = re.compile(r"^\s*([a-z-]+)\s*(?:(<=|>=|!=|<|>)\s*(.+?))?\s*$")
@@ -70,14 +70,20 @@ def _bound(name: str, text: str) -> float:
     return share
 
 
+def _account(comparison: Comparison) -> Account:
+    account = comparison.rows[0].recommended.account
+    assert account is not None
+    return account
+
+
 def _value(range_: Range | None) -> float | None:
     return range_.value if range_ else None
 
 
 _FIGURES: dict[str, tuple[Callable[[Comparison], float | None], Callable[[float | None], str]]] = {
-    "time": (lambda comparison: comparison.rows[0].account.time_s.value, format_s),
-    "cost": (lambda comparison: _value(comparison.rows[0].account.cost_usd), format_usd),
-    "energy": (lambda comparison: _value(comparison.rows[0].account.energy_j), format_j),
+    "time": (lambda comparison: _account(comparison).time_s.value, format_s),
+    "cost": (lambda comparison: _value(_account(comparison).cost_usd), format_usd),
+    "energy": (lambda comparison: _value(_account(comparison).energy_j), format_j),
     "probability": (lambda comparison: comparison.verdict.probability, lambda value: f"{value:.0%}"),
 }
 """Figures of the recommended candidate, and how they are written."""

@@ -114,7 +114,7 @@ def _compare(
 def _plan_of_the_first(found: Advice) -> str:
     """The command that plans for the candidate that is recommended (a part that does not exist: for its like)."""
     asked, row = found.scenario, found.comparison.rows[0]
-    cluster = (row.best.candidate if row.best else row.offer.sizes[0]).cluster
+    cluster = row.recommended.candidate.cluster
     given = {
         "--model": asked.model,
         "--system": cluster.system.id,

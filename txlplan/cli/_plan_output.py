@@ -38,7 +38,10 @@ def _totals(found: Proposal) -> list[str]:
     if tokens is None:
         return ["how long it takes in all: say with --tokens, or --data"]
     said = (ranged(totals.time_s, format_s), f"rent {ranged(totals.cost_usd, format_usd)}")
-    return [f"{tokens:,} tokens: {', '.join((*said, f'energy {ranged(totals.energy_j, format_j)}'))}"]
+    lines = [f"{tokens:,} tokens: {', '.join((*said, f'energy {ranged(totals.energy_j, format_j)}'))}"]
+    chances = {"deadline": found.choice.deadline_probability, "budget": found.choice.budget_probability}
+    met = [f"the {name} with a probability of {likely:.0%}" for name, likely in chances.items() if likely is not None]
+    return [*lines, f"by these ranges it meets {' and '.join(met)}"] if met else lines
 
 
 def _considered(choice: Choice) -> list[str]:

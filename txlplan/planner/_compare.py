@@ -7,23 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from txlplan.choices import Objective
 from txlplan.errors import InputError, TxlplanError
 from txlplan.estimates import Range
 from txlplan.hardware import Economics
 from txlplan.hardware import economics as economics_catalog
-from txlplan.planner._duration import Planned, planned
+from txlplan.planner._attempts import Attempt, attempt, attempts, nearest
+from txlplan.planner._choose import Choice
+from txlplan.planner._duration import Planned
 from txlplan.planner._known import Known, known_by_size
-from txlplan.planner._limits import beyond_limits, refusal
+from txlplan.planner._limits import refusal
 from txlplan.planner._offer import Offer
-from txlplan.planner._payment import Account, Pay, accounts, chosen
+from txlplan.planner._payment import Account, Pay
+from txlplan.planner._probability import probability_within
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._space import Space
-from txlplan.planner._stand_in import Rank, rank_size, stand_in
+from txlplan.planner._stand_in import Entry, Rank, best_size, rank_size, stand_in
 from txlplan.workload import Workload
 
 RankBy = Literal["time", "cost", "energy"]
-_OBJECTIVES: dict[RankBy, Objective] = {"time": "fastest", "cost": "cheapest", "energy": "least-energy"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +54,21 @@ class Size:
     candidate: Candidate
     label: str
     planned: Planned | None = None
+    """With the best plan by its figures."""
     accounts: tuple[Account, ...] = ()
     """By every way to pay whose price is known."""
     account: Account | None = None
     """In the way that is asked for."""
+    simpler: Choice | None = None
+    """With a simpler plan that the ranges cannot tell from the best."""
     tried: tuple[Account, ...] = ()
     """The same of every plan that was held against deadline and budget."""
     efficiency: float | None = None
     """Tokens per second of each device that the plan occupies, over those of the offer's first size that has a plan."""
+    deadline_probability: float | None = None
+    """That the deadline is met, by the range of the time; None without one."""
+    budget_probability: float | None = None
+    """That the budget is kept, by the range of the cost; None without one, or a cost."""
     reason: str = ""
     """Why it is out: no plan, or beyond deadline or budget."""
 
@@ -77,22 +85,30 @@ class Row:
     offer: Offer
     sizes: tuple[Size, ...]
     best: Size | None
-    """The size that stands for it; None where every one is out."""
-    optimum: Size | None = None
-    """The best size by its figures, where a smaller one that the ranges cannot tell from it is offered."""
-    optimum_probability: float | None = None
-    """That this one really is better than the size offered."""
+    """The best size by its figures, by which the candidate is ranked; None where every one is out."""
+    smaller: Size | None = None
+    """Of the first row: the smallest size that the ranges cannot tell from the best, where there is one."""
+    smaller_probability: float | None = None
+    """That the best really is better than that one."""
+    simpler: Size | None = None
+    """Of the first row: what is recommended with a simpler plan that the ranges cannot tell from its best."""
     on_front: bool = False
     """No other candidate is as good in time, cost and energy, and better in one."""
 
     @property
+    def recommended(self) -> Size:
+        """What to take of it: the smaller size where there is one, else the best. Only for rows that have one."""
+        assert self.best is not None
+        return self.smaller or self.best
+
+    @property
     def label(self) -> str:
-        """Of the size that stands for it, or of the whole offer."""
+        """Of its best size, or of the whole offer."""
         return self.best.label if self.best else self.offer.label
 
     @property
     def account(self) -> Account:
-        """Of the size that stands for it. Only for rows that have one."""
+        """Of its best size. Only for rows that have one."""
         assert self.best is not None
         assert self.best.account is not None
         return self.best.account
@@ -104,7 +120,7 @@ class Row:
 
 
 def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Space | None) -> list[Row]:
-    """Every offer planned and ranked, the best first; what is out comes last.
+    """Every offer planned and ranked by its best figures, the best first; what is out comes last.
 
     Raises InputError without offers or tokens, NoPlanFitsError when nothing is left.
     """
@@ -115,7 +131,8 @@ def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Sp
     rows = sorted((_row(workload, offer, terms, space) for offer in offers), key=lambda row: _rank(row, terms))
     if rows[0].best is None:
         raise refusal(workload, [size for row in rows for size in row.sizes])
-    return _with_front(rows)
+    first, *others = _with_front(rows)
+    return [_with_simpler(workload, first, terms), *others]
 
 
 def _rank(row: Row, terms: Terms) -> Rank:
@@ -126,59 +143,50 @@ def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) ->
     known = known_by_size(workload, offer, space or Space())
     sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
     sizes = _with_efficiency(sizes)
-    offered = stand_in([(size, size.account) for size in sizes if size.account and not size.reason], terms)
-    if offered is None:
-        return Row(offer=offer, sizes=tuple(sizes), best=None)
-    return Row(
-        offer=offer,
-        sizes=tuple(sizes),
-        best=offered.size,
-        optimum=offered.optimum,
-        optimum_probability=offered.probability,
-    )
+    best = best_size(_in(sizes), terms)
+    return Row(offer=offer, sizes=tuple(sizes), best=best[0] if best else None)
+
+
+def _in(sizes: Sequence[Size]) -> list[Entry]:
+    return [(size, size.account) for size in sizes if size.account and not size.reason]
+
+
+def _with_simpler(workload: Workload, row: Row, terms: Terms) -> Row:
+    """The row that is recommended, with the smaller size and the simpler plan that the ranges cannot tell from its best."""
+    assert row.best is not None
+    found = stand_in(_in(row.sizes), (row.best, row.account), terms)
+    if found is not None:
+        row = replace(row, smaller=found.size, smaller_probability=found.probability)
+    size = row.recommended
+    if size.simpler is None:
+        return row
+    tried = attempt(workload, size.candidate, size.simpler, terms)
+    return row if tried.missed else replace(row, simpler=_filled(size, workload, tried))
 
 
 def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, known: Known) -> Size:
-    """The plan of one cluster, as `plan` offers it: a simpler one where the ranges cannot tell and no limit could be missed.
-
-    Where it misses a limit, the fastest and the cheapest are tried. Limits count all time.
-    """
+    """The plan of one cluster that is best by its figures among those within the limits, all time and money counted."""
     bare = Size(candidate=candidate, label=offer.label_of(candidate))
-    wanted = _objective(candidate, terms)
-    free = workload.deadline_s is None and workload.budget_usd is None
-    tried: tuple[Account, ...] = ()
-    found = bare
-    others: tuple[Objective, ...] = ("fastest", "cheapest") if _rented(candidate) else ("fastest",)
-    for objective in dict.fromkeys((wanted, *others)):
-        unlimited = replace(workload, objective=objective, deadline_s=None, budget_usd=None)
-        try:
-            choice = known.best(unlimited, candidate, simplify=free)
-        except TxlplanError as error:
-            return replace(bare, reason=error.message)
-        done = planned(workload, candidate, choice)
-        accounted = accounts(workload, done, terms.economics)
-        account = chosen(accounted, terms.pay)
-        tried = (*tried, account)
-        reason = beyond_limits(workload, account)
-        if not reason or found is bare:
-            found = replace(bare, planned=done, accounts=accounted, account=account, reason=reason)
-        if not reason:
-            break
-    return replace(found, tried=tried)
+    try:
+        tried = attempts(workload, candidate, known, terms)
+    except TxlplanError as error:
+        return replace(bare, reason=error.message)
+    within = [one for one in tried if not one.missed]
+    best = min(within or tried[:1], key=lambda one: rank_size(bare, one.account, terms))
+    found = replace(bare, simpler=best.simpler, tried=tuple(one.account for one in tried))
+    return replace(_filled(found, workload, best), reason="" if within else nearest(workload, tried))
 
 
-def _objective(candidate: Candidate, terms: Terms) -> Objective:
-    """Of the plan on one candidate; where a figure that it needs is unknown, the fastest stands in."""
-    cluster = candidate.cluster
-    unknown = (terms.rank_by == "cost" and not _rented(candidate)) or (
-        terms.rank_by == "energy" and cluster.device.power_w is None
+def _filled(size: Size, workload: Workload, tried: Attempt) -> Size:
+    """The size with a plan and its account."""
+    return replace(
+        size,
+        planned=tried.planned,
+        accounts=tried.accounts,
+        account=tried.account,
+        deadline_probability=probability_within(tried.account.time_s, workload.deadline_s),
+        budget_probability=probability_within(tried.account.cost_usd, workload.budget_usd),
     )
-    return "fastest" if unknown else _OBJECTIVES[terms.rank_by]
-
-
-def _rented(candidate: Candidate) -> bool:
-    """Whether an on-demand price says which plan is cheapest."""
-    return candidate.cluster.system.price("on-demand") is not None
 
 
 def _with_efficiency(sizes: Sequence[Size]) -> list[Size]:

@@ -93,12 +93,13 @@ def _idle(row: Row) -> str:
 
 
 def _smaller(row: Row, terms: Terms) -> str:
-    """That a smaller size is offered, and what is given up for it; empty where it is not."""
-    if row.optimum is None or row.optimum.account is None or row.optimum_probability is None:
+    """That a smaller size is recommended, and what is given up for it; empty where it is not."""
+    if row.smaller is None or row.smaller_probability is None:
         return ""
     quality = {"time": "faster", "cost": "cheaper", "energy": "less hungry"}[terms.rank_by]
+    cost = format_usd(row.account.cost_usd.value) if row.account.cost_usd else "at unknown cost"
     return (
-        f"{row.optimum.label} is {quality} than {row.label} by its figures ({format_s(row.optimum.account.time_s.value)}, "
-        f"{format_usd(row.optimum.account.cost_usd.value) if row.optimum.account.cost_usd else 'at unknown cost'}), but the "
-        f"ranges tell them apart with a probability of {row.optimum_probability * 100:.0f} % only: the smaller one is offered"
+        f"{row.label} is {quality} than {row.smaller.label} by its figures ({format_s(row.account.time_s.value)}, {cost}), but "
+        f"the ranges tell them apart with a probability of {row.smaller_probability * 100:.0f} % only: the smaller one is "
+        "recommended"
     )

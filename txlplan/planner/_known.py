@@ -10,10 +10,11 @@ import numpy as np
 from txlplan.cost import Estimates, estimate
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster
-from txlplan.planner._choose import Choice, plan
+from txlplan.planner._choose import Choice, choice_of, plan
 from txlplan.planner._meshes import within_node
 from txlplan.planner._offer import Offer
 from txlplan.planner._resolve import Candidate
+from txlplan.planner._search import search
 from txlplan.planner._space import Space
 from txlplan.workload import Workload
 
@@ -24,16 +25,22 @@ class Known:
 
     space: Space
     plain: Estimates | None = None
-    """Of its plans without checkpointing; None where they are to be costed then."""
+    """Of its plans without checkpointing."""
     refusal: InputError | None = None
     """Why there is none."""
 
-    def best(self, workload: Workload, candidate: Candidate, *, simplify: bool) -> Choice:
-        """The best plan, or with `simplify` a simpler one as in `plan`. Raises NoPlanFitsError, InputError."""
+    def best(self, workload: Workload, candidate: Candidate) -> Choice:
+        """The best plan, or a simpler one as in `plan`. Raises NoPlanFitsError, InputError."""
         if self.refusal is not None:
             raise self.refusal
         cluster, stack = candidate.cluster, candidate.stack
-        return plan(workload, cluster, stack, space=self.space, simplify=simplify, runners_up=0, known=self.plain)
+        return plan(workload, cluster, stack, space=self.space, runners_up=0, known=self.plain)
+
+    def within(self, workload: Workload, candidate: Candidate) -> Choice | None:
+        """The best plan by its figures within the limits of the workload; None where there is none."""
+        cluster, stack = candidate.cluster, candidate.stack
+        found = search(workload, cluster, stack, self.space, keep=1, known=self.plain)
+        return choice_of(workload, cluster, stack, found) if len(found.plans) else None
 
 
 def known_by_size(workload: Workload, offer: Offer, space: Space) -> list[Known]:
@@ -42,18 +49,23 @@ def known_by_size(workload: Workload, offer: Offer, space: Space) -> list[Known]
     Sizes that differ in their number of nodes alone are costed in one call.
     """
     largest = max(offer.sizes, key=lambda size: size.cluster.n_nodes)
+    spaces = [_space_of(space, size.cluster, len(offer.sizes) > 1) for size in offer.sizes]
     if len(offer.sizes) == 1 or largest.cluster.device.kind == "cpu" or not _alike(offer.sizes, largest):
-        return [Known(space=_space_of(space, size.cluster, len(offer.sizes) > 1)) for size in offer.sizes]
-    spaces = [_space_of(space, size.cluster, True) for size in offer.sizes]
+        return [_alone(workload, size, own) for size, own in zip(offer.sizes, spaces, strict=True)]
     devices = {number for own in spaces for number in own.devices or ()}
+    together = _alone(workload, largest, replace(space, devices=tuple(sorted(devices))))
+    if together.plain is None:
+        return [_alone(workload, size, own) for size, own in zip(offer.sizes, spaces, strict=True)]
+    return [_one(together.plain, own, workload) for own in spaces]
+
+
+def _alone(workload: Workload, size: Candidate, space: Space) -> Known:
+    unlimited = replace(workload, deadline_s=None, budget_usd=None)
     try:
-        joint = replace(space, devices=tuple(sorted(devices)))
-        unlimited = replace(workload, deadline_s=None, budget_usd=None)
-        plans = joint.plain(unlimited, largest.cluster, largest.stack)
-        together = estimate(unlimited, largest.cluster, largest.stack, plans)
-    except InputError:
-        return [Known(space=own) for own in spaces]
-    return [_one(together, own, workload) for own in spaces]
+        plans = space.plain(unlimited, size.cluster, size.stack)
+        return Known(space=space, plain=estimate(unlimited, size.cluster, size.stack, plans))
+    except InputError as error:
+        return Known(space=space, refusal=error)
 
 
 def _one(together: Estimates, space: Space, workload: Workload) -> Known:

@@ -50,9 +50,13 @@ def rents_usd_per_s(cluster: Cluster, n_devices: npt.NDArray[np.int64]) -> npt.N
     price = cluster.system.price("on-demand")
     if price is None or price.rent_usd_per_h is None:
         return None
-    nodes = np.minimum(-(-n_devices // cluster.per_node), cluster.n_nodes)
-    rents: npt.NDArray[np.float64] = nodes * (price.rent_usd_per_h / 3600)
+    rents: npt.NDArray[np.float64] = occupied_nodes(cluster, n_devices).astype(np.float64) * (price.rent_usd_per_h / 3600)
     return rents
+
+
+def occupied_nodes(cluster: Cluster, n_devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Whole nodes, as they are rented or bought, of plans that occupy so many devices, [candidates]."""
+    return np.minimum(-(-n_devices // cluster.per_node), cluster.n_nodes)
 
 
 def _times(range_: Range, factor: float) -> Range:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +12,11 @@ import numpy.typing as npt
 from txlplan.cost import Estimates
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster
-from txlplan.planner._money import rents_usd_per_s
+from txlplan.planner._money import occupied_nodes, rents_usd_per_s
 from txlplan.units import format_s, format_usd, format_w
 from txlplan.workload import Workload
 
 FloatArray = npt.NDArray[np.float64]
-
 
 _PRICES = "`txlplan prices import FILE.csv` adds prices, `txlplan compare --price SYSTEM=18.50/h` takes one"
 
@@ -33,6 +34,7 @@ class Limited:
 def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> FloatArray:
     """What is to be least, [candidates]: time, money or energy a token, or devices (and then time).
 
+    Money is in units of what a node costs a second, whichever way it is paid for: time × the nodes that are occupied.
     Raises InputError where a figure that it needs is unknown.
     """
     seconds = 1.0 / estimates.tokens_per_s
@@ -45,13 +47,12 @@ def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> 
             )
         return estimates.plans.n_devices + seconds / (1.0 + seconds)
     if workload.objective == "cheapest":
-        rents = rents_usd_per_s(cluster, estimates.plans.n_devices)
-        if rents is None:
+        if not cluster.system.prices:
             raise InputError(
-                f"objective 'cheapest' needs a price, and {cluster.system.id} has no on-demand one",
+                f"objective 'cheapest' needs a price, and {cluster.system.id} has none",
                 hint=_PRICES + ", or choose --objective fastest",
             )
-        return seconds * rents
+        return seconds * occupied_nodes(cluster, estimates.plans.n_devices)
     if (joules := estimates.energy_j_per_token) is None:
         raise InputError(
             f"objective 'least-energy' needs the rated power of {cluster.device.name}, which is unknown",
@@ -88,45 +89,56 @@ def limited(workload: Workload, cluster: Cluster, estimates: Estimates) -> Limit
 
 
 def limits_refusal(workload: Workload, cluster: Cluster, limits: Limited, fits: npt.NDArray[np.bool_]) -> NoPlanFitsError:
-    """The error where plans fit and none meets the limits; two limits that exclude each other are named as a pair."""
-    name = cluster.system.id
-    if limits.power_w is not None and workload.power_cap_w is not None and (limits.power_w[fits] > workload.power_cap_w).all():
-        return NoPlanFitsError(
-            f"no plan on {name} stays within {format_w(workload.power_cap_w)}: "
-            f"the least that fits draws {format_w(float(limits.power_w[fits].min()))}",
-            hint="raise --max-power, or choose a device that draws less",
-        )
-    if limits.time_s is not None and workload.deadline_s is not None:
-        times = limits.time_s[fits]
-        if (times > workload.deadline_s).all():
-            return NoPlanFitsError(
-                f"no plan on {name} meets the deadline of {format_s(workload.deadline_s)}: "
-                f"the fastest takes {format_s(float(times.min()))}",
-                hint="`txlplan compare` shows which systems do",
-            )
-    if limits.cost_usd is not None and workload.budget_usd is not None:
-        costs = limits.cost_usd[fits]
-        if (costs > workload.budget_usd).all():
-            return NoPlanFitsError(
-                f"no plan on {name} stays within {format_usd(workload.budget_usd)}: "
-                f"the cheapest costs {format_usd(float(costs.min()))}",
-                hint="`txlplan compare` ranks systems by cost",
-            )
-    return _excluded(workload, name, limits, fits)
+    """The error where plans fit and none meets the limits: of the limits that cannot be met, alone or together, the fewest."""
+    name, asked = cluster.system.id, _asked(workload, limits, fits)
+    missed = next(
+        chosen
+        for count in range(1, len(asked) + 1)
+        for chosen in combinations(asked, count)
+        if not np.logical_and.reduce([one.met for one in chosen]).any()
+    )
+    *others, last = missed
+    if not others:
+        return NoPlanFitsError(f"no plan on {name} meets {last.words}: {last.least(last.figures)}", hint=last.hint)
+    left = last.figures[np.logical_and.reduce([one.met for one in others])]
+    within = " and ".join(one.words.partition(" of ")[0] for one in others)
+    return NoPlanFitsError(
+        f"on {name}, {' and '.join(one.words for one in missed)} exclude each other: within {within}, {last.least(left)}",
+        hint="give up one of them",
+    )
 
 
-def _excluded(workload: Workload, name: str, limits: Limited, fits: npt.NDArray[np.bool_]) -> NoPlanFitsError:
-    """Each limit can be met alone, all together cannot."""
-    said = []
-    if workload.deadline_s is not None:
-        said.append(f"the deadline of {format_s(workload.deadline_s)}")
-    if workload.budget_usd is not None:
-        said.append(f"the budget of {format_usd(workload.budget_usd)}")
-    if workload.power_cap_w is not None:
-        said.append(f"the power cap of {format_w(workload.power_cap_w)}")
-    detail = ""
-    if limits.time_s is not None and limits.cost_usd is not None:
-        assert workload.deadline_s is not None
-        in_time = limits.cost_usd[fits & (limits.time_s <= workload.deadline_s)]
-        detail = f": in time, the cheapest costs {format_usd(float(in_time.min()))}" if in_time.size else ""
-    return NoPlanFitsError(f"on {name}, {' and '.join(said)} exclude each other{detail}", hint="give up one of them")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Limit:
+    """One limit and the figures of the plans that fit, [plans]."""
+
+    words: str
+    most: float
+    figures: FloatArray
+    said: str
+    """What is the least: `the fastest takes`."""
+    write: Callable[[float | None], str]
+    hint: str
+
+    @property
+    def met(self) -> npt.NDArray[np.bool_]:
+        return self.figures <= self.most
+
+    def least(self, figures: FloatArray) -> str:
+        return f"{self.said} {self.write(float(figures.min()))}"
+
+
+def _asked(workload: Workload, limits: Limited, fits: npt.NDArray[np.bool_]) -> list[_Limit]:
+    known = (
+        ("deadline", workload.deadline_s, limits.time_s, "the fastest takes", format_s,
+         "`txlplan compare` shows which systems do"),
+        ("budget", workload.budget_usd, limits.cost_usd, "the cheapest costs", format_usd,
+         "`txlplan compare` ranks systems by cost"),
+        ("power cap", workload.power_cap_w, limits.power_w, "the least that fits draws", format_w,
+         "raise --max-power, or choose a device that draws less"),
+    )  # fmt: skip
+    return [
+        _Limit(words=f"the {name} of {write(most)}", most=most, figures=figures[fits], said=said, write=write, hint=hint)
+        for name, most, figures, said, write, hint in known
+        if most is not None and figures is not None
+    ]

@@ -23,7 +23,7 @@ def probability_least(values: Sequence[Range], stacks: Sequence[str], best: int,
     Estimated from 40,000 seeded draws, so that equal input gives an equal answer. Equal values share the lead.
     """
     mu = np.array([math.log(value.value) for value in values])
-    sd = np.array([math.log(value.high / value.low) / (2 * Z_80) for value in values])
+    sd = np.array([_log_sd(value) for value in values])
     names = sorted(set(stacks))
     source = np.random.default_rng(_SEED)
     common = source.standard_normal((_DRAWS, len(names)))[:, [names.index(name) for name in stacks]]
@@ -38,9 +38,25 @@ def probability_less(one: Range, other: Range, *, shared_error: float) -> float:
 
     Closed: the logarithm of their ratio is normal with variance `s (sd₁ − sd₂)² + (1 − s) (sd₁² + sd₂²)`.
     """
-    sd, its = (math.log(value.high / value.low) / (2 * Z_80) for value in (one, other))
+    sd, its = _log_sd(one), _log_sd(other)
     variance = shared_error * (sd - its) ** 2 + (1 - shared_error) * (sd**2 + its**2)
-    distance = math.log(other.value / one.value)
+    return _normal(math.log(other.value / one.value), variance)
+
+
+def probability_within(value: Range | None, limit: float | None) -> float | None:
+    """The probability that the true value does not exceed a limit: `Φ(ln(limit / value) / sd)`; None without either."""
+    if value is None or limit is None:
+        return None
+    return _normal(math.log(limit / value.value), _log_sd(value) ** 2)
+
+
+def _log_sd(value: Range) -> float:
+    """Standard deviation of the logarithm, from the 80 % range."""
+    return math.log(value.high / value.low) / (2 * Z_80)
+
+
+def _normal(distance: float, variance: float) -> float:
+    """The probability that a normal variable lies within `distance` above its mean, or below; certain without variance."""
     if variance == 0.0:
         return 0.5 if distance == 0.0 else float(distance > 0)
     return 0.5 * (1 + math.erf(distance / math.sqrt(2 * variance)))

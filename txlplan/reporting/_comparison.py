@@ -118,7 +118,7 @@ def _basis(comparison: Comparison) -> str:
     counted = "start, evaluation, checkpoints and failures" if comparison.workload.task == "train" else "start and failures"
     return (
         f"{len(comparison.rows)} candidates ranked by {terms.rank_by}, {ways[terms.pay]}; {counted} are counted. "
-        "Ranges are 80 % intervals; of several sizes, the smallest that they cannot tell from the best is shown."
+        "Ranges are 80 % intervals; of several sizes, the best by its figures is shown."
     )
 
 

@@ -198,7 +198,7 @@ def plan_table(comparison: Comparison) -> Table:
         (
             row.label,
             describe(row.best.planned.choice.plan),
-            describe(optimum.plan) if (optimum := row.best.planned.choice.optimum) else "the same",
+            describe(row.best.simpler.plan) if row.best.simpler else "none",
             row.best.candidate.stack.id,
             "extrapolated" if row.best.planned.choice.estimate.extrapolated else "measured on this device",
             PAID[row.account.way],
@@ -206,9 +206,9 @@ def plan_table(comparison: Comparison) -> Table:
         for row in comparison.ranked
         if row.best and row.best.planned
     )
-    columns = ("candidate", "plan", "best by its figures", "stack", "estimate", "paid for by")
+    columns = ("candidate", "plan", "simpler, and not told apart", "stack", "estimate", "paid for by")
     return Table(
-        caption="The plan of each candidate, a simpler one where the ranges cannot tell, and what its estimate rests on",
+        caption="The best plan of each candidate, a simpler one that ranges cannot tell from it, and what estimates rest on",
         columns=columns,
         rows=rows,
         text_columns=6,
