@@ -128,6 +128,7 @@ def test_a_file_that_is_no_catalog(txlplan: Any, tmp_path: Path, home: Path, tex
     assert not list(home.rglob("*.toml"))
     assert txlplan("prices", "import", tmp_path / "missing.csv").exit_code == 2
     assert txlplan("prices", "import", path, "--date", "today").exit_code == 2
+    assert "still to come" in txlplan("prices", "import", path, "--date", "2062-01-01").stderr
 
 
 def test_show_marks_what_is_old(txlplan: Any) -> None:

@@ -11,6 +11,7 @@ from txlplan.planner import Comparison, Row
 from txlplan.records import Record
 from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting._charts import Chart, Figure, base_layout, throughput_chart
+from txlplan.reporting._format import percent
 from txlplan.units import format_bytes
 
 _SERIES = ("var(--predicted)", "var(--measured)", "var(--bandwidth)", "var(--host)", "var(--link)", "var(--good)", "var(--bad)")
@@ -115,16 +116,17 @@ def _scaling(comparison: Comparison) -> Chart | None:
 
 
 def _break_even(comparison: Comparison) -> Chart | None:
-    """Cost over runs of the workload: renting rises from nothing, buying less steeply from the purchase."""
+    """Cost over runs of the workload: renting rises from nothing, buying less steeply from the purchase, for its life."""
     entries = comparison.break_evens
     if not entries:
         return None
-    most = max(max(entry.life_runs, 1.5 * (entry.runs or 0.0)) for entry in entries)
-    rent = entries[0].rent_usd_per_run
-    lines = [(f"rent {entries[0].rented}", 0.0, rent)]
-    lines += [(f"buy {entry.bought}", entry.capital_usd, entry.electricity_usd_per_run) for entry in entries]
+    longest = max(entry.life_runs for entry in entries)
+    lines = [(f"rent {entries[0].rented}", 0.0, entries[0].rent_usd_per_run, longest)]
+    lines += [
+        (f"buy {entry.bought}", entry.capital_usd, entry.electricity_usd_per_run, entry.life_runs) for entry in entries
+    ]
     traces = []
-    for number, (name, first_usd, run_usd) in enumerate(lines):
+    for number, (name, first_usd, run_usd, most) in enumerate(lines):
         runs = [most * point / _POINTS for point in range(_POINTS + 1)]
         traces.append({
             "type": "scatter", "mode": "lines", "name": html.escape(name), "x": runs,
@@ -135,8 +137,9 @@ def _break_even(comparison: Comparison) -> Chart | None:
     return Chart(
         id="break-even",
         title="Buy or rent",
-        description="Money spent over runs of this workload; where the lines cross, buying has paid. "
-        "Staff, space and maintenance are not counted.",
+        description="Money spent over runs of this workload. A line of what is bought ends with its life at "
+        f"{percent(entries[0].assumed_utilisation, digits=0)} use; where it crosses that of renting before, buying has "
+        "paid. Staff, space and maintenance are not counted.",
         figure={"data": traces, "layout": base_layout("runs of this workload", "USD spent", height=380)},
         table=tables.break_even_table(comparison),
     )
