@@ -151,7 +151,7 @@ def test_a_price_is_stated_under_the_name_typed_or_the_id(tmp_path: Path) -> Non
         found = advised(on=on, prices=dict(zip(names, ("2/h", "10/h"), strict=True)))
         rents = {row.label: row.account.price.rent_usd_per_h for row in found.comparison.rows if row.account.price}
         assert rents == {own_id: 2.0, "box": 10.0}
-    with pytest.raises(InputError, match="'1/h' is the second of its kind, on-demand"):
+    with pytest.raises(InputError, match=r"'1/h' is the second of its kind, on-demand"):
         advised(on=["local"], prices={"local": "2/h", own_id: "1/h"})
 
 
@@ -181,11 +181,11 @@ def test_rent_spot_and_purchase_may_all_be_stated(tmp_path: Path) -> None:
     assert note not in txlplan.compare(path, pay="spot", today=TODAY).comparison.warnings
     other = txlplan.compare(path, prices={"p3.2xlarge": "3/h"}, today=TODAY).scenario.prices
     assert other == {"p3.2xlarge": "3/h", "dgx-1": "50000 USD"}, "a price stated over a file's leaves those of other systems"
-    with pytest.raises(InputError, match="price of p3.2xlarge: 'spot 2/h' is the second of its kind, spot"):
+    with pytest.raises(InputError, match=r"price of p3\.2xlarge: 'spot 2/h' is the second of its kind, spot"):
         advised(prices={"p3.2xlarge": ["spot 1/h", "spot 2/h"]})
-    with pytest.raises(InputError, match="price of p3.2xlarge"):
+    with pytest.raises(InputError, match=r"price of p3\.2xlarge"):
         advised(prices={"p3.2xlarge": "spotty 7/h"})
-    with pytest.raises(ConfigError, match="prices.p3.2xlarge"):
+    with pytest.raises(ConfigError, match=r"prices\.p3\.2xlarge"):
         advised(prices={"p3.2xlarge": 5})
 
 
@@ -202,7 +202,7 @@ def test_a_part_that_saves_power_saves_it() -> None:
         assert system.power_w - devices_w == pytest.approx(known.power_w - 8 * devices.get("v100-sxm2-16gb").power_w)
         return twin.account.electricity_usd.value / real.account.electricity_usd.value
 
-    assert electricity(power="150 W", power_idle="20 W") < 0.9 < 1.1 < electricity(power="600 W")
+    assert electricity(power="150 W", power_idle="20 W") < 0.95 < 1.05 < electricity(power="600 W")
 
 
 def test_what_is_unknown_is_not_passed() -> None:

@@ -113,7 +113,7 @@ def test_whether_buying_pays_is_said_alike_everywhere(
     assert said.startswith(answer)
     assert document["break_evens"][0]["pays"] is said.startswith("pays")
     for name in ("a.md", "a.html"):
-        assert said in (tmp_path / name).read_text()
+        assert said in (tmp_path / name).read_text().replace("\u00a0", " ")
 
 
 def test_a_hypothetical_part_is_compared_like_a_real_one(txlplan: Any, small: list[str]) -> None:
@@ -161,7 +161,7 @@ def test_files_of_every_kind_say_the_same(txlplan: Any, small: list[str], tmp_pa
         verdicts.append(result.stdout.splitlines()[-1])
     assert len(set(verdicts)) == 1
     assert verdicts[0].split(":")[0] in (tmp_path / "answer.html").read_text().replace("\u00a0", " ")
-    assert "**Rent 2x p4d.24xlarge: it trains" in (tmp_path / "answer.md").read_text()
+    assert f"**{verdicts[0].split(':')[0]}: it trains" in (tmp_path / "answer.md").read_text()
     assert json.loads((tmp_path / "answer.json").read_text())["verdict"]["sentence"] == verdicts[0]
     with (tmp_path / "answer.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))

@@ -137,6 +137,6 @@ def test_show_marks_what_is_old(txlplan: Any) -> None:
     assert row["age_days"] > 3000
     text = txlplan("prices", "show").stdout
     assert "p4d.24xlarge" in text
-    assert "days, stale" in text
+    assert "days old, stale" in text
     assert txlplan("prices", "show", "dgx-7").exit_code == 2
     assert "no price is known of generic-cpu" in txlplan("prices", "show", "generic-cpu").stdout

@@ -101,12 +101,13 @@ def test_a_purchase_states_its_outlay() -> None:
     one = made("a", rent=7.0, purchase=100_000.0)
     assert account(one, "buy").capital_usd == 100_000
     assert account(one, "rent").capital_usd is None
-    assert account(made("b", rent=None, purchase=1e5, power=None), "buy").capital_usd == 1e5, "though its running cost is unknown"
-    cluster = replace(one.cluster, n_nodes=3)
-    three = compare(replace(WORKLOAD, global_batch=64), [replace(one, cluster=cluster)], terms=terms(pay="buy")).rows[0]
-    assert three.best is not None
-    assert three.best.planned is not None
-    assert three.account.capital_usd == 100_000 * three.best.planned.n_nodes
+    assert account(made("b", rent=None, purchase=1e5, power=None), "buy").capital_usd == 1e5, (
+        "though its running cost is unknown"
+    )
+    two = compare(LARGE_BATCH, [candidate("dgx-1", n_nodes=2)], terms=terms(pay="buy")).rows[0].account
+    assert two.price is not None
+    assert two.price.purchase_usd is not None
+    assert two.capital_usd == 2 * two.price.purchase_usd
     bought = compare(replace(WORKLOAD, budget_usd=500.0), [one], terms=terms(pay="buy"))
     assert " after an outlay of $100,000, " in bought.verdict.sentence
     assert "outlay" not in compare(WORKLOAD, [one], terms=terms()).verdict.sentence
@@ -163,7 +164,9 @@ def test_break_even_is_against_the_cheapest_size() -> None:
     sizes = [replace(system, cluster=replace(system.cluster, n_nodes=count)) for count in (1, 2, 4)]
     rented = compare(LARGE_BATCH, [Offer(sizes=tuple(sizes)), other], terms=terms())
     (row,) = (row for row in rented.rows if row.offer.sizes[0] == system)
-    rents = {size.label: one.cost_usd.value for size in row.sizes for one in size.accounts if one.way == "rent" and one.cost_usd}
+    rents = {
+        size.label: one.cost_usd.value for size in row.sizes for one in size.accounts if one.way == "rent" and one.cost_usd
+    }
     assert row.label != "p4d.24xlarge"
     assert rents[row.label] > rents["p4d.24xlarge"]
     (found,) = rented.break_evens

@@ -44,7 +44,9 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
 def _unused(scenario: Scenario) -> tuple[str, ...]:
     """Of the prices that are stated, those of spot nodes are counted only where that way to pay is asked for."""
     stated = [name for name in scenario.prices if any(text.strip().startswith("spot ") for text in scenario.prices_of(name))]
-    return tuple(f"the spot price that is stated for {name} is used with --pay spot only" for name in stated if scenario.pay != "spot")
+    return tuple(
+        f"the spot price that is stated for {name} is used with --pay spot only" for name in stated if scenario.pay != "spot"
+    )
 
 
 def _plain(value: Any) -> Any:

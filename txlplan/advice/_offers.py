@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -110,13 +111,13 @@ def _stated(scenario: Scenario, names: Iterable[str], today: datetime.date) -> l
 def price_of(system: str, text: str, today: datetime.date) -> Price:
     """`18.50/h` (on demand), `spot 7.10/h` or `150000 USD` (to buy). Raises InputError that names the system."""
     first, _, rest = text.strip().partition(" ")
-    noted = {"date": today.isoformat(), "source": "stated for this comparison"}
+    noted = functools.partial(Price, date=today.isoformat(), source="stated for this comparison")
     try:
         if first == "spot":
-            return Price(kind="spot", rent_usd_per_h=USD_PER_H.parse(rest), **noted)
+            return noted(kind="spot", rent_usd_per_h=USD_PER_H.parse(rest))
         if "/" in text:
-            return Price(kind="on-demand", rent_usd_per_h=USD_PER_H.parse(text), **noted)
-        return Price(kind="purchase", purchase_usd=USD.parse(text), **noted)
+            return noted(kind="on-demand", rent_usd_per_h=USD_PER_H.parse(text))
+        return noted(kind="purchase", purchase_usd=USD.parse(text))
     except ValueError as error:
         raise InputError(
             f"price of {system}: {error}", hint="write 18.50/h to rent, 'spot 7.10/h' for spot, '150000 USD' to buy"
@@ -144,7 +145,10 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
         )
     if "kind" in what_if.set:
         raise InputError(f"a variant of {what_if.like} is of its kind: 'kind' cannot be set")
-    like, device = devices.get(what_if.like), devices.variant(what_if.like, _changes(what_if), id=f"{what_if.like} with {changed}")
+    like, device = (
+        devices.get(what_if.like),
+        devices.variant(what_if.like, _changes(what_if), id=f"{what_if.like} with {changed}"),
+    )
     holding = [offer for offer in offers if offer.sizes[0].cluster.device.id == what_if.like]
     if not holding:
         having = sorted(system.id for system in systems.all() if system.device == what_if.like)

@@ -42,10 +42,17 @@ def _compare(
         str | None, typer.Option("--pay", help="rent, spot or buy; by default auto: rent where a rent is known, else buy.")
     ] = None,
     deadline: Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Most money per run, e.g. '500 USD'; a purchase is counted by its share of the machine's life.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help="Most money per run, e.g. '500 USD'; a purchase is counted by its share of the machine's life."
+        ),
+    ] = None,
     price: Annotated[
         list[str] | None,
-        typer.Option("--price", metavar="SYSTEM=PRICE", help="18.50/h, 'spot 7.10/h' or '150000 USD'. Repeatable; one of each kind."),
+        typer.Option(
+            "--price", metavar="SYSTEM=PRICE", help="18.50/h, 'spot 7.10/h' or '150000 USD'. Repeatable; one of each kind."
+        ),
     ] = None,
     device_like: Annotated[
         str | None, typer.Option("--device-like", metavar="DEVICE", help="Compare a hypothetical variant of this device too.")
@@ -158,7 +165,7 @@ def _prices(texts: list[str] | None) -> dict[str, list[str]] | None:
 
 
 def _values(texts: list[str] | None, option: str) -> dict[str, Any] | None:
-    """Values by key, as TOML reads them: numbers and booleans are such, all else is text. Raises InputError for a second one."""
+    """Values by key, as TOML reads them: numbers and booleans are such, all else is text. Raises InputError."""
     import tomllib
 
     def value(text: str) -> Any:

@@ -90,9 +90,7 @@ def _stale_prices(rows: Sequence[Row], terms: Terms) -> tuple[tuple[str, Price],
     """Each once, in the order of the rows."""
     ranking = [(row.best, row.account) for row in rows if row.best]
     compared = [paid for pair in pairs(rows) for paid in pair]
-    used = {
-        (size.candidate.cluster.system.id, account.price): None for size, account in (*ranking, *compared) if account.price
-    }
+    used = {(size.candidate.cluster.system.id, account.price): None for size, account in (*ranking, *compared) if account.price}
     return tuple((system, price) for system, price in used if is_stale(price, terms.today))
 
 

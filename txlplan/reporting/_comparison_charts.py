@@ -122,9 +122,7 @@ def _break_even(comparison: Comparison) -> Chart | None:
         return None
     longest = max(entry.life_runs for entry in entries)
     lines = [(f"rent {entries[0].rented}", 0.0, entries[0].rent_usd_per_run, longest)]
-    lines += [
-        (f"buy {entry.bought}", entry.capital_usd, entry.electricity_usd_per_run, entry.life_runs) for entry in entries
-    ]
+    lines += [(f"buy {entry.bought}", entry.capital_usd, entry.electricity_usd_per_run, entry.life_runs) for entry in entries]
     traces = []
     for number, (name, first_usd, run_usd, most) in enumerate(lines):
         runs = [most * point / _POINTS for point in range(_POINTS + 1)]
