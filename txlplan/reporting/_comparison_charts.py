@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from txlplan.estimates import Range
@@ -38,10 +38,11 @@ def _pareto(comparison: Comparison) -> Chart | None:
         return None
     scale, unit = _time_unit(max(row.account.time_s.value for row in rows))
     traces = []
+    places = {row.label: str(place) for place, row in enumerate(comparison.ranked, start=1)}
     for on_front, name in ((True, "on the front"), (False, "dominated")):
         chosen = [row for row in rows if row.on_front is on_front]
         if chosen:
-            traces.append(_points(chosen, scale, unit, name, "var(--predicted)" if on_front else "var(--neutral)"))
+            traces.append(_points(chosen, places, scale, unit, name, "var(--predicted)" if on_front else "var(--neutral)"))
     figure = base_layout(f"time ({unit})", "cost (USD)", height=420)
     figure["xaxis"] |= _axis([row.account.time_s for row in rows])
     figure["yaxis"] |= _axis([row.account.cost_usd for row in rows if row.account.cost_usd])
@@ -50,23 +51,22 @@ def _pareto(comparison: Comparison) -> Chart | None:
     return Chart(
         id="pareto",
         title="Time against cost",
-        description=f"Each candidate with its 80 % ranges; no other beats one on the front in time, cost and energy.{left}",
+        description=f"Each candidate by its number in the table, with its 80 % ranges; no other beats one on the front in time, cost and energy.{left}",
         figure={"data": traces, "layout": figure},
         table=tables.pareto_table(comparison),
-        folded=True,
     )
 
 
-def _points(rows: Sequence[Row], scale: float, unit: str, name: str, colour: str) -> Figure:
+def _points(rows: Sequence[Row], places: Mapping[str, str], scale: float, unit: str, name: str, colour: str) -> Figure:
+    """Numbered by their place: names would lie upon each other where candidates are alike."""
     costs = [row.account.cost_usd for row in rows if row.account.cost_usd]
     return {
         "type": "scatter", "mode": "markers+text", "name": name,
         "x": [row.account.time_s.value / scale for row in rows], "y": [cost.value for cost in costs],
         "error_x": _errors([row.account.time_s for row in rows], scale, colour), "error_y": _errors(costs, 1.0, colour),
-        "marker": {"color": colour, "size": 12}, "text": [_name(row.label) for row in rows],
-        "textposition": ["top right" if number % 2 else "bottom right" for number in range(len(rows))],
-        "textfont": {"size": 12},
-        "hovertemplate": f"%{{text}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
+        "marker": {"color": colour, "size": 12}, "text": [places[row.label] for row in rows],
+        "textposition": "top right", "textfont": {"size": 13}, "customdata": [_name(row.label) for row in rows],
+        "hovertemplate": f"%{{customdata}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
     }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def _break_even(comparison: Comparison) -> Chart | None:
     for number, (name, first_usd, run_usd, most) in enumerate(lines):
         runs = [most * point / _POINTS for point in range(_POINTS + 1)]
         traces.append({
-            "type": "scatter", "mode": "lines", "name": html.escape(name), "x": runs,
+            "type": "scatter", "mode": "lines", "name": _name(name), "x": runs,
             "y": [first_usd + count * run_usd for count in runs],
             "line": {"color": _SERIES[number % len(_SERIES)], "width": 2, "dash": _DASHES[min(number, len(_DASHES) - 1)]},
             "hovertemplate": "%{x:,.0f} runs: $%{y:,.0f}<extra></extra>",

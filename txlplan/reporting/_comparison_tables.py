@@ -54,13 +54,13 @@ def pareto_table(comparison: Comparison) -> Table:
     """Time, cost and energy of every candidate, and who is on the front."""
     rows = tuple(
         (
-            row.label,
+            f"{place} {row.label}",
             ranged(row.account.time_s, format_s),
             ranged(row.account.cost_usd, format_usd),
             ranged(row.account.energy_j, format_j),
             "yes" if row.on_front else "no",
         )
-        for row in comparison.ranked
+        for place, row in enumerate(comparison.ranked, start=1)
     )
     columns = ("candidate", "time (80 % range)", "cost (80 % range)", "energy (range)", "on the front")
     return Table(caption="Time, cost and energy", columns=columns, rows=rows)
