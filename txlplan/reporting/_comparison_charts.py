@@ -51,7 +51,8 @@ def _pareto(comparison: Comparison) -> Chart | None:
     return Chart(
         id="pareto",
         title="Time against cost",
-        description=f"Each candidate by its number in the table, with its 80 % ranges; no other beats one on the front in time, cost and energy.{left}",
+        description="Each candidate by its number in the table, with its 80 % ranges; "
+        f"no other beats one on the front in time, cost and energy.{left}",
         figure={"data": traces, "layout": figure},
         table=tables.pareto_table(comparison),
     )
