@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def rates(options: argparse.Namespace) -> list[Row]:
         for rate in LEARNING_RATES:
             path = _rates_of(options) / f"{name}-{rate:g}.json"
             if not path.exists():
-                learner = Learner(name, CONFIGS[options.config], dataset, rate)
+                learner = Learner(name, _config(options), dataset, rate)
                 for step in range(options.steps):
                     learner.step(step / options.steps)
                 bits = learner.bits_per_character("valid", _TUNED_ON_SEGMENTS)
@@ -118,7 +119,7 @@ def rates(options: argparse.Namespace) -> list[Row]:
 
 def duel(options: argparse.Namespace) -> list[Row]:
     """Learn in turns for `--for` seconds, and so again at every call, until each side has had `--seconds`; then score."""
-    dataset, config = open_dataset(prepared(options)), CONFIGS[options.config]
+    dataset, config = open_dataset(prepared(options)), _config(options)
     best = _best_rates(options)
     learners = [Learner(name, config, dataset, best[name]) for name in SIDES]
     paths = [_duel_of(options) / f"{name}.pt" for name in SIDES]
@@ -157,6 +158,11 @@ def _best_rates(options: argparse.Namespace) -> dict[str, float]:
     if set(found) != set(SIDES):
         raise SystemExit(f"duel needs learning rates for both sides: run `rates` with --directory {options.directory} before")
     return {name: row["learning rate"] for name, row in found.items()}
+
+
+def _config(options: argparse.Namespace) -> ModelConfig:
+    """Norms before each part of a layer, as x-transformers has them: after it, both would need a longer warm-up."""
+    return replace(CONFIGS[options.config], norm="pre")
 
 
 def _rates_of(options: argparse.Namespace) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record_factory import make_record
@@ -21,6 +22,11 @@ ON = ["p3.2xlarge", "1..2xp3.16xlarge"]
 @pytest.fixture(scope="module")
 def advice() -> Advice:
     return txlplan.compare(model="demo-bytes", tokens=1e8, on=ON, rank_by="cost", today=TODAY)
+
+
+def advised(**changes: Any) -> Advice:
+    """Of one small candidate."""
+    return txlplan.compare(**{"model": "demo-bytes", "tokens": 1e8, "on": ["p3.2xlarge"], "today": TODAY, **changes})
 
 
 def test_plain_arguments_are_a_scenario(advice: Advice) -> None:
@@ -133,6 +139,70 @@ def test_a_price_book_of_the_user_is_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(price, Price)
     assert (price.rent_usd_per_h, price.source) == (1.11, "our contract")
     assert systems.get("p3.2xlarge").price("on-demand") != price, "the profile itself is untouched"
+
+
+def test_a_price_is_stated_under_the_name_typed_or_the_id(tmp_path: Path) -> None:
+    box = tmp_path / "box.toml"
+    box.write_text('name = "box"\nkind = "server"\ndevice = "v100-sxm2-16gb"\nn_devices = 1\n')
+    on = ["local", str(box)]
+    local = advised(on=on).comparison.rows
+    (own_id,) = {row.best.candidate.cluster.system.id for row in local if row.best} - {"box"}
+    for names in (("local", str(box)), (own_id, "box")):
+        found = advised(on=on, prices=dict(zip(names, ("2/h", "10/h"), strict=True)))
+        rents = {row.label: row.account.price.rent_usd_per_h for row in found.comparison.rows if row.account.price}
+        assert rents == {own_id: 2.0, "box": 10.0}
+    with pytest.raises(InputError, match=r"'1/h' is the second of its kind, on-demand"):
+        advised(on=["local"], prices={"local": "2/h", own_id: "1/h"})
+
+
+def test_a_stated_price_replaces_newer_ones() -> None:
+    early = datetime.date(2026, 6, 1)
+    assert systems.get("p3.16xlarge").price("on-demand").date < "2026-11-24"
+    for today in (early, TODAY, datetime.date(2010, 1, 1)):
+        found = txlplan.compare(model="demo-bytes", tokens=1e8, on=["p3.16xlarge"], prices={"p3.16xlarge": "1/h"}, today=today)
+        assert found.comparison.rows[0].account.price.rent_usd_per_h == 1.0
+
+
+def test_rent_spot_and_purchase_may_all_be_stated(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(
+        'model = "demo-bytes"\ntokens = "100M"\non = ["p3.2xlarge", "dgx-1"]\n'
+        '[prices]\n"p3.2xlarge" = ["2 USD/h", "spot 1 USD/h", "9000 USD"]\ndgx-1 = "50000 USD"\n'
+    )
+    found = txlplan.compare(path, today=TODAY)
+    (row,) = [row for row in found.comparison.rows if row.label == "p3.2xlarge"]
+    assert {one.way: one.price.rent_usd_per_h or one.price.purchase_usd for one in row.best.accounts} == {
+        "rent": 2.0,
+        "spot": 1.0,
+        "buy": 9000.0,
+    }
+    note = "the spot price that is stated for p3.2xlarge is used with --pay spot only"
+    assert note in found.comparison.warnings
+    assert note not in txlplan.compare(path, pay="spot", today=TODAY).comparison.warnings
+    other = txlplan.compare(path, prices={"p3.2xlarge": "3/h"}, today=TODAY).scenario.prices
+    assert other == {"p3.2xlarge": "3/h", "dgx-1": "50000 USD"}, "a price stated over a file's leaves those of other systems"
+    with pytest.raises(InputError, match=r"price of p3\.2xlarge: 'spot 2/h' is the second of its kind, spot"):
+        advised(prices={"p3.2xlarge": ["spot 1/h", "spot 2/h"]})
+    with pytest.raises(InputError, match=r"price of p3\.2xlarge"):
+        advised(prices={"p3.2xlarge": "spotty 7/h"})
+    with pytest.raises(ConfigError, match=r"prices\.p3\.2xlarge"):
+        advised(prices={"p3.2xlarge": 5})
+
+
+def test_a_part_that_saves_power_saves_it() -> None:
+    """What a node draws beside its devices stays as it is, whatever the hypothetical ones draw."""
+
+    def electricity(**changes: str) -> float:
+        what_if = [{"like": "v100-sxm2-16gb", "set": changes}]
+        found = txlplan.compare(model="demo-bytes", tokens=1e8, on=["dgx-1"], pay="buy", what_if=what_if, today=TODAY)
+        (twin,) = [row for row in found.comparison.rows if row.offer.hypothetical]
+        (real,) = [row for row in found.comparison.rows if not row.offer.hypothetical]
+        system, devices_w = twin.best.candidate.cluster.system, 8 * twin.best.candidate.cluster.device.power_w
+        known = systems.get("dgx-1")
+        assert system.power_w - devices_w == pytest.approx(known.power_w - 8 * devices.get("v100-sxm2-16gb").power_w)
+        return twin.account.electricity_usd.value / real.account.electricity_usd.value
+
+    assert electricity(power="150 W", power_idle="20 W") < 0.95 < 1.05 < electricity(power="600 W")
 
 
 def test_what_is_unknown_is_not_passed() -> None:

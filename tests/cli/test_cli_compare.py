@@ -73,6 +73,49 @@ def test_a_stated_price_is_used_and_is_fresh(txlplan: Any, small: list[str]) -> 
     assert not any("days old" in text for text in document["warnings"])
 
 
+def test_prices_of_every_kind_are_stated_together(txlplan: Any, small: list[str]) -> None:
+    stated = ("--price", "p4d.24xlarge=18.50/h", "--price", "p4d.24xlarge=spot 7/h", "--price", "p4d.24xlarge=150000 USD")
+    accounts = txlplan(*small, "--on", "p4d.24xlarge", *stated, "--json").json["candidates"][0]["accounts"]
+    found = {one["way"]: (one["price"]["rent_usd_per_h"], one["price"]["purchase_usd"]) for one in accounts}
+    assert found == {"rent": (18.5, None), "spot": (7.0, None), "buy": (None, 150_000.0)}
+    text = txlplan(*small, "--on", "p4d.24xlarge", *stated, "--pay", "spot").stdout
+    assert "stated for p4d.24xlarge is used with --pay spot only" not in text
+
+
+def test_what_is_bought_says_its_outlay(txlplan: Any, small: list[str], tmp_path: Path) -> None:
+    """In the terminal and in every file."""
+    asked = (*small, "--on", "dgx-1,p3.16xlarge", "--pay", "buy", "--price", "dgx-1=149000 USD")
+    result = txlplan(*asked, "-o", tmp_path / "a.md", "--html", tmp_path / "a.html")
+    assert "buy, an outlay of $149,000" in " ".join(result.stdout.split())
+    assert " after an outlay of $149,000, " in result.stdout.splitlines()[-1]
+    assert "| bought (an outlay of $149,000) |" in (tmp_path / "a.md").read_text()
+    assert '<span class="range">an outlay of $149,000</span>' in (tmp_path / "a.html").read_text()
+    document = txlplan(*asked, "-o", tmp_path / "a.csv", "--json").json
+    first = document["candidates"][0]
+    assert first["account"]["capital_usd"] == first["sizes"][0]["capital_usd"] == 149_000
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        (size,) = [row for row in csv.DictReader(stream) if row["table"] == "sizes" and row["candidate"] == "dgx-1"]
+    assert float(size["capital_usd"]) == 149_000
+
+
+@pytest.mark.parametrize(
+    ("rent", "answer"),
+    [("900/h", "pays after "), ("1.50/h", "never pays: it would need "), ("0.01/h", "never pays: electricity costs more")],
+)
+def test_whether_buying_pays_is_said_alike_everywhere(
+    txlplan: Any, small: list[str], tmp_path: Path, rent: str, answer: str
+) -> None:
+    prices = ("--price", f"p3.16xlarge={rent}", "--price", "dgx-1=149000 USD")
+    asked = (*small, "--on", "dgx-1,p3.16xlarge", *prices, "--html", tmp_path / "a.html")
+    document = txlplan(*asked, "-o", tmp_path / "a.md", "--json").json
+    (line,) = [line for line in txlplan(*asked).stdout.splitlines() if line.startswith("buying dgx-1")]
+    said = line.removeprefix("buying dgx-1 instead of renting p3.16xlarge ")
+    assert said.startswith(answer)
+    assert document["break_evens"][0]["pays"] is said.startswith("pays")
+    for name in ("a.md", "a.html"):
+        assert said in (tmp_path / name).read_text().replace("\u00a0", " ")
+
+
 def test_a_hypothetical_part_is_compared_like_a_real_one(txlplan: Any, small: list[str]) -> None:
     variant = ("--device-like", "a100-sxm4-40gb", "--set", "memory_bandwidth=3 TB/s", "--set", "peak.bf16=600 TFLOP/s")
     document = txlplan(*small, "--on", "p4d.24xlarge,dgx-1", *variant, "--json").json
@@ -118,10 +161,7 @@ def test_files_of_every_kind_say_the_same(txlplan: Any, small: list[str], tmp_pa
         verdicts.append(result.stdout.splitlines()[-1])
     assert len(set(verdicts)) == 1
     assert verdicts[0].split(":")[0] in (tmp_path / "answer.html").read_text().replace("\u00a0", " ")
-    assert (
-        "**Rent p4d.24xlarge (the smallest size that the ranges cannot tell from 2x p4d.24xlarge): it trains"
-        in (tmp_path / "answer.md").read_text()
-    )
+    assert f"**{verdicts[0].split(':')[0]}: it trains" in (tmp_path / "answer.md").read_text()
     assert json.loads((tmp_path / "answer.json").read_text())["verdict"]["sentence"] == verdicts[0]
     with (tmp_path / "answer.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
@@ -161,6 +201,8 @@ def test_conditions_end_with_exit_5(txlplan: Any, small: list[str]) -> None:
         (("--on", "dgx-1", "--price", "dgx-1=nan/h"), 2, "price of dgx-1"),
         (("--on", "dgx-1", "--price", "dgx-1"), 2, "KEY=VALUE"),
         (("--on", "dgx-1", "--price", "dgx-2=4/h"), 2, "'dgx-2', which is no candidate"),
+        (("--on", "dgx-1", "--price", "dgx-1=4/h", "--price", "dgx-1=5/h"), 2, "'5/h' is the second of its kind, on-demand"),
+        (("--on", "dgx-1", "--assume", "pue=1.2", "--assume", "pue=1.3"), 2, "--assume pue is stated twice"),
         (("--on", "dgx-1", "--rank-by", "colour"), 2, "rank_by"),
         (("--on", "dgx-1", "--deadline", "soon"), 2, "deadline"),
         (("--on", "dgx-1", "--budget", "nan USD"), 2, "budget"),

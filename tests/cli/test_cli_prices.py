@@ -128,6 +128,7 @@ def test_a_file_that_is_no_catalog(txlplan: Any, tmp_path: Path, home: Path, tex
     assert not list(home.rglob("*.toml"))
     assert txlplan("prices", "import", tmp_path / "missing.csv").exit_code == 2
     assert txlplan("prices", "import", path, "--date", "today").exit_code == 2
+    assert "still to come" in txlplan("prices", "import", path, "--date", "2062-01-01").stderr
 
 
 def test_show_marks_what_is_old(txlplan: Any) -> None:
@@ -136,6 +137,6 @@ def test_show_marks_what_is_old(txlplan: Any) -> None:
     assert row["age_days"] > 3000
     text = txlplan("prices", "show").stdout
     assert "p4d.24xlarge" in text
-    assert "days, stale" in text
+    assert "days old, stale" in text
     assert txlplan("prices", "show", "dgx-7").exit_code == 2
     assert "no price is known of generic-cpu" in txlplan("prices", "show", "generic-cpu").stdout

@@ -479,8 +479,19 @@ def test_old_prices_are_warned_about() -> None:
     assert not any("days old" in text for text in fresh.warnings)
     stale = compare(WORKLOAD, [made("a"), made("b")], terms=terms(today=TODAY + datetime.timedelta(days=90)))
     assert (
-        "the price of a is 113 days old (2026-11-01): state today's with --price, or `txlplan prices import`" in stale.warnings
+        "the on-demand price of a is 113 days old (2026-11-01): state today's with --price, or `txlplan prices import`"
+        in stale.warnings
     )
+
+
+def test_old_prices_of_a_break_even_are_warned_about_too() -> None:
+    """`both` is rented, `b` is neither bought nor the cheapest: what buying is held against is read as well."""
+    candidates = [made("both", rent=20.0, purchase=50_000.0), made("b", rent=10.0)]
+    later = TODAY + datetime.timedelta(days=90)
+    found = compare(WORKLOAD, candidates, terms=terms(today=later, pay="spot"))
+    assert {(system, price.kind) for system, price in found.stale_prices} == {("both", "purchase"), ("b", "on-demand")}
+    assert any(text.startswith("the purchase price of both is 113 days old") for text in found.warnings)
+    assert compare(WORKLOAD, candidates, terms=terms()).stale_prices == ()
 
 
 def test_bad_input() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_planner_compare import WORKLOAD, made, terms
+from test_planner_compare import LARGE_BATCH, WORKLOAD, candidate, made, terms
 
 from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price, economics, with_prices
@@ -97,6 +97,24 @@ def test_buying_costs_its_share_of_the_life_and_its_electricity() -> None:
     assert half.cost_usd.value == pytest.approx(found.electricity_usd.value + 2 * capital)
 
 
+def test_a_purchase_states_its_outlay() -> None:
+    one = made("a", rent=7.0, purchase=100_000.0)
+    assert account(one, "buy").capital_usd == 100_000
+    assert account(one, "rent").capital_usd is None
+    assert account(made("b", rent=None, purchase=1e5, power=None), "buy").capital_usd == 1e5, (
+        "though its running cost is unknown"
+    )
+    two = compare(LARGE_BATCH, [candidate("dgx-1", n_nodes=2)], terms=terms(pay="buy")).rows[0].account
+    assert two.price is not None
+    assert two.price.purchase_usd is not None
+    assert two.capital_usd == 2 * two.price.purchase_usd
+    bought = compare(replace(WORKLOAD, budget_usd=500.0), [one], terms=terms(pay="buy"))
+    assert " after an outlay of $100,000, " in bought.verdict.sentence
+    assert "outlay" not in compare(WORKLOAD, [one], terms=terms()).verdict.sentence
+    unpriced = compare(WORKLOAD, [one, made("c", purchase=None)], terms=terms(pay="buy")).rows[-1].account
+    assert (unpriced.way, unpriced.capital_usd) == (None, None)
+
+
 def test_the_rest_of_a_node_draws_power_too() -> None:
     candidate = made("a", rent=None, purchase=100_000.0)
     system = replace(candidate.cluster.system, power_w=1300.0)
@@ -138,6 +156,52 @@ def test_buying_never_pays_against_rent_below_electricity() -> None:
     assert found.break_evens[0].runs is None
     assert found.break_evens[0].utilisation is None
     assert compare(WORKLOAD, [made("a")], terms=terms()).break_evens == ()
+
+
+def test_break_even_is_against_the_cheapest_size() -> None:
+    """Ranked by time, the largest size stands for its system; a run on it costs more than on one node."""
+    (system, other) = (candidate(name, n_nodes=1) for name in ("p4d.24xlarge", "dgx-1"))
+    sizes = [replace(system, cluster=replace(system.cluster, n_nodes=count)) for count in (1, 2, 4)]
+    rented = compare(LARGE_BATCH, [Offer(sizes=tuple(sizes)), other], terms=terms())
+    (row,) = (row for row in rented.rows if row.offer.sizes[0] == system)
+    rents = {
+        size.label: one.cost_usd.value for size in row.sizes for one in size.accounts if one.way == "rent" and one.cost_usd
+    }
+    assert row.label != "p4d.24xlarge"
+    assert rents[row.label] > rents["p4d.24xlarge"]
+    (found,) = rented.break_evens
+    assert (found.rented, found.rent_usd_per_run) == ("p4d.24xlarge", min(rents.values()))
+    late = row.account.time_s.value * 1.1
+    limited = compare(replace(LARGE_BATCH, deadline_s=late), [Offer(sizes=tuple(sizes))], terms=terms()).rows[0]
+    assert [size.label for size in limited.sizes if not size.reason] == ["4x p4d.24xlarge"]
+
+
+def test_buying_pays_within_the_life_at_the_assumed_use_or_not() -> None:
+    own, other = made("own", rent=None, purchase=50_000.0), made("a", rent=20.0)
+
+    def answer(use: float, rent: float = 20.0) -> tuple[bool, str]:
+        economics = replace(KNOWN, utilisation=use)
+        candidates = [own, replace(other, cluster=made("a", rent=rent).cluster)]
+        (one,) = compare(WORKLOAD, candidates, terms=terms(economics=economics)).break_evens
+        assert one.pays == (one.runs is not None and one.runs <= one.life_runs)
+        return one.pays, one.answer
+
+    (one,) = compare(WORKLOAD, [own, other], terms=terms()).break_evens
+    assert one.utilisation is not None
+    assert one.runs is not None
+    pays, text = answer(1.01 * one.utilisation)
+    assert pays
+    assert text.startswith(f"pays after {one.runs:,.0f} runs (")
+    needed = f"{one.utilisation * 100:.3g} %"
+    assert answer(0.5 * one.utilisation) == (
+        False,
+        f"does not pay at {0.5 * one.utilisation * 100:.3g} % use: it would need {needed}",
+    )
+    pays, text = answer(0.5, rent=1.1)
+    assert not pays
+    assert text.startswith("never pays: it would need ")
+    assert text.endswith(" % of its life")
+    assert answer(0.5, rent=0.01) == (False, "never pays: electricity costs more than that rent")
 
 
 def test_break_even_says_what_use_it_assumes() -> None:

@@ -92,6 +92,20 @@ def test_filters_narrow_the_table_and_say_so(open_page):
     page.get_by_role("checkbox").uncheck()
 
 
+def test_labels_of_points_do_not_lie_upon_each_other_and_nothing_is_cut(open_page):
+    page = open_page()
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#pareto .textpoint text')].map(text => text.getBoundingClientRect().toJSON())"
+    )
+    assert len(boxes) == 4, "all that have a price"
+    for number, one in enumerate(boxes):
+        for other in boxes[number + 1 :]:
+            apart = one["right"] <= other["left"] or other["right"] <= one["left"]
+            assert apart or one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
+    wide = page.evaluate("[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length")
+    assert wide == 0, "on a wide screen every column is seen at once"
+
+
 def test_the_theme_button_changes_page_and_charts(open_page):
     page = open_page()
     light = background(page)

@@ -35,7 +35,7 @@ def test_measured_runs_stand_beside_their_predictions(comparison: Comparison, tm
 def test_assumptions_and_prices_have_sources_and_dates(comparison: Comparison, tmp_path: Path) -> None:
     text = markdown(comparison, tmp_path)
     assert "$0.1275 per kWh | average price to commercial customers" in text
-    assert "2017-05-10 (3485 days old, stale) | NVIDIA list price" in text
+    assert "2017-05-10 (3,485 days old, stale) | NVIDIA list price" in text
     assert "noted on 2026-11-24" in text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,16 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
     day = today or datetime.date.today()
     terms = Terms(rank_by=found.rank_by, pay=found.pay, economics=_economics(found), today=day)
     space = planner.Space(runnable=True) if found.runnable else None
-    return Advice(scenario=found, comparison=planner.compare(_workload(found), offers_of(found, day), terms=terms, space=space))
+    comparison = planner.compare(_workload(found), offers_of(found, day), terms=terms, space=space)
+    return Advice(scenario=found, comparison=replace(comparison, warnings=(*_unused(found), *comparison.warnings)))
+
+
+def _unused(scenario: Scenario) -> tuple[str, ...]:
+    """Of the prices that are stated, those of spot nodes are counted only where that way to pay is asked for."""
+    stated = [name for name in scenario.prices if any(text.strip().startswith("spot ") for text in scenario.prices_of(name))]
+    return tuple(
+        f"the spot price that is stated for {name} is used with --pay spot only" for name in stated if scenario.pay != "spot"
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from txlplan.errors import InputError
 from txlplan.estimates import Range
-from txlplan.hardware import is_stale
 from txlplan.planner import Account, Comparison
 from txlplan.units import JOULES, SECONDS, USD, format_j, format_s, format_usd
 
@@ -90,9 +89,5 @@ _FIGURES: dict[str, tuple[Callable[[Comparison], float | None], Callable[[float 
 
 
 def _stale(comparison: Comparison) -> str:
-    stale = [
-        f"{row.label} ({row.account.price.date})"
-        for row in comparison.ranked
-        if row.account.price and is_stale(row.account.price, comparison.terms.today)
-    ]
+    stale = [f"{system} ({price.date})" for system, price in comparison.stale_prices]
     return f"prices older than 90 days: {', '.join(stale)}" if stale else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from txlplan.advice._scenario import Scenario, WhatIf
 from txlplan.errors import InputError
-from txlplan.hardware import Price, devices, systems, with_prices
+from txlplan.hardware import DeviceProfile, Price, PriceKind, SystemProfile, devices, systems, with_prices
 from txlplan.planner import Candidate, Offer
 from txlplan.units import BYTES, USD, USD_PER_H
 
@@ -45,18 +46,13 @@ def offers_of(scenario: Scenario, today: datetime.date) -> list[Offer]:
     Raises InputError (ConfigError for unknown names) for a price or a what-if that concerns no candidate.
     """
     named = _merged(_named(text.strip()) for text in scenario.on if text.strip())
-    known = {entry.system for entry in named}
+    offers = [_offer(entry, scenario, today) for entry in named]
+    known = dict.fromkeys(
+        name for entry, offer in zip(named, offers, strict=True) for name in (entry.system, offer.sizes[0].cluster.system.id)
+    )
     for system in scenario.prices:
         if system not in known:
             raise InputError(f"a price is stated for {system!r}, which is no candidate", hint=f"candidates: {', '.join(known)}")
-    offers = [
-        Offer(
-            sizes=tuple(
-                _priced(candidate(entry.system, n_nodes=count, stack=scenario.stack), scenario, today) for count in entry.sizes
-            )
-        )
-        for entry in named
-    ]
     return [*offers, *(twin for what_if in scenario.what_if for twin in _twins(what_if, offers))]
 
 
@@ -86,28 +82,42 @@ def _merged(named: Iterable[_Named]) -> list[_Named]:
     return found
 
 
-def _priced(found: Candidate, scenario: Scenario, today: datetime.date) -> Candidate:
-    """With the price that the scenario states; it is today's."""
-    text = scenario.prices.get(found.cluster.system.id)
-    if text is None:
-        return found
-    price = price_of(found.cluster.system.id, text, today)
-    return replace(found, cluster=replace(found.cluster, system=with_prices(found.cluster.system, [price])))
+def _offer(entry: _Named, scenario: Scenario, today: datetime.date) -> Offer:
+    """The sizes of a system, at the prices that the scenario states instead of known ones; they are today's."""
+    sizes = [candidate(entry.system, n_nodes=count, stack=scenario.stack) for count in entry.sizes]
+    prices = _stated(scenario, (entry.system, sizes[0].cluster.system.id), today)
+    return Offer(
+        sizes=tuple(
+            replace(size, cluster=replace(size.cluster, system=with_prices(size.cluster.system, prices))) for size in sizes
+        )
+    )
+
+
+def _stated(scenario: Scenario, names: Iterable[str], today: datetime.date) -> list[Price]:
+    """Prices of a system under the name that it was asked for by (`local`, a file) or its id; one of a kind."""
+    found: dict[PriceKind, Price] = {}
+    for name in dict.fromkeys(names):
+        for text in scenario.prices_of(name):
+            price = price_of(name, text, today)
+            if price.kind in found:
+                raise InputError(
+                    f"price of {name}: {text!r} is the second of its kind, {price.kind}",
+                    hint="state at most one to rent, one for spot and one to buy",
+                )
+            found[price.kind] = price
+    return list(found.values())
 
 
 def price_of(system: str, text: str, today: datetime.date) -> Price:
     """`18.50/h` (on demand), `spot 7.10/h` or `150000 USD` (to buy). Raises InputError that names the system."""
-    spot, _, rest = text.strip().partition(" ") if text.strip().startswith("spot") else ("", "", text)
+    first, _, rest = text.strip().partition(" ")
+    noted = functools.partial(Price, date=today.isoformat(), source="stated for this comparison")
     try:
-        if spot or "/" in rest:
-            rent = USD_PER_H.parse(rest)
-            return Price(
-                kind="spot" if spot else "on-demand",
-                rent_usd_per_h=rent,
-                date=today.isoformat(),
-                source="stated for this comparison",
-            )
-        return Price(kind="purchase", purchase_usd=USD.parse(rest), date=today.isoformat(), source="stated for this comparison")
+        if first == "spot":
+            return noted(kind="spot", rent_usd_per_h=USD_PER_H.parse(rest))
+        if "/" in text:
+            return noted(kind="on-demand", rent_usd_per_h=USD_PER_H.parse(text))
+        return noted(kind="purchase", purchase_usd=USD.parse(text))
     except ValueError as error:
         raise InputError(
             f"price of {system}: {error}", hint="write 18.50/h to rent, 'spot 7.10/h' for spot, '150000 USD' to buy"
@@ -135,7 +145,10 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
         )
     if "kind" in what_if.set:
         raise InputError(f"a variant of {what_if.like} is of its kind: 'kind' cannot be set")
-    device = devices.variant(what_if.like, _changes(what_if), id=f"{what_if.like} with {changed}")
+    like, device = (
+        devices.get(what_if.like),
+        devices.variant(what_if.like, _changes(what_if), id=f"{what_if.like} with {changed}"),
+    )
     holding = [offer for offer in offers if offer.sizes[0].cluster.device.id == what_if.like]
     if not holding:
         having = sorted(system.id for system in systems.all() if system.device == what_if.like)
@@ -144,5 +157,15 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
             hint=f"add one of {', '.join(having)} to the candidates" if having else "no known system holds it",
         )
     for offer in holding:
-        sizes = tuple(replace(size, cluster=replace(size.cluster, device=device)) for size in offer.sizes)
+        sizes = tuple(
+            replace(size, cluster=replace(size.cluster, device=device, system=_rated(size.cluster.system, like, device)))
+            for size in offer.sizes
+        )
         yield Offer(sizes=sizes, hypothetical=changed)
+
+
+def _rated(system: SystemProfile, like: DeviceProfile, device: DeviceProfile) -> SystemProfile:
+    """Host, fans and network draw what they drew: the node's rated power differs by what its devices' does."""
+    if system.power_w is None or like.power_w is None or device.power_w is None:
+        return system
+    return replace(system, power_w=system.power_w + system.n_devices * (device.power_w - like.power_w))

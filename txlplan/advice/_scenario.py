@@ -49,8 +49,8 @@ class Scenario:
     """Only plans that this version executes."""
     stack: str | None = None
     """Id of a stack profile for all; None: each system's own."""
-    prices: Mapping[str, str] = field(default_factory=dict)
-    """By system: `18.50 USD/h`, `spot 7 USD/h` or, to buy, `150000 USD`."""
+    prices: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """By system: `18.50 USD/h`, `spot 7 USD/h` or, to buy, `150000 USD`; or several, one of each kind."""
     economics: str = "default"
     """Id of a profile of assumptions."""
     assume: Mapping[str, Any] = field(default_factory=dict)
@@ -58,10 +58,22 @@ class Scenario:
     what_if: tuple[WhatIf, ...] = ()
     """Each is put in the place of its like in every candidate, beside it."""
 
+    def prices_of(self, system: str) -> tuple[str, ...]:
+        """Every price that is stated under a name."""
+        stated = self.prices.get(system, ())
+        return (stated,) if isinstance(stated, str) else stated
+
 
 def read_scenario(path: Path, changes: Mapping[str, Any] | None = None) -> Scenario:
-    """Read scenario.toml, `changes` (TOML keys) over it. Raises ConfigError that names the file and the key."""
-    return parse_toml(Scenario, {**read_toml(path), **(changes or {})}, str(path))
+    """Read scenario.toml, `changes` (TOML keys) over it. Raises ConfigError that names the file and the key.
+
+    Tables are merged: a price that is stated of one system leaves the file's of the others.
+    """
+    raw = {**read_toml(path)}
+    for key, value in (changes or {}).items():
+        both_tables = isinstance(value, Mapping) and isinstance(raw.get(key), Mapping)
+        raw[key] = {**raw[key], **value} if both_tables else value
+    return parse_toml(Scenario, raw, str(path))
 
 
 def scenario_of(fields: Mapping[str, Any]) -> Scenario:

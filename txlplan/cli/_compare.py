@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from txlplan.advice import Advice
-    from txlplan.planner import Comparison, Sensitivity
+    from txlplan.planner import Account, Comparison, Sensitivity
     from txlplan.reporting import Format
 
 _FORMATS: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".json": "json"}
@@ -42,10 +42,17 @@ def _compare(
         str | None, typer.Option("--pay", help="rent, spot or buy; by default auto: rent where a rent is known, else buy.")
     ] = None,
     deadline: Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Most money, e.g. '500 USD'.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help="Most money per run, e.g. '500 USD'; a purchase is counted by its share of the machine's life."
+        ),
+    ] = None,
     price: Annotated[
         list[str] | None,
-        typer.Option("--price", metavar="SYSTEM=PRICE", help="18.50/h, 'spot 7.10/h' or '150000 USD'. Repeatable."),
+        typer.Option(
+            "--price", metavar="SYSTEM=PRICE", help="18.50/h, 'spot 7.10/h' or '150000 USD'. Repeatable; one of each kind."
+        ),
     ] = None,
     device_like: Annotated[
         str | None, typer.Option("--device-like", metavar="DEVICE", help="Compare a hypothetical variant of this device too.")
@@ -89,7 +96,7 @@ def _compare(
         "pay": pay,
         "deadline": deadline,
         "budget": budget,
-        "prices": _pairs(price, "--price"),
+        "prices": _prices(price),
         "assume": _values(assume, "--assume"),
         "what_if": _what_if(device_like, set_),
         "runnable": runnable or None,
@@ -138,19 +145,27 @@ def _require(scenario: Path | None, options: dict[str, Any]) -> None:
             raise InputError(f"--{name} is missing", hint=f"for example --{name} {example}; or give a scenario.toml")
 
 
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str] | None:
+def _pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
     """`KEY=VALUE` texts, as they are. Raises InputError."""
-    if not texts:
-        return None
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (equals and name.strip() and value.strip()):
+    pairs = []
+    for text in texts or ():
+        name, value = (part.strip() for part in text.partition("=")[::2])
+        if not (name and value):
             raise InputError(f"{option} {text!r}: write it as KEY=VALUE")
-    return {text.partition("=")[0].strip(): text.partition("=")[2].strip() for text in texts}
+        pairs.append((name, value))
+    return pairs
+
+
+def _prices(texts: list[str] | None) -> dict[str, list[str]] | None:
+    """Every price of each system: rent, spot and purchase may all be stated."""
+    found: dict[str, list[str]] = {}
+    for system, text in _pairs(texts, "--price"):
+        found.setdefault(system, []).append(text)
+    return found or None
 
 
 def _values(texts: list[str] | None, option: str) -> dict[str, Any] | None:
-    """The same with values as TOML reads them: numbers and booleans are such, all else is text."""
+    """Values by key, as TOML reads them: numbers and booleans are such, all else is text. Raises InputError."""
     import tomllib
 
     def value(text: str) -> Any:
@@ -159,8 +174,12 @@ def _values(texts: list[str] | None, option: str) -> dict[str, Any] | None:
         except tomllib.TOMLDecodeError:
             return text
 
-    pairs = _pairs(texts, option)
-    return None if pairs is None else {key: value(text) for key, text in pairs.items()}
+    found: dict[str, Any] = {}
+    for key, text in _pairs(texts, option):
+        if key in found:
+            raise InputError(f"{option} {key} is stated twice", hint="state each key once")
+        found[key] = value(text)
+    return found or None
 
 
 def _what_if(device_like: str | None, set_: list[str] | None) -> list[dict[str, Any]] | None:
@@ -207,11 +226,18 @@ def _print_candidates(console: Console, comparison: Comparison) -> None:
             ranged(account.cost_usd, format_usd),
             ranged(account.energy_j, format_j),
             format_rate(choice.estimate.tokens_per_s.value, "tokens"),
-            account.way or "unknown",
+            _paid_by(account),
             "yes" if row.on_front else "",
             describe(choice.plan),
         )
     console.print(table)
+
+
+def _paid_by(account: Account) -> str:
+    """`rent`, or `buy, an outlay of $149,000`."""
+    from txlplan.planner import outlay
+
+    return ", ".join(filter(None, (account.way or "unknown", outlay(account))))
 
 
 def _print_what_if(console: Console, comparison: Comparison) -> None:
@@ -225,13 +251,7 @@ def _print_what_if(console: Console, comparison: Comparison) -> None:
             ]
             console.print(f"efficiency of {row.offer.label} by devices: {', '.join(steps)}", markup=False, highlight=False)
     for one in comparison.break_evens:
-        when = "never pays: electricity costs more than that rent"
-        if one.runs is not None and one.use_s is not None and one.utilisation is not None:
-            when = (
-                f"pays after {one.runs:,.0f} runs ({format_s(one.use_s)} at work, {one.utilisation:.0%} of its life; "
-                f"{one.assumed_utilisation:.0%} use is assumed)"
-            )
-        console.print(f"buying {one.bought} instead of renting {one.rented} {when}", markup=False, highlight=False)
+        console.print(f"buying {one.bought} instead of renting {one.rented} {one.answer}", markup=False, highlight=False)
     for case in comparison.sensitivities:
         console.print(f"if {case.change}: {_then(case)}", markup=False, highlight=False)
 

@@ -47,13 +47,17 @@ def _show(
         for name, price in found
     ]
     output = Output(as_json)
-    output.document(rows, lambda console: _print(console, rows, found, system))
+    output.document(rows, lambda console: _print(console, rows, found, system, today))
     if found:
         output.next_step(f"txlplan compare --model nvidia-wt103-base --tokens 1.8e9 --on {found[0][0]}")
 
 
-def _print(console: Console, rows: list[dict[str, Any]], found: list[tuple[str, Price]], system: str | None) -> None:
+def _print(
+    console: Console, rows: list[dict[str, Any]], found: list[tuple[str, Price]], system: str | None, today: datetime.date
+) -> None:
     from rich.table import Table
+
+    from txlplan.hardware import age_text
 
     if not rows:
         console.print(f"no price is known of {system or 'any system'}", markup=False, highlight=False)
@@ -62,7 +66,7 @@ def _print(console: Console, rows: list[dict[str, Any]], found: list[tuple[str, 
     for header in ("system", "kind", "price", "date", "age", "source"):
         table.add_column(header, overflow="fold")
     for row, (_, price) in zip(rows, found, strict=True):
-        age = "unknown" if row["age_days"] is None else f"{row['age_days']} days"
+        age = age_text(price, today)
         where = price.source + (f" ({price.region})" if price.region else "")
         table.add_row(row["system"], price.kind, _amount(price), price.date, age + (", stale" if row["stale"] else ""), where)
     console.print(table)
@@ -94,6 +98,8 @@ def _import(
         day = datetime.date.fromisoformat(date) if date is not None else datetime.date.today()
     except ValueError:
         raise InputError(f"--date {date!r} is no date", hint="write it like 2026-11-24") from None
+    if day > datetime.date.today():
+        raise InputError(f"--date {date} is still to come", hint="a price has the day on which it was seen")
     found = import_prices(file, date=day, region=region, skip_bad=skip_bad)
     output = Output(as_json)
     document = {

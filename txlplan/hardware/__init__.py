@@ -7,9 +7,19 @@ from txlplan.hardware._device import DeviceProfile
 from txlplan.hardware._economics import Economics
 from txlplan.hardware._fallback import nearest_stack
 from txlplan.hardware._kernels import KernelModel, ReservedModel
-from txlplan.hardware._prices import STALE_DAYS, BookEntry, PriceBook, age_days, is_stale, price_books, priced, with_prices
+from txlplan.hardware._prices import (
+    STALE_DAYS,
+    BookEntry,
+    PriceBook,
+    age_days,
+    age_text,
+    is_stale,
+    price_books,
+    priced,
+    with_prices,
+)
 from txlplan.hardware._stack import EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile
-from txlplan.hardware._system import Host, Link, Price, SystemProfile
+from txlplan.hardware._system import Host, Link, Price, PriceKind, SystemProfile
 
 __all__ = [
     "STALE_DAYS",
@@ -26,11 +36,13 @@ __all__ = [
     "Phase",
     "Price",
     "PriceBook",
+    "PriceKind",
     "ReservedModel",
     "Spread",
     "StackProfile",
     "SystemProfile",
     "age_days",
+    "age_text",
     "datasheet_profile",
     "devices",
     "economics",

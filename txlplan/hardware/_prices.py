@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from txlplan.config import Catalog
 from txlplan.config._schema import STRICT
 from txlplan.hardware._system import Price, SystemProfile
+from txlplan.units import counted
 
 STALE_DAYS = 90
 """A price older than this is warned about."""
@@ -42,25 +43,31 @@ price_books: Catalog[PriceBook] = Catalog("prices", PriceBook, "price book")
 
 def priced(system: SystemProfile) -> SystemProfile:
     """The system with the prices of every book added; the newest of a kind is the one used."""
-    return with_prices(
-        system, (entry.price() for book in price_books.all() for entry in book.prices if entry.system == system.id)
-    )
+    booked = (entry.price() for book in price_books.all() for entry in book.prices if entry.system == system.id)
+    return replace(system, prices=(*booked, *system.prices))
 
 
 def with_prices(system: SystemProfile, prices: Iterable[Price]) -> SystemProfile:
-    """The system with `prices` before its own; of two with one date the first is used."""
-    return replace(system, prices=(*prices, *system.prices))
+    """The system with `prices` in the place of every other of their kinds, whatever the dates."""
+    stated = tuple(prices)
+    kinds = {price.kind for price in stated}
+    return replace(system, prices=(*stated, *(price for price in system.prices if price.kind not in kinds)))
 
 
 def age_days(price: Price, today: datetime.date) -> int | None:
-    """Days since a price was noted; None where its date is no ISO date."""
-    try:
-        return (today - datetime.date.fromisoformat(price.date)).days
-    except ValueError:
-        return None
+    """Days since a price was noted, negative for one of a day to come; None where its day is unknown."""
+    return None if price.day is None else (today - price.day).days
 
 
 def is_stale(price: Price, today: datetime.date) -> bool:
-    """Older than 90 days, or of unknown age."""
+    """Older than 90 days, of unknown age, or of a day to come: not to be relied on without a look."""
     age = age_days(price, today)
-    return age is None or age > STALE_DAYS
+    return age is None or not 0 <= age <= STALE_DAYS
+
+
+def age_text(price: Price, today: datetime.date) -> str:
+    """`113 days old`, `of unknown age`, `dated 30 days ahead`."""
+    age = age_days(price, today)
+    if age is None:
+        return "of unknown age"
+    return f"{counted(age, 'day')} old" if age >= 0 else f"dated {counted(-age, 'day')} ahead"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,16 +64,27 @@ class Price:
     rent_usd_per_h: Annotated[float, USD_PER_H] | None = None
     purchase_usd: Annotated[float, USD] | None = None
     date: str
-    """When the source said so, ISO."""
+    """When the source said so, ISO; anything else is an unknown day."""
     source: str
     region: str | None = None
 
     def __post_init__(self) -> None:
         if (self.purchase_usd is None) == (self.rent_usd_per_h is None):
             raise ValueError("a price is either 'rent' or 'purchase'")
+        if (self.kind == "purchase") != (self.purchase_usd is not None):
+            wrong, right = ("rent", "purchase") if self.kind == "purchase" else ("purchase", "rent")
+            raise ValueError(f"kind = {self.kind!r} with {wrong!r}: a price of that kind states {right!r}")
         amount = self.rent_usd_per_h if self.purchase_usd is None else self.purchase_usd
         if amount is None or not 0 < amount < float("inf"):
             raise ValueError(f"a price of {amount} is not more than zero")
+
+    @property
+    def day(self) -> datetime.date | None:
+        """The date, where it is known."""
+        try:
+            return datetime.date.fromisoformat(self.date)
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,5 +118,6 @@ class SystemProfile:
             raise InputError(f"n_devices = {self.n_devices} must be at least 1")
 
     def price(self, kind: PriceKind) -> Price | None:
-        """The newest price of a kind, or None."""
-        return max((price for price in self.prices if price.kind == kind), key=lambda price: price.date, default=None)
+        """The newest price of a kind, or None; of two of one day the first, and any before one of an unknown day."""
+        known = (price for price in self.prices if price.kind == kind)
+        return max(known, key=lambda price: price.day or datetime.date.min, default=None)

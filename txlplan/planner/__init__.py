@@ -9,7 +9,7 @@ from txlplan.planner._explain import Rejection, standing
 from txlplan.planner._infeasible import Fix, describe, fixes, memory_refusal
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
-from txlplan.planner._payment import Account, Pay, Way
+from txlplan.planner._payment import Account, Pay, Way, outlay
 from txlplan.planner._recipe import recipe
 from txlplan.planner._resolve import Candidate, stack_for
 from txlplan.planner._restrictions import RESTRICTIONS, without
@@ -44,6 +44,7 @@ __all__ = [
     "fixes",
     "global_batch",
     "memory_refusal",
+    "outlay",
     "plan",
     "recipe",
     "stack_for",

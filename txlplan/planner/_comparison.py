@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from txlplan.hardware import age_days, is_stale
-from txlplan.planner._break_even import BreakEven, break_evens
+from txlplan.hardware import Price, age_text, is_stale
+from txlplan.planner._break_even import BreakEven, break_evens, pairs
 from txlplan.planner._compare import Row, Terms, rows_of
 from txlplan.planner._offer import Offer
 from txlplan.planner._resolve import Candidate
@@ -35,6 +35,11 @@ class Comparison:
         """The rows that are in."""
         return tuple(row for row in self.rows if row.best)
 
+    @property
+    def stale_prices(self) -> tuple[tuple[str, Price], ...]:
+        """System and price of what ranks a candidate, or buying against renting, and is older than 90 days."""
+        return _stale_prices(self.rows, self.terms)
+
 
 def compare(
     workload: Workload, offers: Sequence[Offer | Candidate], *, terms: Terms | None = None, space: Space | None = None
@@ -59,19 +64,16 @@ def compare(
 
 def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
     """Old and borrowed prices, one line each, and the notes of the estimates."""
-    found: dict[str, None] = {}
+    found: dict[str, None] = {
+        f"the {price.kind} price of {system} is {age_text(price, terms.today)} ({price.date}): "
+        "state today's with --price, or `txlplan prices import`": None
+        for system, price in _stale_prices(rows, terms)
+    }
     for row in rows:
         if row.best is None:
             continue
-        system, price = row.best.candidate.cluster.system, row.account.price
-        if price is not None and is_stale(price, terms.today):
-            age = age_days(price, terms.today)
-            found[
-                f"the price of {system.id} is {'of unknown age' if age is None else f'{age} days old'} ({price.date}): "
-                f"state today's with --price, or `txlplan prices import`"
-            ] = None
-        if row.offer.hypothetical and price is not None:
-            found[f"{row.label} does not exist: it is given the price of {system.id}"] = None
+        if row.offer.hypothetical and row.account.price is not None:
+            found[f"{row.label} does not exist: it is given the price of {row.best.candidate.cluster.system.id}"] = None
         found |= dict.fromkeys(text for text in (_idle(row),) if text)
         if row.best.planned is not None and not row.best.planned.choice.runnable:
             found[
@@ -82,6 +84,14 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
         if row.best is not None and row.best.planned is not None:
             found |= dict.fromkeys(row.best.planned.choice.estimate.notes)
     return tuple(found)
+
+
+def _stale_prices(rows: Sequence[Row], terms: Terms) -> tuple[tuple[str, Price], ...]:
+    """Each once, in the order of the rows."""
+    ranking = [(row.best, row.account) for row in rows if row.best]
+    compared = [paid for pair in pairs(rows) for paid in pair]
+    used = {(size.candidate.cluster.system.id, account.price): None for size, account in (*ranking, *compared) if account.price}
+    return tuple((system, price) for system, price in used if is_stale(price, terms.today))
 
 
 def _idle(row: Row) -> str:

@@ -10,6 +10,7 @@ from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price
 from txlplan.planner._choose import Choice
 from txlplan.planner._duration import Duration, Planned, duration
+from txlplan.units import format_usd
 from txlplan.workload import Workload
 
 Way = Literal["rent", "spot", "buy"]
@@ -30,6 +31,8 @@ class Account:
     price: Price | None
     cost_usd: Range | None
     """Rent of whole nodes for the whole time; or the share of the purchase that the time uses up, and electricity."""
+    capital_usd: float | None
+    """What the nodes that the plan occupies cost to buy, paid before the first run; None where they are not bought."""
     electricity_usd: Range | None
     """What of the cost is electricity and cooling (bought systems; None for rented ones, whose rent contains it)."""
     energy_j: Range | None
@@ -55,24 +58,26 @@ def account(workload: Workload, found: Planned, economics: Economics, way: Way |
     time = duration(workload, found, economics, spot=way == "spot")
     price = found.candidate.cluster.system.price(_KINDS[way]) if way else None
     energy = _energy_j(found.choice, time.total_s)
-    plain = Account(way=way, duration=time, price=price, cost_usd=None, electricity_usd=None, energy_j=energy)
+    capital_usd = found.n_nodes * price.purchase_usd if price is not None and price.purchase_usd is not None else None
+    plain = Account(
+        way=way, duration=time, price=price, cost_usd=None, capital_usd=capital_usd, electricity_usd=None, energy_j=energy
+    )
     if price is None:
         return plain
     if price.rent_usd_per_h is not None:
         rent_usd_per_s = found.n_nodes * price.rent_usd_per_h / 3600
         return replace(plain, cost_usd=_map(time.total_s, lambda time_s: time_s * rent_usd_per_s))
     electricity = _electricity_usd(found, economics, time.total_s, energy)
-    if electricity is None:
+    if electricity is None or capital_usd is None:
         return plain
-    capital_usd_per_s = capital_usd(found, price) / (economics.life_years * YEAR_S * economics.utilisation)
-    capital = _map(time.total_s, lambda time_s: time_s * capital_usd_per_s)
-    return replace(plain, cost_usd=_sum(capital, electricity), electricity_usd=electricity)
+    capital_usd_per_s = capital_usd / (economics.life_years * YEAR_S * economics.utilisation)
+    share = _map(time.total_s, lambda time_s: time_s * capital_usd_per_s)
+    return replace(plain, cost_usd=_sum(share, electricity), electricity_usd=electricity)
 
 
-def capital_usd(found: Planned, price: Price) -> float:
-    """What the nodes that a plan occupies cost to buy."""
-    assert price.purchase_usd is not None
-    return found.n_nodes * price.purchase_usd
+def outlay(account: Account) -> str:
+    """`an outlay of $149,000`, which a purchase needs before its first run; empty where nothing is bought."""
+    return "" if account.capital_usd is None else f"an outlay of {format_usd(account.capital_usd)}"
 
 
 def chosen(known: tuple[Account, ...], pay: Pay) -> Account:
@@ -82,7 +87,7 @@ def chosen(known: tuple[Account, ...], pay: Pay) -> Account:
         if way in by_way:
             return by_way[way]
     unpriced = next((one for one in known if one.way != "spot"), known[0])
-    return replace(unpriced, way=None, price=None, cost_usd=None, electricity_usd=None)
+    return replace(unpriced, way=None, price=None, cost_usd=None, capital_usd=None, electricity_usd=None)
 
 
 def _energy_j(choice: Choice, time_s: Range) -> Range | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from txlplan.estimates import Range
 from txlplan.planner._compare import Row, Size, Terms
 from txlplan.planner._infeasible import describe
-from txlplan.planner._payment import Account
+from txlplan.planner._payment import Account, outlay
 from txlplan.planner._probability import probability_least
 from txlplan.units import format_j, format_s, format_usd
 from txlplan.workload import Workload
@@ -70,6 +70,7 @@ def _action(workload: Workload, best: Row, terms: Terms) -> str:
     assert workload.tokens is not None
     done = _DOING[workload.task].format(model=workload.model.id, tokens=_large(workload.tokens))
     money = f"for {_ranged(account.cost_usd, format_usd)}" if account.cost_usd else "at unknown cost"
+    money += f" after {paid}" if (paid := outlay(account)) else ""
     energy = f", {_ranged(account.energy_j, format_j)}" if terms.rank_by == "energy" and account.energy_j else ""
     taking = f"If it existed, {_TAKING[account.way].lower()}" if best.offer.hypothetical else _TAKING[account.way]
     smallest = f" (the smallest size that the ranges cannot tell from {best.label})" if best.smaller else ""

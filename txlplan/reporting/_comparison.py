@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from txlplan.estimates import Range
-from txlplan.planner import Comparison, Row, Verdict, describe
+from txlplan.planner import Comparison, Row, Verdict, describe, outlay
 from txlplan.records import Record, csv_text
 from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting import _render
@@ -33,7 +33,7 @@ class Cell:
     text: str
     key: str
     note: str = ""
-    """The range, where there is one."""
+    """What stands below it: the range of a figure, the outlay of a purchase."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +129,7 @@ def _line(row: Row) -> Line:
     plan = describe(planned.choice.plan)
     cells = (
         Cell(text=row.label, key=row.label),
-        Cell(text=tables.PAID[account.way], key=tables.PAID[account.way]),
+        Cell(text=tables.PAID[account.way], key=tables.PAID[account.way], note=outlay(account)),
         Cell(text=plan, key=plan),
         _figure(account.time_s, format_s),
         _figure(account.cost_usd, format_usd),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from txlplan.estimates import Range
@@ -11,6 +11,7 @@ from txlplan.planner import Comparison, Row
 from txlplan.records import Record
 from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting._charts import Chart, Figure, base_layout, throughput_chart
+from txlplan.reporting._format import percent
 from txlplan.units import format_bytes
 
 _SERIES = ("var(--predicted)", "var(--measured)", "var(--bandwidth)", "var(--host)", "var(--link)", "var(--good)", "var(--bad)")
@@ -37,10 +38,11 @@ def _pareto(comparison: Comparison) -> Chart | None:
         return None
     scale, unit = _time_unit(max(row.account.time_s.value for row in rows))
     traces = []
+    places = {row.label: str(place) for place, row in enumerate(comparison.ranked, start=1)}
     for on_front, name in ((True, "on the front"), (False, "dominated")):
         chosen = [row for row in rows if row.on_front is on_front]
         if chosen:
-            traces.append(_points(chosen, scale, unit, name, "var(--predicted)" if on_front else "var(--neutral)"))
+            traces.append(_points(chosen, places, scale, unit, name, "var(--predicted)" if on_front else "var(--neutral)"))
     figure = base_layout(f"time ({unit})", "cost (USD)", height=420)
     figure["xaxis"] |= _axis([row.account.time_s for row in rows])
     figure["yaxis"] |= _axis([row.account.cost_usd for row in rows if row.account.cost_usd])
@@ -49,23 +51,23 @@ def _pareto(comparison: Comparison) -> Chart | None:
     return Chart(
         id="pareto",
         title="Time against cost",
-        description=f"Each candidate with its 80 % ranges; no other beats one on the front in time, cost and energy.{left}",
+        description="Each candidate by its number in the table, with its 80 % ranges; "
+        f"no other beats one on the front in time, cost and energy.{left}",
         figure={"data": traces, "layout": figure},
         table=tables.pareto_table(comparison),
-        folded=True,
     )
 
 
-def _points(rows: Sequence[Row], scale: float, unit: str, name: str, colour: str) -> Figure:
+def _points(rows: Sequence[Row], places: Mapping[str, str], scale: float, unit: str, name: str, colour: str) -> Figure:
+    """Numbered by their place: names would lie upon each other where candidates are alike."""
     costs = [row.account.cost_usd for row in rows if row.account.cost_usd]
     return {
         "type": "scatter", "mode": "markers+text", "name": name,
         "x": [row.account.time_s.value / scale for row in rows], "y": [cost.value for cost in costs],
         "error_x": _errors([row.account.time_s for row in rows], scale, colour), "error_y": _errors(costs, 1.0, colour),
-        "marker": {"color": colour, "size": 12}, "text": [_name(row.label) for row in rows],
-        "textposition": ["top right" if number % 2 else "bottom right" for number in range(len(rows))],
-        "textfont": {"size": 12},
-        "hovertemplate": f"%{{text}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
+        "marker": {"color": colour, "size": 12}, "text": [places[row.label] for row in rows],
+        "textposition": "top right", "textfont": {"size": 13}, "customdata": [_name(row.label) for row in rows],
+        "hovertemplate": f"%{{customdata}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
     }  # fmt: skip
 
 
@@ -115,19 +117,18 @@ def _scaling(comparison: Comparison) -> Chart | None:
 
 
 def _break_even(comparison: Comparison) -> Chart | None:
-    """Cost over runs of the workload: renting rises from nothing, buying less steeply from the purchase."""
+    """Cost over runs of the workload: renting rises from nothing, buying less steeply from the purchase, for its life."""
     entries = comparison.break_evens
     if not entries:
         return None
-    most = max(max(entry.life_runs, 1.5 * (entry.runs or 0.0)) for entry in entries)
-    rent = entries[0].rent_usd_per_run
-    lines = [(f"rent {entries[0].rented}", 0.0, rent)]
-    lines += [(f"buy {entry.bought}", entry.capital_usd, entry.electricity_usd_per_run) for entry in entries]
+    longest = max(entry.life_runs for entry in entries)
+    lines = [(f"rent {entries[0].rented}", 0.0, entries[0].rent_usd_per_run, longest)]
+    lines += [(f"buy {entry.bought}", entry.capital_usd, entry.electricity_usd_per_run, entry.life_runs) for entry in entries]
     traces = []
-    for number, (name, first_usd, run_usd) in enumerate(lines):
+    for number, (name, first_usd, run_usd, most) in enumerate(lines):
         runs = [most * point / _POINTS for point in range(_POINTS + 1)]
         traces.append({
-            "type": "scatter", "mode": "lines", "name": html.escape(name), "x": runs,
+            "type": "scatter", "mode": "lines", "name": _name(name), "x": runs,
             "y": [first_usd + count * run_usd for count in runs],
             "line": {"color": _SERIES[number % len(_SERIES)], "width": 2, "dash": _DASHES[min(number, len(_DASHES) - 1)]},
             "hovertemplate": "%{x:,.0f} runs: $%{y:,.0f}<extra></extra>",
@@ -135,8 +136,9 @@ def _break_even(comparison: Comparison) -> Chart | None:
     return Chart(
         id="break-even",
         title="Buy or rent",
-        description="Money spent over runs of this workload; where the lines cross, buying has paid. "
-        "Staff, space and maintenance are not counted.",
+        description="Money spent over runs of this workload. A line of what is bought ends with its life at "
+        f"{percent(entries[0].assumed_utilisation, digits=0)} use; where it crosses that of renting before, buying has "
+        "paid. Staff, space and maintenance are not counted.",
         figure={"data": traces, "layout": base_layout("runs of this workload", "USD spent", height=380)},
         table=tables.break_even_table(comparison),
     )

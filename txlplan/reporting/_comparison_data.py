@@ -38,6 +38,7 @@ def _flat(row: Row, size: Size) -> dict[str, Any]:
         "runnable": choice.runnable if choice else None,
         "stack": size.candidate.stack.id,
         "paid_by": account.way if account else None,
+        "capital_usd": account.capital_usd if account else None,
         "efficiency": size.efficiency,
         "deadline_probability": size.deadline_probability,
         "budget_probability": size.budget_probability,

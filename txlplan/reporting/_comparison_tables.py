@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from txlplan.estimates import Range
-from txlplan.hardware import age_days, is_stale
+from txlplan.hardware import age_text, is_stale
 from txlplan.planner import Account, Comparison, Row, Size, describe
 from txlplan.reporting._format import percent, span
 from txlplan.reporting._tables import Table
@@ -54,13 +54,13 @@ def pareto_table(comparison: Comparison) -> Table:
     """Time, cost and energy of every candidate, and who is on the front."""
     rows = tuple(
         (
-            row.label,
+            f"{place} {row.label}",
             ranged(row.account.time_s, format_s),
             ranged(row.account.cost_usd, format_usd),
             ranged(row.account.energy_j, format_j),
             "yes" if row.on_front else "no",
         )
-        for row in comparison.ranked
+        for place, row in enumerate(comparison.ranked, start=1)
     )
     columns = ("candidate", "time (80 % range)", "cost (80 % range)", "energy (range)", "on the front")
     return Table(caption="Time, cost and energy", columns=columns, rows=rows)
@@ -97,26 +97,26 @@ def time_table(comparison: Comparison) -> Table:
 
 
 def break_even_table(comparison: Comparison) -> Table:
-    """After how many runs buying has paid."""
+    """Whether buying pays, and how much use it needs to."""
     rows = tuple(
         (
             one.bought,
             one.rented,
+            one.answer,
             format_usd(one.capital_usd),
             format_usd(one.electricity_usd_per_run),
             format_usd(one.rent_usd_per_run),
             _runs(one.runs, one.runs_low, one.runs_high),
-            "never" if one.use_s is None else format_s(one.use_s),
-            "never" if one.use_s is None else format_s(one.use_s / one.assumed_utilisation),
-            "never" if one.utilisation is None else percent(one.utilisation),
+            format_count(one.life_runs),
+            format_s(one.use_s / one.assumed_utilisation) if one.pays and one.use_s is not None else "never",
         )
         for one in comparison.break_evens
     )
     used = percent(comparison.terms.economics.utilisation, digits=0)
-    columns = ("bought", "against renting", "purchase", "electricity a run", "rent a run", "runs until it pays (range)",
-               "time at work until then", f"until then at {used} use", "share of its life at work")  # fmt: skip
+    columns = ("bought", "against renting", "buying", "purchase", "electricity a run", "rent a run", "runs needed (range)",
+               "runs in its life", f"until it pays at {used} use")  # fmt: skip
     caption = f"Buying against the cheapest rent; what is bought is taken to be at work {used} of its life"
-    return Table(caption=caption, columns=columns, rows=rows, text_columns=2)
+    return Table(caption=caption, columns=columns, rows=rows, text_columns=3)
 
 
 def _runs(runs: float | None, low: float | None, high: float | None) -> str:
@@ -154,17 +154,11 @@ def price_table(comparison: Comparison) -> Table:
                 system.id,
                 price.kind,
                 text,
-                f"{price.date} ({_age(age_days(price, today), is_stale(price, today))})",
+                f"{price.date} ({age_text(price, today)}{', stale' if is_stale(price, today) else ''})",
                 where,
             )
     columns = ("system", "kind", "price", "date", "source")
     return Table(caption="Every known price of one node", columns=columns, rows=tuple(rows.values()), text_columns=5)
-
-
-def _age(days: int | None, stale: bool) -> str:
-    if days is None:
-        return "of unknown age"
-    return f"{days} days old{', stale' if stale else ''}"
 
 
 def assumption_table(comparison: Comparison) -> Table:
