@@ -12,11 +12,15 @@ from txlplan import planner
 from txlplan.advice._advice import Advice
 from txlplan.advice._offers import offers_of
 from txlplan.advice._scenario import Scenario, read_scenario, scenario_of
+from txlplan.advice._side_by_side import side_by_side
 from txlplan.errors import InputError
 from txlplan.hardware import Economics, economics
 from txlplan.model import models
 from txlplan.planner import Terms
 from txlplan.workload import Workload
+
+_MANY_SIZES = 16
+"""Clusters beyond which a comparison takes seconds, and processes for it are worth their start."""
 
 
 def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.date | None = None, **options: Any) -> Advice:
@@ -37,7 +41,10 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
     day = today or datetime.date.today()
     terms = Terms(rank_by=found.rank_by, pay=found.pay, economics=_economics(found), today=day)
     space = planner.Space(runnable=True) if found.runnable else None
-    comparison = planner.compare(_workload(found), offers_of(found, day), terms=terms, space=space)
+    offers = offers_of(found, day)
+    many = sum(len(offer.sizes) for offer in offers) > _MANY_SIZES
+    mapped = side_by_side if many else map
+    comparison = planner.compare(_workload(found), offers, terms=terms, space=space, mapped=mapped)
     return Advice(scenario=found, comparison=replace(comparison, warnings=(*_unused(found), *comparison.warnings)))
 
 

@@ -84,7 +84,8 @@ def _merged(named: Iterable[_Named]) -> list[_Named]:
 
 def _offer(entry: _Named, scenario: Scenario, today: datetime.date) -> Offer:
     """The sizes of a system, at the prices that the scenario states instead of known ones; they are today's."""
-    sizes = [candidate(entry.system, n_nodes=count, stack=scenario.stack) for count in entry.sizes]
+    one = candidate(entry.system, stack=scenario.stack)
+    sizes = [replace(one, cluster=replace(one.cluster, n_nodes=count)) for count in entry.sizes]
     prices = _stated(scenario, (entry.system, sizes[0].cluster.system.id), today)
     return Offer(
         sizes=tuple(

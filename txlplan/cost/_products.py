@@ -19,8 +19,6 @@ import numpy as np
 from txlplan.cost._op_stream import FloatArray
 from txlplan.hardware import EfficiencyPoint
 
-_POWER = 4.0
-"""Inverse-distance weights fall with this power: the nearest few shapes decide."""
 _IMPORTANCE = np.array([4, 0, 3, 2, 1])
 """Arithmetic, call, and what is moved of n·k, m·k and m·n."""
 _FAR = 2.0
@@ -36,8 +34,8 @@ def interpolated(
     count = np.maximum(work / (2 * sizes[0] * sizes[1] * sizes[2]), 1e-9)
     modelled = _features(sizes[0], sizes[1], sizes[2], count) @ coefficients
     distance = np.square(np.log(np.stack(sizes, axis=1))[:, None, :] - shapes[None, :, :]).sum(axis=2)
-    weight = np.maximum(distance, 1e-18) ** (-_POWER / 2)
-    left = (weight * residuals).sum(axis=1) / (weight.sum(axis=1) + _FAR**-_POWER)
+    weight = 1.0 / np.square(np.maximum(distance, 1e-18))  # falls with the fourth power: the nearest few shapes decide
+    left = (weight * residuals).sum(axis=1) / (weight.sum(axis=1) + _FAR**-4)
     flops = np.maximum(work, 1.0)
     share: FloatArray = flops / np.maximum(modelled * np.exp(left), 1e-300)
     return share

@@ -41,9 +41,11 @@ def _copies_bytes(settings: Settings, model: ModelConfig) -> float:
     """Of parameters, beside the stream: autocast's in the precision of products, or those that inference is made with (of all
     but norms and biases of queries); Apex O2's fp32 masters and their fp32 gradients."""
     count, compute = float(parameter_count(model)), settings.numbers.compute
+    if settings.numbers.cast and settings.keeps_casts:
+        return 0.0
     if settings.numbers.cast:
         wide = sum(prod(shape) for name, shape in parameter_shapes(model).items() if _stays_wide(name))
-        return 0.0 if settings.keeps_casts else (count - wide * settings.keeps_keys) * compute + _joined_bytes(settings, model)
+        return (count - wide * settings.keeps_keys) * compute + _joined_bytes(settings, model)
     halves = settings.task == "train" and settings.numbers.wide < 4.0 and not settings.full_precision_copy
     return 8.0 * count if halves else _joined_bytes(settings, model)
 

@@ -152,7 +152,7 @@ def _op_times(
 
 def _phases(stream: OpStream) -> tuple[str, ...]:
     """As efficiency points name them: what is computed again is forward, products that leave gradients are of weights."""
-    weights = [float(row.max(initial=0.0)) > 0 for row in stream.gradient_bytes]
+    weights = np.any(stream.gradient_bytes > 0, axis=1, keepdims=True)[:, 0].tolist()
     named = zip(stream.kinds, stream.phases, weights, strict=True)
     return tuple(
         "forward" if phase != "backward" else "weights" if kind == "gemm" and leaves else "backward"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from txlplan.errors import InputError, TxlplanError
@@ -119,7 +120,11 @@ class Row:
         return "" if self.best else "; ".join(dict.fromkeys(size.reason for size in self.sizes))
 
 
-def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Space | None) -> list[Row]:
+Mapped = Callable[[Callable[[Offer], Row], Sequence[Offer]], Iterable[Row]]
+"""Does what `map` does."""
+
+
+def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Space | None, mapped: Mapped = map) -> list[Row]:
     """Every offer planned and ranked by its best figures, the best first; what is out comes last.
 
     Raises InputError without offers or tokens, NoPlanFitsError when nothing is left.
@@ -128,7 +133,8 @@ def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Sp
         raise InputError("nothing to compare", hint="name systems, e.g. --on dgx-1,dgx-a100-40gb")
     if workload.tokens is None:
         raise InputError("a comparison needs the number of tokens", hint="state it with --tokens, e.g. --tokens 1.8e9")
-    rows = sorted((_row(workload, offer, terms, space) for offer in offers), key=lambda row: _rank(row, terms))
+    planned_rows = mapped(partial(_row, workload, terms, space), offers)
+    rows = sorted(planned_rows, key=lambda row: _rank(row, terms))
     if rows[0].best is None:
         raise refusal(workload, [size for row in rows for size in row.sizes])
     first, *others = _with_front(rows)
@@ -139,7 +145,7 @@ def _rank(row: Row, terms: Terms) -> Rank:
     return rank_size(row.best, row.account, terms) if row.best else (2, 0.0, 0.0, 0, row.label)
 
 
-def _row(workload: Workload, offer: Offer, terms: Terms, space: Space | None) -> Row:
+def _row(workload: Workload, terms: Terms, space: Space | None, offer: Offer) -> Row:
     known = known_by_size(workload, offer, space or Space())
     sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
     sizes = _with_efficiency(sizes)

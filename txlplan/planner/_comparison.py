@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from txlplan.hardware import Price, age_text, is_stale
 from txlplan.planner._break_even import BreakEven, break_evens, pairs
-from txlplan.planner._compare import Row, Terms, rows_of
+from txlplan.planner._compare import Mapped, Row, Terms, rows_of
 from txlplan.planner._offer import Offer
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._sensitivity import Sensitivity, sensitivities
@@ -42,15 +42,21 @@ class Comparison:
 
 
 def compare(
-    workload: Workload, offers: Sequence[Offer | Candidate], *, terms: Terms | None = None, space: Space | None = None
+    workload: Workload,
+    offers: Sequence[Offer | Candidate],
+    *,
+    terms: Terms | None = None,
+    space: Space | None = None,
+    mapped: Mapped = map,
 ) -> Comparison:
     """Plan the workload on every candidate, account for time, money and energy, and rank.
 
+    `mapped` is `map`, or what does the same on more cores: candidates are planned independently.
     Raises InputError without candidates or tokens, NoPlanFitsError when none fits memory, deadline and budget.
     """
     terms = terms or Terms.default()
     asked = [offer if isinstance(offer, Offer) else Offer(sizes=(offer,)) for offer in offers]
-    rows = rows_of(workload, asked, terms, space)
+    rows = rows_of(workload, asked, terms, space, mapped)
     return Comparison(
         workload=workload,
         terms=terms,
