@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.cost import OpStream, Settings, build
-from txlplan.cost._template import Template
+from txlplan.cost._op_stream import FIGURES
+from txlplan.cost._template import Template, template
 from txlplan.model import ModelConfig, _tiles, parameter_count
 from txlplan.model import models as presets
 from txlplan.nn import TransformerXL
@@ -197,3 +198,23 @@ def test_scoring_and_generating_keep_nothing(tiny_model: ModelConfig) -> None:
         stream = stream_of(tiny_model, task=task)
         assert set(stream.phases) == {"forward"}
         assert saved_bytes(stream) <= tiny_model.n_layer * BATCH * tiny_model.tgt_len * tiny_model.d_model * 4
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fast", "fused", "published"])
+@pytest.mark.parametrize("task", ["train", "score"])
+def test_a_template_of_tf32_is_what_would_be_written_down(tiny_model: ModelConfig, implementation: Any, task: Any) -> None:
+    settings = Settings(
+        model=replace(tiny_model, cutoffs=(100, 200)),
+        task=task,
+        optimization=Optimization(optimizer="lamb"),
+        precision="tf32",
+        implementation=implementation,
+        fused_dropout=True,
+    )
+    sizes = np.array([1.0, 5.0])
+    found, written = template(settings, sizes).stream(sizes), build(settings, sizes)
+    assert found.dtypes == written.dtypes
+    assert "tf32" in found.dtypes
+    assert found.names == written.names
+    for figure in FIGURES:
+        np.testing.assert_allclose(getattr(found, figure), getattr(written, figure), rtol=1e-12)

@@ -95,10 +95,12 @@ class OpStream:
     @classmethod
     def of(cls, ops: Sequence[Op], candidates: int) -> OpStream:
         """Stack operations; each of their figures is broadcast to [candidates]."""
-        figures = {name: np.empty((len(ops), candidates)) for name in FIGURES}
+        figures = {name: np.zeros((len(ops), candidates)) for name in FIGURES}
         for row, op in enumerate(ops):
             for name, array in figures.items():
-                array[row] = getattr(op, name)
+                figure = getattr(op, name)
+                if not isinstance(figure, float) or figure:  # most are zero
+                    array[row] = figure
         return cls(
             names=tuple(op.name for op in ops),
             groups=tuple(op.group for op in ops),

@@ -365,8 +365,8 @@ _DRAWN_BYTES = 2.0
 
 
 def _positive(value: Figure) -> Figure:
-    return np.maximum(value, 0.0)
+    return max(value, 0.0) if isinstance(value, float) else np.maximum(value, 0.0)
 
 
 def _nonzero(value: Figure) -> bool:
-    return bool(np.any(np.asarray(value) != 0))
+    return bool(value.any()) if isinstance(value, np.ndarray) else value != 0

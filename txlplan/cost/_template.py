@@ -7,6 +7,7 @@ and kept.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from txlplan.choices import Checkpointing
 from txlplan.cost._build import Settings, build, distances_bytes
+from txlplan.cost._efficiency import PRODUCTS
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
 from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
@@ -48,6 +50,15 @@ class Template:
         self.settings = replace(settings, checkpointing="none")
         self._known: dict[float, int] = {}
         self._written = self._write(np.concatenate([_PROBES, micro_batch]))
+
+    def as_tf32(self, settings: Settings) -> Template:
+        """That of fp32, for the same settings in tf32: products alone compute otherwise."""
+        found = copy(self)
+        found.settings, found._known = replace(settings, checkpointing="none"), dict(self._known)
+        named = zip(self._written.kinds, self._written.dtypes, strict=True)
+        dtypes = tuple("tf32" if kind in PRODUCTS else dtype for kind, dtype in named)
+        found._written = replace(self._written, dtypes=dtypes)
+        return found
 
     @property
     def labels(self) -> OpStream:
@@ -173,5 +184,8 @@ def template(settings: Settings, micro_batch: FloatArray) -> Template:
     if settings not in _TEMPLATES:
         if len(_TEMPLATES) >= _KEPT:
             _TEMPLATES.clear()
-        _TEMPLATES[settings] = Template(settings, micro_batch[:_KEPT])
+        if settings.precision == "tf32":
+            _TEMPLATES[settings] = template(replace(settings, precision="fp32"), micro_batch).as_tf32(settings)
+        else:
+            _TEMPLATES[settings] = Template(settings, micro_batch[:_KEPT])
     return _TEMPLATES[settings]
