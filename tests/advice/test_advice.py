@@ -222,8 +222,9 @@ def test_what_is_unknown_is_not_passed() -> None:
         ("energy > 1 J", "energy is "),
         ("probability <= 100%", "probability is "),
         ("probability < 0.01", ""),
-        ("best != dgx-1", "best is p3.2xlarge, not dgx-1"),
+        ("best != 2xp3.16xlarge", "best is p3.2xlarge, not 2x p3.16xlarge"),
         ("best != p3.2xlarge", ""),
+        ("best != 1xp3.2xlarge", ""),
         ("stale-prices", "prices older than 90 days: p3.16xlarge (2026-04-01)"),
     ],
 )
@@ -231,6 +232,11 @@ def test_conditions_hold_or_do_not(advice: Advice, condition: str, said: str) ->
     found = missed([condition], advice.comparison)
     assert len(found) == (1 if said else 0)
     assert not said or found[0].startswith(said)
+
+
+def test_a_condition_on_no_candidate(advice: Advice) -> None:
+    with pytest.raises(InputError, match="no candidate has that name"):
+        missed(["best != dgx-9"], advice.comparison)
 
 
 def test_bad_input(advice: Advice) -> None:

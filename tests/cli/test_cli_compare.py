@@ -85,7 +85,8 @@ def test_prices_of_every_kind_are_stated_together(txlplan: Any, small: list[str]
 def test_what_is_bought_says_its_outlay(txlplan: Any, small: list[str], tmp_path: Path) -> None:
     """In the terminal and in every file."""
     asked = (*small, "--on", "dgx-1,p3.16xlarge", "--pay", "buy", "--price", "dgx-1=149000 USD")
-    result = txlplan(*asked, "-o", tmp_path / "a.md", "--html", tmp_path / "a.html")
+    result = txlplan(*asked, "-o", tmp_path / "a.md", "-o", tmp_path / "b.csv", "--html", tmp_path / "a.html")
+    assert (tmp_path / "b.csv").exists()
     assert "buy, an outlay of $149,000" in " ".join(result.stdout.split())
     assert " after an outlay of $149,000, " in result.stdout.splitlines()[-1]
     assert "| bought (an outlay of $149,000) |" in (tmp_path / "a.md").read_text()

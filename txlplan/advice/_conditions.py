@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from txlplan.errors import InputError
 from txlplan.estimates import Range
@@ -32,7 +33,7 @@ def bar(condition: str) -> Bar:
     if name == "stale-prices" and sign is None:
         return _stale
     if name == "best" and sign == "!=":
-        return lambda comparison: "" if comparison.verdict.best == text else f"best is {comparison.verdict.best}, not {text}"
+        return partial(_other_than, text)
     if text is None or sign not in _COMPARISONS or name not in _FIGURES:
         raise InputError(f"--fail-on {condition!r} is no condition", hint=_HINT)
     bound, holds = _bound(name, text), _COMPARISONS[sign]
@@ -50,6 +51,17 @@ def bar(condition: str) -> Bar:
 def missed(conditions: Sequence[str], comparison: Comparison) -> tuple[str, ...]:
     """Which of `conditions` hold, each in words. Raises InputError for one that cannot be read."""
     return tuple(text for each in map(bar, conditions) if (text := each(comparison)))
+
+
+def _other_than(wanted: str, comparison: Comparison) -> str:
+    """Where another candidate is recommended; `4xdgx-1`, as it is asked for, is the one that is shown as `4x dgx-1`."""
+    names = {size.label for row in comparison.rows for size in row.sizes}
+    name = re.sub(r"^(\d+)x(?=\S)", r"\1x ", wanted).removeprefix("1x ")
+    if name not in names:
+        raise InputError(
+            f"--fail-on 'best != {wanted}': no candidate has that name", hint=f"candidates: {', '.join(sorted(names))}"
+        )
+    return "" if comparison.verdict.best == name else f"best is {comparison.verdict.best}, not {name}"
 
 
 def _bound(name: str, text: str) -> float:

@@ -68,7 +68,8 @@ def _compare(
     stack: StackOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a self-contained offline report here.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the answer here too: .html, .md, .csv or .json.")
+        list[Path] | None,
+        typer.Option("-o", "--output", help="Write the answer here too: .html, .md, .csv or .json. Repeatable."),
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -103,7 +104,7 @@ def _compare(
         "stack": stack,
     }
     _require(scenario, options)
-    written = [(path, _format(path)) for path in (html, out) if path is not None]
+    written = [(path, _format(path)) for path in (html, *(out or ())) if path is not None]
     bars = [advice.bar(condition) for condition in fail_on or ()]
     found = advice.compare(scenario, **options)
     failed = [text for each in bars if (text := each(found.comparison))]
@@ -130,6 +131,7 @@ def _plan_of_the_first(found: Advice) -> str:
         "--tokens": asked.tokens,
         "--global-batch": asked.global_batch,
         "--stack": asked.stack,
+        "--objective": {"cost": "cheapest", "energy": "least-energy"}.get(asked.rank_by),
     }
     words = [f"{option} {value}" for option, value in given.items() if value is not None]
     return " ".join(["txlplan plan", *words, *(["--runnable"] if asked.runnable else []), "-o plan.toml"])
@@ -204,6 +206,8 @@ def _print(console: Console, found: Advice, written: list[tuple[Path, Format]]) 
         console.print(f"note: {text}", markup=False, highlight=False)
     for path, _ in written:
         console.print(f"wrote {path}", markup=False, highlight=False)
+    for text in comparison.verdict.details:
+        console.print(text, markup=False, highlight=False)
     console.print(found.verdict, markup=False, highlight=False)
 
 

@@ -122,6 +122,10 @@ def _details(rows: Sequence[Row], terms: Terms, likely: float | None) -> tuple[s
     if rows[0].offer.hypothetical:
         real = next((row.label for row in rows if row.best and not row.offer.hypothetical), "none")
         details.append(f"Of what exists, the first is {real}.")
+    if account.cost_usd is None:
+        details.append(f"No price is known of {rows[0].label}, paid for in this way: --price states one.")
+    if terms.rank_by == "energy":
+        details.append("Energy is that of the devices in use: hosts, fans, cooling and devices that stand idle are not in it.")
     if account.way == "buy" and account.cost_usd:
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
