@@ -32,7 +32,7 @@ def bar(condition: str) -> Bar:
     name, sign, text = match.groups() if match else ("", None, None)
     if name == "stale-prices" and sign is None:
         return _stale
-    if name == "best" and sign == "!=":
+    if name == "best" and sign == "!=" and text:
         return partial(_other_than, text)
     if text is None or sign not in _COMPARISONS or name not in _FIGURES:
         raise InputError(f"--fail-on {condition!r} is no condition", hint=_HINT)
