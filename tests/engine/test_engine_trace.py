@@ -130,13 +130,13 @@ def a_cpu() -> Cluster:
 
 @pytest.mark.parametrize("seed", range(DRAWN))
 def test_the_op_stream_is_what_the_worker_does(seed):
-    agree(*drawn(seed), STACK)
+    assert_agreement(*drawn(seed), STACK)
 
 
 @pytest.mark.parametrize("seed", range(DRAWN, DRAWN + DRAWN_FUSED))
 def test_the_op_stream_of_cuda_is_what_the_worker_does_with_its_fused_kernel(seed):
     workload, plan = drawn(seed)
-    agree(workload, dataclasses.replace(plan, attention="fast"), FUSED)
+    assert_agreement(workload, dataclasses.replace(plan, attention="fast"), FUSED)
 
 
 def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_op_stream_says():
@@ -154,7 +154,7 @@ def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_
     assert plain.saved_bytes - again.saved_bytes == pytest.approx(model.n_layer * forgotten, rel=0.02)
 
 
-def agree(workload: Workload, plan: Plan, stack: StackProfile) -> None:
+def assert_agreement(workload: Workload, plan: Plan, stack: StackProfile) -> None:
     """Of analytic and traced figures: parameters and FLOPs equal, bytes nearly."""
     rows = plan.micro_batch * (1 if workload.task == "generate" else workload.model.tgt_len)
     targets = [max(1, rows // 4)] * (workload.model.n_clusters - 1)

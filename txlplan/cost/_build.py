@@ -141,6 +141,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     at = Lengths(B=micro_batch, T=queries, M=model.mem_len // share, model=model, context_parallel=share)
 
     def section(name: str, repeat: float = 1.0) -> Section:
+        """An empty one, as these settings run it."""
         return Section(
             name,
             settings.numbers,

@@ -115,6 +115,7 @@ def choice_of(
     others = [index for index in range(len(found.plans)) if index != offered][:runners_up]
 
     def other(index: int) -> RunnerUp:
+        """One of those that are not offered, beside the one that is."""
         it = found.plans[index]
         return RunnerUp(
             plan=it,
