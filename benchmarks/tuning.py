@@ -36,7 +36,7 @@ from txlplan.records import new_id
 
 WARMUP_STEPS, GRID_STEPS = 1, 4
 TOO_SLOW = 4.0
-"""A plan whose first step takes this many times the best median is no candidate for the best, and is left."""
+"""A plan whose first two steps both take this many times the best median is no candidate for the best, and is left."""
 GRID = Space(precision=("fp32",), activation_checkpointing=("none", "full"), checkpointed_layers=(0,), runnable=True)
 """bf16 is left out: where a CPU has no units for it, a single step takes minutes."""
 
@@ -146,16 +146,14 @@ def _grid(planned: Planned, data: Path, directory: Path) -> dict[Plan, float]:
 
 def _speed(job: Job, best: float) -> float:
     seconds, tokens = [], 0
-    for count, step in enumerate(trials.steps_of(job), start=1):
+    for step in trials.steps_of(job):
         tokens = step.tokens
-        if count <= WARMUP_STEPS:
-            if tokens / step.step_s < best / TOO_SLOW:
-                return 0.0
-            continue
         seconds.append(step.step_s)
-        if len(seconds) == GRID_STEPS:
+        if len(seconds) == WARMUP_STEPS + 1 and tokens / min(seconds) < best / TOO_SLOW:
+            return 0.0
+        if len(seconds) == WARMUP_STEPS + GRID_STEPS:
             break
-    return tokens / median(seconds)
+    return tokens / median(seconds[WARMUP_STEPS:])
 
 
 if __name__ == "__main__":
