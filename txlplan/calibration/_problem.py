@@ -13,7 +13,7 @@ from txlplan.cost import Settings, build
 from txlplan.cost._communication import all_reduce_s, memory_s, waits
 from txlplan.cost._kernels import Prepared, kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream
-from txlplan.cost._statics import statics
+from txlplan.cost._statics import all_reduce_bytes
 from txlplan.cost._time import REGIONS, crowding, overlapped
 from txlplan.hardware import KernelModel, StackProfile, nearest_stack
 from txlplan.validation import Published
@@ -135,8 +135,8 @@ def _links(run: Published, stack: StackProfile) -> tuple[float, float, float]:
     if stack.gradient_sync == "none" or run.plan.data_parallel == 1:
         return 0.0, 0.0, 0.0
     one = np.ones(1)
-    kept = statics(_settings(run, stack), one * run.plan.micro_batch, one, stack, run.cluster.device.kind)
+    payload = all_reduce_bytes(_settings(run, stack)) * one
     ranks = one * run.plan.data_parallel
     latency = float(all_reduce_s(0.0 * one, ranks, run.cluster)[0])
-    transfer = float(all_reduce_s(kept.all_reduce_bytes, ranks, run.cluster)[0]) - latency
-    return latency, transfer, float(memory_s(kept.all_reduce_bytes, run.cluster)[0])
+    transfer = float(all_reduce_s(payload, ranks, run.cluster)[0]) - latency
+    return latency, transfer, float(memory_s(payload, run.cluster)[0])

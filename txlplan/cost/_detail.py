@@ -10,9 +10,9 @@ _MEASURED_SHARE = 0.8
 """Share of the device's time that must lie within measured shapes for an estimate not to be extrapolated."""
 
 
-def extrapolated_figures(found: Evaluated, cluster: Cluster, stack: StackProfile) -> bool:
+def extrapolated_figures(found: Evaluated, cluster: Cluster, stack: StackProfile, plan: Plan) -> bool:
     """Whether the figures come from another device, from beyond the shapes they were measured on, or from no run at all."""
-    if stack.stands_in_for is not None or unmeasured_settings(found.plans[0]):
+    if stack.stands_in_for is not None or unmeasured_settings(plan):
         return True
     if stack.kernels is not None:
         return cluster.device.id not in stack.fitted_devices
@@ -31,10 +31,10 @@ def unmeasured_settings(plan: Plan) -> list[str]:
     return wanted
 
 
-def notes(found: Evaluated, cluster: Cluster, stack: StackProfile, plan: Plan) -> tuple[str, ...]:
+def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bool) -> tuple[str, ...]:
     """In sentences."""
     said = []
-    device = cluster.device
+    device, wanted = cluster.device, unmeasured_settings(plan)
     if stack.stands_in_for is not None:
         said.append(f"stack {stack.stands_in_for} has no profile: {stack.id} stands in for it")
     if stack.kernels is not None:
@@ -46,9 +46,9 @@ def notes(found: Evaluated, cluster: Cluster, stack: StackProfile, plan: Plan) -
         said.append(f"stack {stack.id} has not been measured on any device: efficiencies are assumed")
     elif stack.measured_device != device.id:
         said.append(f"stack {stack.id} was measured on {stack.measured_device}, not on {device.id}")
-    elif not unmeasured_settings(plan) and extrapolated_figures(found, cluster, stack):
+    elif extrapolated and not wanted:
         said.append("a fifth or more of the time is spent in shapes beyond the measured ones")
-    if wanted := unmeasured_settings(plan):
+    if wanted:
         said.append(f"no run with {', '.join(wanted)} has been measured: those terms are derived, and the range is wider")
     if stack.spread is None:
         said.append(f"stack {stack.id} states no spread: the range is a default")

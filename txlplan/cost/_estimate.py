@@ -74,7 +74,7 @@ class Estimates:
 
 def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
     cluster, stack, plan = estimates.cluster, estimates.stack, estimates.plans[index]
-    extrapolated = extrapolated_figures(found, cluster, stack)
+    extrapolated = extrapolated_figures(found, cluster, stack, plan)
     step = interval(float(estimates.step_s[index]), time_log_sd(stack, extrapolated=extrapolated))
     tokens = tokens_per_step(estimates.workload, plan)
     flops = found.model_flops()
@@ -90,9 +90,9 @@ def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
         flops_per_step=flops,
         mfu=flops / (peak_flops_per_s(cluster.device, plan.precision) * devices * step.value),
         energy_j_per_step=energy_j_per_step(cluster.device, devices, step, busy_share, found.reached_share()),
-        terms=terms(found, cluster.device, stack),
+        terms=terms(found, cluster.device, stack, plan),
         extrapolated=extrapolated,
-        notes=notes(found, cluster, stack, plan),
+        notes=notes(cluster, stack, plan, extrapolated=extrapolated),
     )
 
 

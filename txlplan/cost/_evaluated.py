@@ -68,8 +68,10 @@ class Evaluated:
 
     def model_flops(self) -> float:
         """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
-        size = self.plans.micro_batch[:1].astype(float)
-        stream = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1), size).stream(size)
+        stream = self.parts.stream
+        if len(self.plans) > 1 or self.layout.settings.tensor_parallel * self.layout.settings.context_parallel > 1:
+            size = self.plans.micro_batch[:1].astype(float)
+            stream = template(replace(self.layout.settings, tensor_parallel=1, context_parallel=1), size).stream(size)
         total = stream.total(stream.flops, "forward", "backward", "update")[0]
         return float(total * self.plans.accumulation[0] * self.plans.data_parallel[0])
 
@@ -92,7 +94,8 @@ class Evaluated:
     def reached_share(self) -> float:
         """Of the peak of compute or memory that bounds each operation, what is reached on average over the device's time."""
         stream, device, times = self.parts.stream, self.layout.cluster.device, self.times()
-        peaks = np.array([peak_flops_per_s(device, dtype) for dtype in stream.dtypes])
+        peak = {dtype: peak_flops_per_s(device, dtype) for dtype in set(stream.dtypes)}
+        peaks = np.array([peak[dtype] for dtype in stream.dtypes])
         least_s = np.maximum(stream.flops[:, 0] / peaks, stream.bytes_moved[:, 0] / device.memory_bandwidth_bytes_per_s)
         seconds = self.parts.time.op_s[:, 0]
         return float((np.minimum(least_s, seconds) * times).sum() / (seconds * times).sum())
@@ -105,24 +108,23 @@ class Evaluated:
 
 def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     """Cost plans of one layout."""
-    micro_batch, column = np.unique(plans.micro_batch.astype(float), return_inverse=True)
+    micro_batch, column = _distinct_sizes(plans)
     parts = parts_of(layout, stack, micro_batch)
     accumulation = plans.accumulation.astype(float)
     positions, slower = _positions(layout, stack, parts, plans, column)
     times, weights = [position.time for position in positions], [position.weight for position in positions]
-    totals = np.stack([time.total_s for time in times])
-    slowest = np.where(np.stack(weights) > 0, totals, -1.0).argmax(axis=0)
+    exist, totals = np.array(weights) > 0, np.array([time.total_s for time in times])
+    slowest = np.where(exist, totals, -1.0).argmax(axis=0)
     slow_s = _picked(totals, slowest)
-    filled_s = sum(weight * time.total_s for weight, time in zip(weights, times, strict=True))
+    filled_s = sum(weight * total_s for weight, total_s in zip(weights, totals, strict=True))
     bubble_s = (filled_s - slow_s) / plans.virtual_stages
     update = updating(layout, parts, plans, [position.stage for position in positions], slower)
-    compute_s = accumulation * _picked(np.stack([time.compute_s for time in times]), slowest) + update.total_s
-    backward_s = _picked(np.stack([time.backward_s for time in times]), slowest)
+    compute_s = accumulation * _picked([time.compute_s for time in times], slowest) + update.total_s
+    backward_s = _picked([time.backward_s for time in times], slowest)
     sent = exchange(layout, stack, plans, update.largest_share, backward_s, plans.pipeline_parallel > 1)
     unattributed_s = stack.unattributed * compute_s
-    exist = np.stack(weights) > 0
-    peaks = np.where(exist, np.stack([position.held.total_bytes for position in positions]), -1.0)
-    least = np.where(exist, np.stack([whatever_is_kept_bytes(position.held) for position in positions]), -1.0)
+    peaks = np.where(exist, np.array([position.held.total_bytes for position in positions]), -1.0)
+    least = np.where(exist, np.array([whatever_is_kept_bytes(position.held) for position in positions]), -1.0)
     device_s = [time.forward_device_s + time.backward_device_s for time in times]
     busy_s = sum(weight * each for weight, each in zip(weights, device_s, strict=True)) / plans.pipeline_parallel
     return Evaluated(
@@ -161,6 +163,15 @@ def _positions(
     return tuple(found), slower[inverse]
 
 
+def _distinct_sizes(plans: Plans) -> tuple[FloatArray, IntArray]:
+    """Micro-batches, and which of them each plan has."""
+    sizes = plans.micro_batch.astype(float)
+    if sizes.size == 1:
+        return sizes, np.zeros(1, dtype=np.int64)
+    distinct, column = np.unique(sizes, return_inverse=True)
+    return distinct, column
+
+
 def _distinct(layout: Layout, plans: Plans) -> tuple[IntArray, IntArray]:
     """Plans that stand for all that have the same stages: their indices, and which of them stands for each plan."""
     if len(plans) == 1:
@@ -175,6 +186,8 @@ def _distinct(layout: Layout, plans: Plans) -> tuple[IntArray, IntArray]:
 
 def _spread(arrays: Arrays, inverse: IntArray) -> Arrays:
     """A dataclass of arrays, each of them spread from those that stand for all to all."""
+    if inverse.size == 1:
+        return arrays
     return type(arrays)(**{field.name: getattr(arrays, field.name)[inverse] for field in fields(arrays)})
 
 
@@ -206,9 +219,11 @@ def _parts(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Part
     return Parts(template=pattern, micro_batch=micro_batch, stream=stream, time=time)
 
 
-def _picked(stacked: FloatArray, place: IntArray) -> FloatArray:
+def _picked(stacked: FloatArray | list[FloatArray], place: IntArray) -> FloatArray:
     """Of [positions, candidates], one position for each candidate."""
-    picked: FloatArray = np.take_along_axis(stacked, place[None, :], axis=0)[0]
+    if len(stacked) == 1:
+        return stacked[0]
+    picked: FloatArray = np.take_along_axis(np.asarray(stacked), place[None, :], axis=0)[0]
     return picked
 
 

@@ -20,7 +20,7 @@ from txlplan.cost._layout import Layout
 from txlplan.cost._mesh import group_cluster, message_s
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._plans import Plans
-from txlplan.cost._statics import statics
+from txlplan.cost._statics import all_reduce_bytes
 from txlplan.cost._updating import shards
 from txlplan.hardware import StackProfile
 
@@ -49,8 +49,7 @@ def exchange(
 ) -> Exchange:
     """Of the stage with most parameters (`share` of all); its backward, of `backward_s`, hides a part."""
     settings, accumulation = layout.settings, plans.accumulation.astype(float)
-    kept = statics(settings, plans.micro_batch.astype(float), accumulation, stack, layout.cluster.device.kind)
-    payload, ranks = kept.all_reduce_bytes * share, shards(layout, plans)
+    payload, ranks = all_reduce_bytes(settings) * share, shards(layout, plans)
     group = group_cluster(layout.cluster, settings.tensor_parallel)
     communication, exposed = exchange_s(payload, ranks, group, stack, backward_s)
     often = accumulation if stack.gradient_sync == "micro-batch" else np.ones(accumulation.shape)

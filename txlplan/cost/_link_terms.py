@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from txlplan.cost._evaluated import Evaluated
 from txlplan.estimates import Term
 from txlplan.hardware import StackProfile
+from txlplan.plan_file import Plan
 from txlplan.units import format_bytes, format_s
 
 
-def link_terms(found: Evaluated, stack: StackProfile) -> Iterator[Term]:
-    """Of the first plan: gradients, activations, keys and values, messages between stages, the pipeline's bubble, offload."""
+def link_terms(found: Evaluated, stack: StackProfile, plan: Plan) -> Iterator[Term]:
+    """Of `plan`, the first: gradients, activations, keys and values, messages between stages, bubble, offload."""
     position, steps = found.positions[int(found.slowest[0])].time, float(found.plans.accumulation[0])
-    plan, settings = found.plans[0], found.layout.settings
-    yield _all_reduce(found, stack)
+    settings = found.layout.settings
+    yield _all_reduce(found, stack, plan.zero_stage)
     others = (
         (
             "tensor-parallel all-reduce",
@@ -42,8 +43,8 @@ def link_terms(found: Evaluated, stack: StackProfile) -> Iterator[Term]:
         yield Term(name=name, quantity="time", value=value, formula=formula, provenance="derived", bound="link")
 
 
-def _all_reduce(found: Evaluated, stack: StackProfile) -> Term:
-    sent, zero = found.exchange, int(found.plans.zero_stage[0])
+def _all_reduce(found: Evaluated, stack: StackProfile, zero: int) -> Term:
+    sent = found.exchange
     ranks, payload = int(sent.ranks[0]), float(sent.payload_bytes[0])
     often = f" as {float(sent.times[0]):.1f} of these (ZeRO {zero})" if zero > 1 else ""
     return Term(

@@ -43,7 +43,7 @@ _OPTIONAL = ("checkpointed_layers", "threads")
 class Plans(Sequence[Plan]):
     """Plans by column, each [candidates]. Indexing makes the one `Plan` that is asked for."""
 
-    columns: Mapping[str, npt.NDArray[np.int32]]
+    columns: Mapping[str, npt.NDArray[np.int32] | IntArray]
 
     @classmethod
     def of(cls, plans: Iterable[Plan]) -> Plans:
@@ -51,7 +51,7 @@ class Plans(Sequence[Plan]):
         if isinstance(plans, Plans):
             return plans
         rows = [tuple(_code(name, getattr(plan, name)) for name in COLUMNS) for plan in plans]
-        table = np.array(rows, dtype=np.int32).reshape(len(rows), len(COLUMNS))
+        table = np.array(rows, dtype=np.int64).reshape(len(rows), len(COLUMNS))
         return cls(dict(zip(COLUMNS, np.ascontiguousarray(table.T), strict=True)))
 
     @classmethod
@@ -74,7 +74,7 @@ class Plans(Sequence[Plan]):
         """The column of a setting, e.g. `plans.micro_batch`."""
         if name not in COLUMNS:
             raise AttributeError(name)
-        return self.columns[name].astype(np.int64)
+        return self.columns[name].astype(np.int64, copy=False)
 
     def __len__(self) -> int:
         return int(self.columns["micro_batch"].size)

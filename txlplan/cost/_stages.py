@@ -5,10 +5,9 @@ A plan without a pipeline has one stage, which is first and last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from txlplan.choices import Checkpointing
 from txlplan.cost._memory import Peak
@@ -79,6 +78,16 @@ class Stage:
     """Of its layers, how many checkpoint."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Turn:
+    """A part that runs `times` times, or, of what all layers have together, so large a share; then bytes are kept or given
+    back. All [candidates]."""
+
+    run: Run
+    times: FloatArray
+    then_bytes: FloatArray | float = 0.0
+
+
 def stage_peak(
     parts: Parts, stage: Stage, kind: Checkpointing, *, gradients_exist: bool, n_layer: int
 ) -> tuple[Peak, FloatArray]:
@@ -94,84 +103,53 @@ def stage_peak(
     kept = stage.checkpointed if kind == "full" else 0.0 * stage.checkpointed
     remembered = (kept > 0) | parts.template.settings.keeps_memory
     plain = stage.layers - stage.checkpointed
-
-    def run(part: str, of: Checkpointing = "none") -> Run:
-        return parts.run(part, of, gradients_exist=gradients_exist)
-
-    forward = _Walk(column)
-    forward.repeat(run("embedding"), stage.first)
-    if kind != "none":
-        forward.repeat(run("layers", kind), stage.checkpointed)
-    forward.repeat(run("layers"), plain)
-    forward.repeat(run("before memory"), stage.last)
-    forward.scale(run("memory"), share)
     cached = stage.layers * parts.cached_bytes[column] + kept * parts.cast_bytes[column]
-    forward.add(memory - (stage.layers - kept) * inputs + cached)
-    forward.repeat(run("loss"), stage.last)
-    forward.add(-np.where(remembered, 0.0, memory) - cached)
+    again = [] if kind == "none" else [(kind, stage.checkpointed)]
+
+    def turn(part: str, times: FloatArray, then_bytes: FloatArray | float = 0.0, of: Checkpointing = "none") -> _Turn:
+        return _Turn(run=parts.run(part, of, gradients_exist=gradients_exist), times=times, then_bytes=then_bytes)
+
+    forward = [
+        turn("embedding", stage.first),
+        *(turn("layers", times, of=of) for of, times in again),
+        turn("layers", plain),
+        turn("before memory", stage.last),
+        turn("memory", share, memory - (stage.layers - kept) * inputs + cached),
+        turn("loss", stage.last, -np.where(remembered, 0.0, memory) - cached),
+    ]
     if "backward" not in parts.stream.phases:
-        return forward.peak, np.zeros(column.shape)
-    waiting = forward.saved
-    forward.repeat(run("loss backward"), stage.last)
-    forward.repeat(run("layers backward"), plain)
-    if kind != "none":
-        forward.repeat(run("layers backward", kind), stage.checkpointed)
-    forward.add(-np.where(remembered, memory, 0.0))
-    forward.repeat(run("embedding backward"), stage.first)
-    forward.repeat(run("update"), np.ones(column.shape))
-    return forward.peak, waiting
+        return _highest(forward, column)[0], np.zeros(column.shape)
+    backward = [
+        turn("loss backward", stage.last),
+        turn("layers backward", plain),
+        *(turn("layers backward", times, of=of) for of, times in again),
+        turn("embedding backward", stage.first),
+        turn("update", np.ones(column.shape)),
+    ]
+    backward[-3] = replace(backward[-3], then_bytes=-np.where(remembered, memory, 0.0))
+    peak, saved = _highest(forward + backward, column)
+    return peak, saved[len(forward) - 1]
 
 
-class _Walk:
-    """What is alive, part by part, and the highest point so far."""
+def _highest(turns: list[_Turn], column: IntArray) -> tuple[Peak, FloatArray]:
+    """The first highest point, and what is saved after each turn, [turns, candidates]."""
 
-    def __init__(self, column: IntArray) -> None:
-        self.saved = np.zeros(column.shape)
-        self._gradients = np.zeros(column.shape)
-        self._column = column
-        self.peak = Peak(
-            saved_bytes=self.saved, gradient_bytes=self.saved, transient_bytes=self.saved, row=np.zeros(column.shape, np.int64)
-        )
+    def figure(name: str) -> FloatArray:
+        return np.array([getattr(turn.run, name) for turn in turns])[:, column]
 
-    def add(self, saved_bytes: FloatArray) -> None:
-        """Something is kept, or given back."""
-        self.saved = self.saved + saved_bytes
-
-    def repeat(self, run: Run, times: FloatArray) -> None:
-        """A part that runs `times` times."""
-        column = self._column
-        saved, gradients = run.saved_bytes[column], run.gradient_bytes[column]
-        done = np.where(saved + gradients > 0, np.maximum(times - 1, 0.0), 0.0)
-        self._higher(
-            self.saved + done * saved + run.top_saved_bytes[column],
-            self._gradients + done * gradients + run.top_gradient_bytes[column],
-            run.top_transient_bytes[column],
-            run.row[column],
-            times > 0,
-        )
-        self.saved = self.saved + times * saved
-        self._gradients = self._gradients + times * gradients
-
-    def scale(self, run: Run, share: FloatArray) -> None:
-        """A part whose tensors are a share of those of all layers."""
-        column = self._column
-        self._higher(
-            self.saved + share * run.top_saved_bytes[column],
-            self._gradients,
-            share * run.top_transient_bytes[column],
-            run.row[column],
-            share > 0,
-        )
-        self.saved = self.saved + share * run.saved_bytes[column]
-
-    def _higher(
-        self, saved: FloatArray, gradients: FloatArray, transient: FloatArray, row: IntArray, runs: npt.NDArray[np.bool_]
-    ) -> None:
-        best = self.peak
-        higher = runs & (saved + gradients + transient > best.total_bytes)
-        self.peak = Peak(
-            saved_bytes=np.where(higher, saved, best.saved_bytes),
-            gradient_bytes=np.where(higher, gradients, best.gradient_bytes),
-            transient_bytes=np.where(higher, transient, best.transient_bytes),
-            row=np.where(higher, row, best.row),
-        )
+    times, (saved, gradients) = np.array([turn.times for turn in turns]), map(figure, ("saved_bytes", "gradient_bytes"))
+    then = np.array([np.broadcast_to(turn.then_bytes, column.shape) for turn in turns])
+    share, repeated = np.minimum(times, 1.0), np.where(saved + gradients > 0, np.maximum(times - 1, 0.0), 0.0)
+    after, left = np.add.accumulate(times * saved + then, axis=0), np.add.accumulate(times * gradients, axis=0)
+    nothing = np.zeros((1, column.size))
+    top_saved = np.concatenate([nothing, after[:-1]]) + repeated * saved + share * figure("top_saved_bytes")
+    top_gradients = np.concatenate([nothing, left[:-1]]) + repeated * gradients + share * figure("top_gradient_bytes")
+    transient = share * figure("top_transient_bytes")
+    best = np.where(times > 0, top_saved + top_gradients + transient, -np.inf).argmax(axis=0), np.arange(column.size)
+    peak = Peak(
+        saved_bytes=top_saved[best],
+        gradient_bytes=top_gradients[best],
+        transient_bytes=transient[best],
+        row=np.array([turn.run.row for turn in turns])[:, column][best],
+    )
+    return peak, after

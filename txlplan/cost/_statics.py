@@ -28,8 +28,6 @@ class Statics:
     recurrent_memory_bytes: FloatArray
     weight_copies_bytes: FloatArray
     context_bytes: FloatArray
-    all_reduce_bytes: FloatArray
-    """Payload of the gradients' all-reduce; no memory of its own (gradients are views of the buckets)."""
 
     @property
     def live_bytes(self) -> FloatArray:
@@ -61,6 +59,11 @@ def _stays_wide(name: str) -> bool:
     return ".norm." in name or name.endswith(("content_bias", "position_bias"))
 
 
+def all_reduce_bytes(settings: Settings) -> float:
+    """Payload of the gradients' all-reduce; no memory of its own (gradients are views of the buckets)."""
+    return parameter_count(settings.sharded) * settings.numbers.wide if settings.task == "train" else 0.0
+
+
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
     """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context."""
     model, numbers = settings.sharded, settings.numbers
@@ -80,5 +83,4 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
         recurrent_memory_bytes=memory * accumulation,
         weight_copies_bytes=np.full(micro_batch.shape, _copies_bytes(settings, model)),
         context_bytes=np.full(micro_batch.shape, float(context)),
-        all_reduce_bytes=count * numbers.wide if training else np.zeros(micro_batch.shape),
     )

@@ -9,14 +9,17 @@ import numpy as np
 
 from txlplan.cost._evaluated import Evaluated
 from txlplan.cost._link_terms import link_terms
-from txlplan.cost._template import Rows
+from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._plans import IntArray
 from txlplan.cost._time import peak_flops_per_s
 from txlplan.estimates import Bound, Term
 from txlplan.hardware import DeviceProfile, StackProfile
+from txlplan.hardware._device import Provenance
+from txlplan.plan_file import Plan
 from txlplan.units import format_bytes, format_bytes_per_s, format_count, format_flops_per_s, format_s
 
 
-def terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> tuple[Term, ...]:
+def terms(found: Evaluated, device: DeviceProfile, stack: StackProfile, plan: Plan) -> tuple[Term, ...]:
     """Time terms that add up to the step, memory terms that add up to the peak, of the first plan; zero ones are left out.
 
     Time is that of the slowest stage, memory that of the fullest.
@@ -24,7 +27,7 @@ def terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> tuple
     every = [
         *_device_terms(found, device, stack),
         *_host_terms(found, device, stack),
-        *link_terms(found, stack),
+        *link_terms(found, stack, plan),
         *_memory_terms(found, stack),
     ]
     return tuple(term for term in every if term.value != 0)
@@ -33,36 +36,48 @@ def terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> tuple
 def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) -> Iterator[Term]:
     """One term a group of operations, over all micro-batches of a step."""
     stream, time, times = found.parts.stream, found.parts.time, found.times()
-    seconds, bound_by_compute = time.op_s[:, 0] * times, time.compute_bound[:, 0]
-    measured_s, launched = seconds * time.measured[:, 0], stream.launches[:, 0] * times
-    flops, moved = stream.flops[:, 0] * times, stream.bytes_moved[:, 0] * times
-    for group, rows in _rows_by_group(stream.groups).items():
-        total_s = float(seconds[rows].sum())
+    groups, group_of = _groups(stream.groups)
+    computing = time.compute_bound[:, 0]
+    by_bound = 2 * group_of + computing
+    seconds = time.op_s[:, 0] * times
+    amounts = np.where(computing, stream.flops[:, 0], stream.bytes_moved[:, 0]) * times
+
+    def summed(values: FloatArray) -> list[list[float]]:
+        """Of what is bound by bandwidth, and by compute, in each group."""
+        sums: list[list[float]] = np.bincount(by_bound, weights=values, minlength=2 * len(groups)).reshape(-1, 2).tolist()
+        return sums
+
+    columns = (seconds, amounts, seconds * time.measured[:, 0], stream.launches[:, 0] * times)
+    for group, bound_s, amount, measured_s, launches in zip(groups, *map(summed, columns), strict=True):
+        total_s = sum(bound_s)
         if total_s == 0:
             continue
-        computing = rows[bound_by_compute[rows]]
-        bound: Bound = "compute" if float(seconds[computing].sum()) > total_s / 2 else "bandwidth"
-        chosen = computing if bound == "compute" else rows[~bound_by_compute[rows]]
-        amount = float((flops if bound == "compute" else moved)[chosen].sum())
-        measured = float(measured_s[rows].sum()) >= 0.5 * total_s
-        launches = float(launched[rows].sum())
-        chosen_s, dtype = float(seconds[chosen].sum()), stream.dtypes[chosen[0]]
+        by_compute = bound_s[1] > total_s / 2
+        bound: Bound = "compute" if by_compute else "bandwidth"
+        dtype = stream.dtypes[_first(by_bound, 2 * groups.index(group) + 1)] if by_compute else ""
         yield Term(
             name=group,
             quantity="time",
             value=total_s,
-            formula=_formula(device, bound, dtype, amount, chosen_s, total_s, launches),
-            provenance="measured" if measured else "derived" if stack.kernels is None else stack.provenance,
+            formula=_formula(device, bound, dtype, amount[by_compute], bound_s[by_compute], total_s, sum(launches)),
+            provenance="measured" if sum(measured_s) >= 0.5 * total_s else _unmeasured(stack),
             bound=bound,
         )
 
 
+def _unmeasured(stack: StackProfile) -> Provenance:
+    return "derived" if stack.kernels is None else stack.provenance
+
+
+def _first(values: IntArray, value: int) -> int:
+    return int((values == value).argmax())
+
+
 @lru_cache(maxsize=256)
-def _rows_by_group(groups: tuple[str, ...]) -> dict[str, Rows]:
-    return {
-        group: np.array([row for row, name in enumerate(groups) if name == group], dtype=np.int64)
-        for group in dict.fromkeys(groups)
-    }
+def _groups(groups: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray]:
+    """Their names, in order of appearance, and which of them each operation belongs to."""
+    names = tuple(dict.fromkeys(groups))
+    return names, np.array([names.index(name) for name in groups], dtype=np.int64)
 
 
 def _formula(
