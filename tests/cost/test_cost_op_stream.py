@@ -201,19 +201,22 @@ def test_scoring_and_generating_keep_nothing(tiny_model: ModelConfig) -> None:
 
 @pytest.mark.parametrize("implementation", ["reference", "fast", "fused", "published"])
 @pytest.mark.parametrize("task", ["train", "score"])
-def test_a_template_of_tf32_is_what_would_be_written_down(tiny_model: ModelConfig, implementation: Any, task: Any) -> None:
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_template_taken_from_a_like_one_is_what_would_be_written_down(
+    tiny_model: ModelConfig, implementation: Any, task: Any, precision: Any
+) -> None:
     settings = Settings(
         model=replace(tiny_model, cutoffs=(100, 200)),
         task=task,
         optimization=Optimization(optimizer="lamb"),
-        precision="tf32",
+        precision=precision,
         implementation=implementation,
         fused_dropout=True,
     )
     sizes = np.array([1.0, 5.0])
     found, written = template(settings, sizes).stream(sizes), build(settings, sizes)
     assert found.dtypes == written.dtypes
-    assert "tf32" in found.dtypes
+    assert precision in found.dtypes
     assert found.names == written.names
     for figure in FIGURES:
         np.testing.assert_allclose(getattr(found, figure), getattr(written, figure), rtol=1e-12)

@@ -118,6 +118,15 @@ class OpStream:
         """The same operations with other figures, by the names of `FIGURES`."""
         return replace(self, **figures)  # type: ignore[arg-type]
 
+    def without(self, name: str) -> OpStream:
+        """All operations but those of this name."""
+        rows = [row for row, other in enumerate(self.names) if other != name]
+        if len(rows) == len(self):
+            return self
+        labels = ("names", "groups", "sections", "kinds", "phases", "dtypes")
+        chosen = {label: tuple(getattr(self, label)[row] for row in rows) for label in labels}
+        return OpStream(**chosen, **{name: getattr(self, name)[rows] for name in FIGURES})
+
     def rows(self, *phases: Phase) -> npt.NDArray[np.bool_]:
         """Mask of the operations of some phases, [ops]."""
         return np.array([phase in phases for phase in self.phases], dtype=bool)

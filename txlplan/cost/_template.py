@@ -7,19 +7,19 @@ and kept.
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.choices import Checkpointing
+from txlplan.choices import Checkpointing, Precision
 from txlplan.cost._build import Settings, build, distances_bytes
 from txlplan.cost._efficiency import PRODUCTS
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
 from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
+from txlplan.cost._update import UNSCALING
 
 Rows = npt.NDArray[np.int64]
 PARTS = (
@@ -37,6 +37,9 @@ PARTS = (
 _SELECTED = {"attention": (SCORES, VALUES), "feed-forward": (FEED_FORWARD,)}
 _TILED_AGAIN = ("position scores", "content scores", "score mask", "attention softmax", "attention dropout mask")
 """What the backward of tiled attention runs again: probabilities, a tile at a time, and the draws of dropout."""
+_LIKE: dict[Precision, Precision] = {"tf32": "fp32", "bf16": "fp16"}
+"""What differs is what products (and in bf16 whatever is narrow) compute in, and that gradients of fp16 are unscaled. The
+published code keeps parameters in fp16, and nothing in bf16."""
 _PROBES = np.array([1.0, 2.0, 16381.0])
 _KEPT = 256
 """Templates, and micro-batches that one of them writes down and keeps at once."""
@@ -51,13 +54,17 @@ class Template:
         self._known: dict[float, int] = {}
         self._written = self._write(np.concatenate([_PROBES, micro_batch]))
 
-    def as_tf32(self, settings: Settings) -> Template:
-        """That of fp32, for the same settings in tf32: products alone compute otherwise."""
-        found = copy(self)
+    def alike(self, settings: Settings) -> Template:
+        """That of the same settings in the precision that is like this one's, see `_LIKE`."""
+        found, written = Template.__new__(Template), self._written
         found.settings, found._known = replace(settings, checkpointing="none"), dict(self._known)
-        named = zip(self._written.kinds, self._written.dtypes, strict=True)
-        dtypes = tuple("tf32" if kind in PRODUCTS else dtype for kind, dtype in named)
-        found._written = replace(self._written, dtypes=dtypes)
+        computed, precision = self.settings.precision, settings.precision
+        if precision == "tf32":
+            named = zip(written.kinds, written.dtypes, strict=True)
+            dtypes = [precision if kind in PRODUCTS else dtype for kind, dtype in named]
+        else:
+            dtypes = [precision if dtype == computed else dtype for dtype in written.dtypes]
+        found._written = replace(written, dtypes=tuple(dtypes)).without(UNSCALING)
         return found
 
     @property
@@ -184,8 +191,9 @@ def template(settings: Settings, micro_batch: FloatArray) -> Template:
     if settings not in _TEMPLATES:
         if len(_TEMPLATES) >= _KEPT:
             _TEMPLATES.clear()
-        if settings.precision == "tf32":
-            _TEMPLATES[settings] = template(replace(settings, precision="fp32"), micro_batch).as_tf32(settings)
+        like = _LIKE.get(settings.precision)
+        if like is not None and (like == "fp32" or settings.implementation != "published"):
+            _TEMPLATES[settings] = template(replace(settings, precision=like), micro_batch).alike(settings)
         else:
             _TEMPLATES[settings] = Template(settings, micro_batch[:_KEPT])
     return _TEMPLATES[settings]

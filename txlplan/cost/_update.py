@@ -12,7 +12,7 @@ from txlplan.model import ModelConfig, parameter_count, parameter_shapes
 from txlplan.model._tiles import UPDATED_TOGETHER
 from txlplan.workload import Optimization
 
-OPTIMIZER = "optimizer"
+OPTIMIZER, UNSCALING = "optimizer", "gradient unscaling"
 _PASSES_BYTES: dict[OptimizerName, float] = {"adam": 28.0, "adamw": 28.0, "adafactor": 60.0, "lamb": 100.0}
 """Bytes read and written per fp32 parameter. Fused Adam reads parameter, gradient and two states and writes all but the
 gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation."""
@@ -33,7 +33,7 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
     if optimization.clip_norm is not None:
         ops.append(_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * tensors, 0.0))
     if precision == "fp16":
-        ops.append(_over_parameters("gradient unscaling", 8.0 * parameters, 1.0, 0.0))
+        ops.append(_over_parameters(UNSCALING, 8.0 * parameters, 1.0, 0.0))
     moved = _PASSES_BYTES[optimization.optimizer] * parameters
     if optimization.optimizer not in _LAUNCHES:
         return [*ops, _over_parameters(optimization.optimizer, moved, 1.0, 0.0)]
