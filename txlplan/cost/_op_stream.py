@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +124,7 @@ class OpStream:
         if len(rows) == len(self):
             return self
         labels = ("names", "groups", "sections", "kinds", "phases", "dtypes")
-        chosen = {label: tuple(getattr(self, label)[row] for row in rows) for label in labels}
+        chosen: dict[str, Any] = {label: tuple(getattr(self, label)[row] for row in rows) for label in labels}
         return OpStream(**chosen, **{name: getattr(self, name)[rows] for name in FIGURES})
 
     def rows(self, *phases: Phase) -> npt.NDArray[np.bool_]:

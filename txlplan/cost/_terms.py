@@ -44,8 +44,8 @@ def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) 
 
     def summed(values: FloatArray) -> list[list[float]]:
         """Of what is bound by bandwidth, and by compute, in each group."""
-        sums: list[list[float]] = np.bincount(by_bound, weights=values, minlength=2 * len(groups)).reshape(-1, 2).tolist()
-        return sums
+        sums = np.bincount(by_bound, weights=values, minlength=2 * len(groups))
+        return [[float(each) for each in pair] for pair in sums.reshape(-1, 2).tolist()]
 
     columns = (seconds, amounts, seconds * time.measured[:, 0], stream.launches[:, 0] * times)
     for group, bound_s, amount, measured_s, launches in zip(groups, *map(summed, columns), strict=True):
