@@ -75,6 +75,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
         assert error <= tolerance, f"{name}: {error}"
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40, deadline=None)
 @given(config=configurations(), batch=st.integers(1, 3), seed=st.integers(0, 99))
 def test_the_tiled_path_equals_the_reference(config: ModelConfig, batch: int, seed: int) -> None:
