@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from machine_factory import CPU, GPU, PC
 
 from txlplan.hardware import Cluster, DeviceProfile, EfficiencyPoint, Link, StackProfile, SystemProfile
 
@@ -19,34 +20,12 @@ _SYSTEM = SystemProfile(
 
 @pytest.fixture
 def gpu() -> DeviceProfile:
-    return DeviceProfile(
-        id="gpu",
-        name="GPU",
-        kind="gpu",
-        vendor="x",
-        architecture="volta",
-        memory_bytes=16 * 2**30,
-        memory_bandwidth_bytes_per_s=900e9,
-        peak_flops_per_s={"fp32": 15e12, "fp16": 120e12},
-        cores=80,
-        power_w=300.0,
-        power_idle_w=40.0,
-    )
+    return GPU
 
 
 @pytest.fixture
 def cpu() -> DeviceProfile:
-    return DeviceProfile(
-        id="cpu",
-        name="CPU",
-        kind="cpu",
-        vendor="x",
-        architecture="zen4",
-        memory_bytes=8 * 2**30,
-        memory_bandwidth_bytes_per_s=20e9,
-        peak_flops_per_s={"fp32": 200e9, "bf16": 400e9},
-        cores=2,
-    )
+    return CPU
 
 
 @pytest.fixture
@@ -55,8 +34,8 @@ def gpus(gpu: DeviceProfile) -> Cluster:
 
 
 @pytest.fixture
-def cpus(cpu: DeviceProfile) -> Cluster:
-    return Cluster(system=SystemProfile(id="pc", name="PC", kind="local", device="cpu", n_devices=1), device=cpu)
+def cpus() -> Cluster:
+    return PC
 
 
 @pytest.fixture

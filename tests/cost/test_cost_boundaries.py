@@ -149,6 +149,7 @@ def traced(shape: tuple[int, ...], micro_batch: int, half: bool) -> int:
     return traced_peak_bytes(model(*shape), micro_batch, half=half)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("size", "precision"), list(product(SIZES, PRECISIONS)), ids=str)
 def test_the_largest_micro_batch_fits_and_one_more_does_not(size, precision):
     *shape, largest = size

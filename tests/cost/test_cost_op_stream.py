@@ -102,6 +102,7 @@ def saved_bytes(stream: OpStream) -> float:
     return float(kept[mine].sum())
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", PATHS)
 @given(model=models())
 @settings(max_examples=15, deadline=None)
@@ -150,6 +151,7 @@ def test_checkpointing_recomputes_every_layer(path: str, tiny_model: ModelConfig
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", ["attention", "feed-forward"])
 @given(model=models(), data=st.data())

@@ -291,6 +291,14 @@ def test_a_non_finite_loss_before_the_first_checkpoint_promises_none(plan_of, wo
     assert resumed.of(Started)[0].step == 0
 
 
+def test_running_out_of_memory_is_an_outcome_of_its_own(plan_of, work):
+    """A weight of 2 PiB is beyond the address space of any machine."""
+    ran = work(plan_of(model={"d_inner": 2**45}))
+    assert ran.exit_code == 4
+    assert ran.finished.outcome == "oom", ran.finished.message
+    assert ran.finished.peak_memory_bytes > 0
+
+
 def test_retention_keeps_two_and_the_final_one(plan_of, work):
     ran = work(plan_of(steps=9, run={"checkpoint_every_steps": 2}))
     kept = sorted(path.name for path in (ran.directory / "checkpoints").iterdir())

@@ -71,10 +71,11 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
     """Relative to the norm of each tensor."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        error = (found[name] - value).norm() / value.norm().clamp(min=1e-6)
+        error = distance(found[name], value)
         assert error <= tolerance, f"{name}: {error}"
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40, deadline=None)
 @given(config=configurations(), batch=st.integers(1, 3), seed=st.integers(0, 99))
 def test_the_tiled_path_equals_the_reference(config: ModelConfig, batch: int, seed: int) -> None:
@@ -87,14 +88,21 @@ def test_the_tiled_path_equals_the_reference(config: ModelConfig, batch: int, se
     found = results(module, batch, "fast", seed)
     wide = copy.deepcopy(module).double()
     exact = results(wide, batch, "reference", seed)
+    far = {name: error for name, value in exact.items() if (error := distance(found[name], value)) > 1e-5}
+    if not far:
+        return
     rounded = [results(off_by_a_rounding(module, run), batch, "reference", seed) for run in range(4)]
     for run in range(4):
         with OffByARounding(run):
             rounded.append(results(wide, batch, "reference", seed))
-    for name, value in exact.items():
-        error, *by_rounding = ((each[name] - value).norm() / value.norm().clamp(min=1e-6) for each in (found, *rounded))
-        accepted = max(by_rounding)
-        assert error <= max(1e-5, 4 * accepted), f"{name}: {error} where rounding alone gives {accepted}"
+    for name, error in far.items():
+        accepted = max(distance(each[name], exact[name]) for each in rounded)
+        assert error <= 4 * accepted, f"{name}: {error} where rounding alone gives {accepted}"
+
+
+def distance(found: Tensor, value: Tensor) -> float:
+    """Relative to the norm of the tensor."""
+    return float((found - value).norm() / value.norm().clamp(min=1e-6))
 
 
 def off_by_a_rounding(module: TransformerXL, run: int) -> TransformerXL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,13 @@ def watched(browser: Any) -> Iterator[Open]:
         page.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@contextlib.contextmanager
+def seen(browser: Any, path: Path) -> Iterator[Open]:
+    """Open one page once for each way of looking: (width, scheme) to it."""
+    with watched(browser) as open_:
+        yield functools.cache(functools.partial(open_, path))
 
 
 def wait_until_drawn(page: Any) -> None:

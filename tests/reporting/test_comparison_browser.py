@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import functools
 
 import pytest
-from browser_pages import ARTIFACTS, background, watched
+from browser_pages import ARTIFACTS, background, seen
 
 from txlplan import advice
 
@@ -28,14 +27,8 @@ def answer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def open_page(browser, answer):
-    """Opens the page once for each way of looking."""
-    with watched(browser) as open_:
-
-        @functools.cache
-        def open_once(width=1280, scheme="light"):
-            return open_(answer, width, scheme)
-
-        yield open_once
+    with seen(browser, answer) as open_:
+        yield open_
 
 
 def column(page, index, what="textContent"):

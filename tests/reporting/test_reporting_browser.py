@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser_pages import ARTIFACTS, background, wait_until_drawn, watched
+from browser_pages import ARTIFACTS, background, seen, wait_until_drawn, watched
 from record_factory import make_family, make_record
 
 from txlplan.reporting import write_report
@@ -14,10 +14,10 @@ def report(tmp_path_factory):
     return write_report(make_family(), tmp_path_factory.mktemp("report") / "report.html")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_page(browser, report):
-    with watched(browser) as open_:
-        yield lambda path=report, **view: open_(path, **view)
+    with seen(browser, report) as open_:
+        yield open_
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -68,7 +68,8 @@ def test_it_prints_on_a4(open_page, tmp_path):
     assert page.locator("details[open]").count() == 0
 
 
-def test_a_long_name_and_few_figures_fit_a_phone(open_page, tmp_path):
+def test_a_long_name_and_few_figures_fit_a_phone(browser, tmp_path):
     bare = make_record(steps=0, estimate=None, message="x" * 300, outcome="failed", losses=(), text="y" * 300)
-    page = open_page(write_report([bare], tmp_path / "bare.html", title="z" * 200), width=375)
-    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    with watched(browser) as open_:
+        page = open_(write_report([bare], tmp_path / "bare.html", title="z" * 200), width=375)
+        assert page.evaluate("document.documentElement.scrollWidth") == 375
