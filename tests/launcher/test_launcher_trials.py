@@ -15,7 +15,7 @@ from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher import Budget, Candidate, Tuned, describe, known_speeds, schedule_trials, tune
-from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, START_S, near
+from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, START_S, Speed, near
 from txlplan.plan_file import Plan, PlanFile
 from txlplan.records import open_store
 
@@ -141,6 +141,13 @@ def test_the_planners_choice_stays_when_nothing_is_clearly_faster(tuned_with: Ca
     assert tuned_with({1: 0.5, 2: 0.495}).winner.plan.micro_batch == 1
 
 
+def test_a_plan_is_clearly_faster_where_it_is_by_more_than_its_steps_differ() -> None:
+    steady, slower, restless = (Speed(median=m, low=m - d, high=m + d) for m, d in ((100, 1), (90, 1), (110, 15)))
+    assert steady.beats(slower)
+    assert not restless.beats(steady)
+    assert not steady.beats(steady)
+
+
 def test_plan_that_runs_out_of_memory_loses(tuned_with: Callable[..., Tuned]) -> None:
     tuned = tuned_with({1: None, 2: 0.5})
     assert tuned.winner.plan.micro_batch == 2
@@ -165,7 +172,7 @@ def test_what_was_tried_before_is_not_tried_again(
 ) -> None:
     tuned_with({1: 0.5, 2: 0.25})
     known = known_speeds(open_store(), scripted_plan, cpu)
-    assert known == {Plan(micro_batch=1): 200.0, Plan(micro_batch=2): 400.0}
+    assert {plan: speed.median for plan, speed in known.items()} == {Plan(micro_batch=1): 200.0, Plan(micro_batch=2): 400.0}
     again = tuned_with({1: 0.5, 2: 0.25}, known=known)
     assert (again.winner.plan.micro_batch, again.trials) == (2, ())
     assert "for an earlier run" in again.reason

@@ -1,8 +1,9 @@
 """Trials of several plans in one process: torch, data and weights are loaded once, and each plan makes real steps.
 
 Successive halving (Karnin et al. 2013, Almost Optimal Exploration in Multi-Armed Bandits; Jamieson & Talwalkar 2016,
-arXiv:1502.07943): every plan makes a few steps, the faster half of them twice as many, and so on until one is left or the
-time is over.
+arXiv:1502.07943): every plan makes a few steps, the faster half of the first one's rivals twice as many, and so on until one
+is left or the time is over. The first plan, which is to be beaten, takes part in every round: a machine that drifts is then the
+same for all.
 """
 
 from __future__ import annotations
@@ -56,23 +57,26 @@ class Race:
         self._plans = plans
         self._end_s = perf_counter() + seconds
         self._tried = [_Tried() for _ in plans]
+        self._shortest_s = 0.0
+        """Of all steps so far."""
 
     def run(self) -> Ending:
-        """Try until one plan is left, the time is over, or somebody asks to stop."""
+        """Try until one rival is left, the time is over, or somebody asks to stop."""
         self._job.start(0, None)
-        alive, steps = list(range(len(self._plans))), FIRST_STEPS
+        rivals, steps = list(range(1, len(self._plans))), FIRST_STEPS
         while True:
+            alive = [0, *rivals] if self._tried[0].outcome == "ok" else rivals
             for place, number in enumerate(alive):
-                if place and self._is_past(self._end_s):
+                if place and not self._fits((WARMUP_STEPS + 1) * self._shortest_s, self._end_s):
                     break
                 share_s = max(0.0, self._end_s - perf_counter()) / (len(alive) - place)
                 self._turn(number, steps, until_s=perf_counter() + share_s, first=steps == FIRST_STEPS)
                 if self._job.stopping():
                     return "stopped"
-            ranked = sorted(alive, key=lambda number: self._tried[number].token_s)
-            alive, steps = ranked[: (len(ranked) + 1) // 2], 2 * steps
-            if len(alive) == 1 or self._is_past(self._end_s):
+            if len(rivals) < 2 or not self._fits(0.0, self._end_s):
                 break
+            ranked = sorted(rivals, key=lambda number: self._tried[number].token_s)
+            rivals, steps = ranked[: len(ranked) // 2], 2 * steps
         for number, tried in enumerate(self._tried):
             if tried.seconds or tried.outcome != "ok":
                 self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
@@ -98,6 +102,7 @@ class Race:
         tried, best = self._tried[number], min(each.token_s for each in self._tried)
         for count, event in enumerate(steps_of(job), start=1):
             (step_s,) = self._job.backend.maxima([event.step_s])
+            self._shortest_s = min(self._shortest_s or step_s, step_s)
             counts = count > WARMUP_STEPS
             if counts:
                 tried.seconds.append(step_s / event.tokens)
@@ -106,11 +111,12 @@ class Race:
             to_come = WARMUP_STEPS + steps - count
             long = to_come * step_s > WORTH_SAVING * max(0.0, self._left_s(until_s))
             hopeless = long and step_s / event.tokens > HOPELESS * best
-            if to_come == 0 or hopeless or (counts and self._is_past(until_s)) or self._job.stopping():
+            if to_come == 0 or hopeless or (counts and not self._fits(step_s, until_s)) or self._job.stopping():
                 return
 
-    def _is_past(self, time_s: float) -> bool:
-        return self._left_s(time_s) < 0
+    def _fits(self, seconds: float, until_s: float) -> bool:
+        """Whether what takes so long is over by then."""
+        return self._left_s(until_s) >= seconds
 
     def _left_s(self, time_s: float) -> float:
         """Until then, by the process that is latest: all decide alike."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+
+import numpy as np
 
 from txlplan.errors import RunFailedError
 from txlplan.hardware import DeviceProfile
@@ -24,7 +25,7 @@ LEAST_STEPS = WARMUP_STEPS + 2
 START_S = 6.0
 """Allowed for starting the worker: importing torch takes seconds. Only the number of trials depends on it."""
 INDISTINCT = 0.02
-"""A plan must be faster than the planner's choice by more than this share to be taken instead."""
+"""A plan must be faster than the planner's choice by more than this share to be taken instead, and clearly (`Speed`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,28 @@ class TrialPlan:
     candidates: tuple[Candidate, ...]
     seconds: float
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """Of the steps of a trial, tokens/s: the median, which is robust in few steps, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, record: Record) -> Speed | None:
+        """Of the steps after warm-up; None where the trial did not end well."""
+        steps = record.steady_steps()
+        if record.outcome != "ok" or not steps or record.tokens_per_step is None:
+            return None
+        low, middle, high = record.tokens_per_step / np.quantile(steps, (0.75, 0.5, 0.25))
+        return cls(median=float(middle), low=float(low), high=float(high))
+
+    def beats(self, other: Speed) -> bool:
+        """Whether it is faster by more than INDISTINCT, and by more than the steps of either differ among themselves."""
+        return self.median > other.median * (1 + INDISTINCT) and self.low > other.high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,13 +124,13 @@ def tune(
     budget: Budget,
     parent: str,
     device: DeviceProfile,
-    known: Mapping[Plan, float] | None = None,
+    known: Mapping[Plan, Speed] | None = None,
     say: Callable[[str], None] = lambda _: None,
     on_trial: OnTrial | None = None,
 ) -> Tuned:
     """Try the candidates (records of kind `trial`, whose parent is the run's id), best first, and take the fastest plan.
 
-    `known`: tokens/s of plans that were tried for an earlier run; only the fastest of them is tried again, beside those that
+    `known`: speeds of plans that were tried for an earlier run; only the fastest of them is tried again, beside those that
     never were. `on_trial` is told whose turn it is and gives what is to see its events. Raises RunFailedError when every
     trial failed.
     """
@@ -116,7 +139,7 @@ def tune(
     unknown = [candidate for candidate in close if candidate.plan not in speeds]
     if speeds and not unknown:
         return _decided(close, speeds, (), where="in trials for an earlier run")
-    again = sorted((c for c in close if c.plan in speeds), key=lambda candidate: -speeds[candidate.plan])[:1]
+    again = sorted((c for c in close if c.plan in speeds), key=lambda candidate: -speeds[candidate.plan].median)[:1]
     trial_plan = schedule_trials([*again, *unknown], total_steps=total_steps, budget=budget)
     if len(trial_plan.candidates) < 2:
         if speeds:
@@ -129,7 +152,7 @@ def tune(
     trials = tuple(record for record in found if record is not None)
     if stopped:
         return Tuned(winner=candidates[0], trials=trials, reason="stopped during a trial", stopped=True)
-    measured = {record.plan: speed for record in trials if (speed := median_tokens_per_s(record)) is not None}
+    measured = {record.plan: speed for record in trials if (speed := Speed.of(record)) is not None}
     if not measured:
         raise RunFailedError(
             f"every trial failed; the first: {trials[0].message}", hint=f"`txlplan records show {trials[0].id}` has the rest"
@@ -137,36 +160,28 @@ def tune(
     return _decided(close, measured, trials, where="in its trial")
 
 
-def _decided(candidates: Sequence[Candidate], speeds: Mapping[Plan, float], trials: tuple[Record, ...], *, where: str) -> Tuned:
-    """The fastest by median step; the planner's own choice where the fastest is hardly faster."""
+def _decided(candidates: Sequence[Candidate], speeds: Mapping[Plan, Speed], trials: tuple[Record, ...], *, where: str) -> Tuned:
+    """The fastest by median step; the planner's own choice where none is clearly faster."""
     first = candidates[0]
-    fastest = max((candidate for candidate in candidates if candidate.plan in speeds), key=lambda each: speeds[each.plan])
     of_first = speeds.get(first.plan)
-    if of_first is not None and speeds[fastest.plan] <= of_first * (1 + INDISTINCT):
-        fastest = first
-    reason = f"{describe(fastest.plan)}: {format_rate(speeds[fastest.plan], 'tokens')} {where}"
+    measured = [candidate for candidate in candidates if candidate.plan in speeds]
+    better = [each for each in measured if of_first is None or speeds[each.plan].beats(of_first)]
+    fastest = max(better or [first], key=lambda each: speeds[each.plan].median)
+    reason = f"{describe(fastest.plan)}: {format_rate(speeds[fastest.plan].median, 'tokens')} {where}"
     if fastest is first:
         return Tuned(winner=first, trials=trials, reason=f"{reason}, the planner's choice")
     tried = any(record.plan == first.plan for record in trials)
     unmeasured = "which failed" if tried else "not tried again"
-    told = unmeasured if of_first is None else f"at {format_rate(of_first, 'tokens')}"
+    told = unmeasured if of_first is None else f"at {format_rate(of_first.median, 'tokens')}"
     return Tuned(winner=fastest, trials=trials, reason=f"{reason}, against the planner's choice {describe(first.plan)} {told}")
 
 
-def median_tokens_per_s(record: Record) -> float | None:
-    """Tokens/s by the median step after warm-up: robust in a trial of few steps. None where the run did not end well."""
-    steps = record.steady_steps()
-    if record.outcome != "ok" or not steps or record.tokens_per_step is None:
-        return None
-    return record.tokens_per_step / median(steps)
-
-
-def known_speeds(store: Store, plan_file: PlanFile, device: DeviceProfile) -> dict[Plan, float]:
-    """Tokens/s of the plans that were tried before for this model, task, batch and optimizer on this device, stack and torch.
+def known_speeds(store: Store, plan_file: PlanFile, device: DeviceProfile) -> dict[Plan, Speed]:
+    """Speeds of the plans that were tried before for this model, task, batch and optimizer on this device, stack and torch.
 
     Of several trials of a plan the newest counts.
     """
-    workload, found = plan_file.workload, dict[Plan, float]()
+    workload, found = plan_file.workload, dict[Plan, Speed]()
     torch_version = environment().torch
     for record in store.list(kind="trial", outcome="ok", task=workload.task, model=workload.model.id, limit=MOST_REMEMBERED):
         own = record.workload
@@ -177,7 +192,7 @@ def known_speeds(store: Store, plan_file: PlanFile, device: DeviceProfile) -> di
             and record.stack == plan_file.stack
             and record.environment.torch == torch_version
         )
-        speed = median_tokens_per_s(record) if alike else None
+        speed = Speed.of(record) if alike else None
         if speed is not None:
             found.setdefault(record.plan, speed)
     return found
