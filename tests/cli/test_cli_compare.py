@@ -318,8 +318,8 @@ def test_a_way_to_pay_without_prices_is_refused_with_the_way_to_state_one(txlpla
     assert mixed.stdout.splitlines()[-1].startswith("Rent p3.16xlarge")
 
 
-def test_the_smaller_size_that_is_recommended_has_a_line_of_its_own(txlplan: Any, small: list[str], tmp_path: Path) -> None:
-    asked = (*small, "--on", "1..32xp3.16xlarge,dgx-1", "--tokens", "1e9")
+def test_the_smaller_size_that_is_recommended_has_a_line_of_its_own(txlplan: Any, tmp_path: Path) -> None:
+    asked = ("compare", "--model", "nvidia-wt103-base", "--on", "1..8xp4d.24xlarge,p3.16xlarge", "--tokens", "1e9")
     document = txlplan(*asked, "-o", tmp_path / "a.md", "--json").json
     smaller = document["candidates"][0]["smaller"]
     assert smaller == document["verdict"]["best"] != document["candidates"][0]["candidate"]

@@ -511,8 +511,9 @@ def test_a_cpu_chooses_threads_and_only_its_precisions() -> None:
 
 
 def test_the_best_plan_that_fits_at_the_high_end_of_its_memory_is_offered_beside() -> None:
-    unsure = replace(STACK, spread=Spread(time_log_sd=0.1, memory_log_sd=0.3, extrapolated_time_log_sd=0.1, source="test"))
-    workload = replace(WIDE, model=replace(MODEL, d_inner=2048, mem_len=512), tokens=10**9)
+    spread = Spread(time_log_sd=0.1, memory_log_sd=0.3, extrapolated_time_log_sd=0.1, source="test")
+    unsure = replace(STACK, context_bytes=2**20, spread=spread)
+    workload = replace(WIDE, model=replace(MODEL, d_inner=2048), tokens=10**9)
     space = Space(precision=("fp32",), offload=("none",))
     sure = plan(workload, CLUSTER, unsure, space=space)
     assert not sure.estimate.tight

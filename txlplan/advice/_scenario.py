@@ -42,8 +42,8 @@ class _Stated:
         texts = stated if isinstance(stated, list | tuple) else [stated]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(
-                f'{stated!r} is no price; write it like "18.50 USD/h" to rent, "spot 7.10 USD/h" for spot, "149000 USD" to buy, '
-                "or as a list of them"
+                f'{stated!r} is no price; write it like "18.50 USD/h" to rent, "spot 7.10 USD/h" for spot, "149000 USD" to '
+                "buy, or as a list of them"
             )
         return stated
 

@@ -88,9 +88,9 @@ def _errors(spans: Sequence[Range], scale: float, colour: str) -> Figure:
 
 
 def _axis(spans: Sequence[Range]) -> Figure:
-    """Logarithmic where values lie far apart."""
+    """Logarithmic where values lie far apart, with labels at 1, 2 and 5 of each power: more would lie upon each other."""
     values = [span.value for span in spans]
-    return {"type": "log"} if max(values) > _LOG_FROM * min(values) else {"rangemode": "tozero"}
+    return {"type": "log", "dtick": "D2"} if max(values) > _LOG_FROM * min(values) else {"rangemode": "tozero"}
 
 
 def _scaling(comparison: Comparison) -> Chart | None:
