@@ -554,7 +554,7 @@ def test_what_lacks_the_price_that_is_asked_for_is_never_taken_by_cost() -> None
     assert by_time.verdict.sentence.endswith(", the only one of 2 candidates of which an on-demand price is known.")
     with pytest.raises(InputError, match="no spot price is known of fast and slow") as error:
         compare(WORKLOAD, [fast, slow], terms=terms(pay="spot"))
-    assert error.value.hint == "--price fast='spot 7.10/h' states one, or compare by --rank-by time without --pay"
+    assert error.value.hint == "--price fast='spot 7.10/h' states one, or rank by time, without --pay and --budget"
     late = replace(WORKLOAD, deadline_s=0.5 * by_time.rows[0].account.time_s.value)
     with pytest.raises(NoPlanFitsError, match=r"slow: takes .*; fast: no on-demand price is known|fast: .*; slow: takes "):
         compare(late, [fast, slow], terms=terms(rank_by="cost", pay="rent"))

@@ -49,7 +49,7 @@ class Proposal:
     @property
     def caveats(self) -> tuple[str, ...]:
         """What its figures leave out, in sentences."""
-        return caveats(self.plan_file.workload, self.choice, self.surer)
+        return caveats(self.plan_file.workload, self.target.cluster, self.choice, self.surer)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of everything: what `txlplan plan --json` prints beside the path."""

@@ -91,7 +91,7 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
     found |= dict.fromkeys(text for row in rows if (text := _smaller(row, terms)))
     if lacking := [row.sizes[0].candidate.cluster.system.id for row in rows if row.unpriced]:
         rank = "ranked last" if any(row.best for row in rows if row.unpriced) else "left out"
-        found[f"{no_price(lacking, terms.pay)}: {rank}; {price_hint(lacking[0], terms.pay)}"] = None
+        found[f"{no_price(lacking, terms.pay)}: {rank}; {price_hint(min(lacking), terms.pay)}"] = None
     for row in rows:
         if row.best is not None and row.best.planned is not None:
             found |= dict.fromkeys(row.best.planned.choice.estimate.notes)

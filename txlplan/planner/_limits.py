@@ -33,7 +33,7 @@ def a_price(pay: Pay) -> str:
 
 def no_price(names: Sequence[str], pay: Pay) -> str:
     """`no spot price is known of dgx-1 and dgx-2`."""
-    *others, last = dict.fromkeys(names)
+    *others, last = sorted(set(names))
     return f"no {_PRICES[pay]} is known of {', '.join(others)}{' and ' if others else ''}{last}"
 
 
@@ -62,9 +62,8 @@ def refusal(workload: Workload, sizes: Sequence[Size], terms: Terms) -> TxlplanE
     """
     if all(size.unpriced for size in sizes):
         names = [size.candidate.cluster.system.id for size in sizes]
-        return InputError(
-            no_price(names, terms.pay), hint=price_hint(names[0], terms.pay) + ", or compare by --rank-by time without --pay"
-        )
+        without = "or rank by time, without --pay and --budget"
+        return InputError(no_price(names, terms.pay), hint=f"{price_hint(min(names), terms.pay)}, {without}")
     accounts = [account for size in sizes for account in size.tried]
     priced = [account for account in accounts if account.cost_usd]
     if workload.deadline_s is not None and workload.budget_usd is not None and priced:
