@@ -135,8 +135,21 @@ def test_a_phone_needs_no_sideways_scrolling(open_page):
     page.screenshot(path=ARTIFACTS / "comparison-phone.png", full_page=True)
 
 
+SPLIT = """[...document.querySelectorAll('#sortable :is(th, td)')].filter(cell => {
+    cell.style.overflowWrap = 'normal';
+    return cell.scrollWidth > cell.clientWidth + 1;
+}).map(cell => cell.textContent)"""
+"""Cells with a word that is wider than they are."""
+PAPER_PX = 688
+"""Of A4 between margins of 14 mm."""
+
+
 def test_it_prints_on_a4(open_page):
     page = open_page(scheme="dark")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": PAPER_PX, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == PAPER_PX
+    assert page.evaluate(SPLIT) == []
     path = ARTIFACTS / "comparison.pdf"
     page.pdf(path=path, prefer_css_page_size=True)
     assert path.read_bytes().startswith(b"%PDF")

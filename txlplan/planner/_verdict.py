@@ -83,8 +83,9 @@ def _chances(rows: Sequence[Row], terms: Terms) -> _Chances:
     known = [(row.best, row.account) for row in rows if row.best and terms.metric(row.account) is not None]
     if len(known) < 2:
         return _Chances(n_compared=len(known))
-    smaller = rows[0].smaller
-    entries = [(smaller, smaller.account), *known] if smaller and smaller.account else known
+    size = rows[0].smaller
+    smaller = [(size, size.account)] if size and size.account and terms.metric(size.account) else []
+    entries = [*smaller, *known]
     values = [found for _, account in entries if (found := terms.metric(account))]
     stacks = [size.candidate.stack.id for size, _ in entries]
     shared = terms.economics.shared_error
