@@ -63,6 +63,11 @@ class Estimate:
     """The stack's figures come from another device, or from outside the shapes they were measured on."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def tight(self) -> bool:
+        """It fits by its best figure, and the high end of the peak's range does not."""
+        return self.fits and self.peak_memory_bytes.high > self.capacity_bytes
+
     def part(self, quantity: Literal["time", "memory"]) -> tuple[Term, ...]:
         """The terms of one quantity, largest first."""
         return tuple(sorted((t for t in self.terms if t.quantity == quantity), key=lambda term: -term.value))

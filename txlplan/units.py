@@ -47,6 +47,8 @@ class Quantity:
         if match is None:
             raise ValueError(f"{text!r} is not {self.name}; write it like {self.example!r}")
         number, unit = match[1].replace("_", "").replace(",", ""), match[2]
+        if not unit and unit not in self.factors:
+            raise ValueError(f"{text!r} has no unit; write {self.name} like {self.example!r}")
         if unit not in self.factors:
             known = ", ".join(u for u in self.factors if u)
             raise ValueError(
@@ -55,6 +57,8 @@ class Quantity:
         return self._checked(float(number) * self.factors[unit], text)
 
     def _checked(self, value: float, text: str) -> float:
+        if math.isnan(value):
+            raise ValueError(f"{text!r} is not {self.name}; write it like {self.example!r}")
         if not math.isfinite(value) or value < 0 or (value == 0 and not self.zero_allowed):
             raise ValueError(f"{text!r}: {self.name} must be {'zero or more' if self.zero_allowed else 'more than zero'}")
         if self.integer and value > _EXACT:
@@ -99,6 +103,8 @@ FLOPS_PER_S = Quantity("an arithmetic rate", "FLOP/s", _prefixed("FLOP/s", _DECI
 SECONDS = Quantity(
     "a time", "s", {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}, "1.5 ms"
 )
+DURATION = Quantity("a time", "s", SECONDS.factors, "3 d")
+"""The same, of runs: an example in milliseconds would mislead."""
 WATTS = Quantity("a power", "W", {"W": 1.0, "kW": 1e3, "MW": 1e6}, "300 W", zero_allowed=False)
 HERTZ = Quantity("a clock", "Hz", _prefixed("Hz", _DECIMAL), "1530 MHz", zero_allowed=False)
 USD = Quantity("a price", "USD", {"USD": 1.0}, "149000 USD", zero_allowed=False)

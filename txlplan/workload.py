@@ -10,7 +10,7 @@ from txlplan.choices import Objective, OptimizerName, Schedule, Task
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig
-from txlplan.units import COUNT, SECONDS, USD, WATTS
+from txlplan.units import COUNT, DURATION, USD, WATTS
 
 MOST_SEQUENCES = 2**24
 """Sequences of a step, at most: thousands of times the largest batch that is published, and few enough to be searched."""
@@ -67,7 +67,7 @@ class Workload:
     """With it, training may take any batch from `global_batch` up to it that the planner tries: doublings, and itself."""
     optimization: Optimization = field(default_factory=Optimization)
     objective: Objective = "fastest"
-    deadline_s: Annotated[float, SECONDS] | None = None
+    deadline_s: Annotated[float, DURATION] | None = None
     budget_usd: Annotated[float, USD] | None = None
     power_cap_w: Annotated[float, WATTS] | None = None
     """Most that the rated power of the devices in use may be."""

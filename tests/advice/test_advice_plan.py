@@ -57,3 +57,29 @@ def test_limits_are_text_with_units_and_names_are_checked() -> None:
 )
 def test_how_a_plan_stands(behind: float | None, said: str) -> None:
     assert standing(behind) == said
+
+
+def test_plan_and_compare_cost_the_same_plan_alike() -> None:
+    """One question, one number: of the steps, with the clipping that training does where nobody says otherwise."""
+    (row,) = txlplan.compare(model=ASKED["model"], tokens=ASKED["tokens"], on=[ASKED["system"]]).comparison.rows
+    assert row.best is not None
+    assert row.best.planned is not None
+    best, found = row.best.planned.choice, txlplan.plan(**ASKED)
+    costed = [(found.plan, found.estimate), *((one.plan, one.estimate) for one in found.choice.runners_up)]
+    (estimate,) = [estimate for plan, estimate in costed if plan == best.plan]
+    assert estimate == best.estimate
+    assert row.account.duration.steps_s == pytest.approx(ASKED["tokens"] / estimate.tokens_per_s.value)
+
+
+PARALLEL = ["tensor-parallel", "pipeline-parallel", "context-parallel"]
+
+
+def test_least_energy_leaves_no_device_of_a_node_idle_where_nobody_knows_what_it_draws() -> None:
+    found = txlplan.plan(**ASKED, objective="least-energy")
+    assert found.plan.n_devices == 8
+    assert found.choice.totals.n_uncounted == 0
+    assert found.caveats[-1].startswith("Plans that leave devices of a node idle were not considered")
+    one = txlplan.plan(**ASKED, objective="least-energy", global_batch=1, without=PARALLEL)
+    idle = one.choice.totals.n_uncounted
+    assert idle == 8 - one.plan.n_devices > 0
+    assert one.caveats[-1].startswith(f"What {idle} idle devices of the occupied nodes draw is unknown")

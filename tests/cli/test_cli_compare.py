@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from txlplan.hardware import systems
 
 MODEL = (
     "n_layer = 2\nd_model = 1024\nn_head = 16\nd_head = 64\nd_inner = 4096\nvocab_size = 5000\ntgt_len = 64\nmem_len = 64\n"
@@ -257,3 +260,95 @@ def test_plans_that_cannot_be_run_are_marked_or_left_out(txlplan):
     assert "not run by this version" in whole.stdout
     assert "not run by this version" not in runs.stdout
     assert "--system dgx-1 --nodes 2 --tokens 1000000000 --runnable -o plan.toml" in runs.stderr
+
+
+def last_next(result: Any) -> list[str]:
+    """The words of the command that is named last."""
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("next: txlplan ")]
+    return shlex.split(line.removeprefix("next: txlplan "))
+
+
+def test_the_next_command_plans_what_was_recommended_as_it_was_named(
+    txlplan: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    box = systems.path("p3.2xlarge").read_text()
+    (tmp_path / "my box.toml").write_text(box)
+    result = txlplan(*small, "--on", "./my box.toml", "--price", "./my box.toml=3/h", "--rank-by", "cost")
+    assert result.exit_code == 0, result.stderr
+    words = last_next(result)
+    assert words[words.index("--system") + 1] == "./my box.toml"
+    assert txlplan(*words).exit_code == 0
+    assert (tmp_path / "plan.toml").exists()
+
+
+def test_a_price_stated_for_once_leaves_the_next_command_runnable(
+    txlplan: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`plan` knows no --price: the cheapest plan of a system without a known one cannot be asked for."""
+    monkeypatch.chdir(tmp_path)
+    words = last_next(txlplan(*small, "--on", "dgx-h100", "--price", "dgx-h100=60/h", "--rank-by", "cost"))
+    assert "--objective" not in words
+    assert txlplan(*words).exit_code == 0
+    assert "cheapest" in last_next(txlplan(*small, "--on", "p3.16xlarge", "--rank-by", "cost"))
+
+
+def test_a_hypothetical_verdict_names_the_best_that_exists_which_is_planned_next(txlplan: Any, small: list[str]) -> None:
+    variant = ("--device-like", "v100-sxm2-16gb", "--set", "memory_bandwidth=30 TB/s", "--set", "peak.fp16=3000 TFLOP/s")
+    result = txlplan(*small, "--on", "p3.16xlarge,g4dn.xlarge", *variant)
+    verdict = result.stdout.splitlines()[-1]
+    assert verdict.startswith("If it existed, rent p3.16xlarge with memory_bandwidth = 30 TB/s, ")
+    assert "; of what exists, the first is p3.16xlarge, in " in verdict
+    assert last_next(result)[:5] == ["plan", "--model", small[2], "--system", "p3.16xlarge"]
+    document = txlplan(*small, "--on", "p3.16xlarge,g4dn.xlarge", *variant, "--json").json["verdict"]
+    assert (document["hypothetical"], document["best_existing"]) == (True, "p3.16xlarge")
+
+
+def test_a_way_to_pay_without_prices_is_refused_with_the_way_to_state_one(txlplan: Any, small: list[str]) -> None:
+    for more in ((), ("--rank-by", "cost"), ("--budget", "500 USD")):
+        result = txlplan(*small, "--on", "dgx-1,dgx-a100-40gb", "--pay", "rent", *more)
+        assert result.exit_code == 2
+        assert "no on-demand price is known of dgx-1 and dgx-a100-40gb" in result.stderr
+        assert "hint: --price dgx-1=18.50/h states one" in result.stderr
+    mixed = txlplan(*small, "--on", "dgx-a100-40gb,p3.16xlarge", "--pay", "rent", "--rank-by", "cost")
+    (line,) = [line for line in mixed.stdout.splitlines() if line.startswith("dgx-a100-40gb")]
+    assert " ".join(line.split()) == "dgx-a100-40gb out no on-demand price is known"
+    note = "note: no on-demand price is known of dgx-a100-40gb: left out; --price dgx-a100-40gb=18.50/h states one"
+    assert note in mixed.stdout
+    assert mixed.stdout.splitlines()[-1].startswith("Rent p3.16xlarge")
+
+
+def test_the_smaller_size_that_is_recommended_has_a_line_of_its_own(txlplan: Any, tmp_path: Path) -> None:
+    asked = ("compare", "--model", "nvidia-wt103-base", "--on", "1..8xp4d.24xlarge,p3.16xlarge", "--tokens", "1e9")
+    document = txlplan(*asked, "-o", tmp_path / "a.md", "--json").json
+    smaller = document["candidates"][0]["smaller"]
+    assert smaller == document["verdict"]["best"] != document["candidates"][0]["candidate"]
+    lines = txlplan(*asked).stdout.splitlines()
+    assert lines[2].startswith(f"{smaller} (recommended) ")
+    assert f"| {smaller} (recommended) |" in (tmp_path / "a.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            'on = ["dgx-1"]\ntokens = 1e9\n[prices]\n"dgx-1" = 0\n',
+            'prices.dgx-1: 0 is no price; write it like "18.50 USD/h" to rent',
+        ),
+        ('on = ["dgx-1"]\ntokens = 1e9\n[prices]\n"dgx-1" = []\n', "prices.dgx-1: [] is no price"),
+        ('on = []\ntokens = 1e9\n[prices]\n"dgx-1" = "5 USD/h"\n', 'nothing to compare: name systems, like on = ["dgx-1"'),
+        ('on = ["dgx-1"]\ntokens = nan\n', "tokens: 'nan' is not a count; write it like '1.8e9'"),
+        ('on = ["dgx-1"]\ntokens = 1e9\ndeadline = 5\n', "deadline: 5 has no unit; write a time like '3 d'"),
+        ('on = ["dgx-1"]\ntokens = 1e9\ndeadline = "5"\n', "deadline: '5' has no unit; write a time like '3 d'"),
+        ('on = ["dgx-1"]\ntokens = 1e9\nbudget = "500"\n', "budget: '500' has no unit; write a price like '149000 USD'"),
+    ],
+)
+def test_what_is_wrong_in_a_scenario_is_named_with_its_file_and_key(
+    txlplan: Any, tmp_path: Path, lines: str, said: str
+) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(f'model = "demo-bytes"\n{lines}')
+    result = txlplan("compare", path)
+    assert result.exit_code == 2
+    assert f"{path}: " in result.stderr
+    assert said in result.stderr

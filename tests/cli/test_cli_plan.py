@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +312,42 @@ def test_limits_and_restrictions_that_make_no_sense(
     assert result.exit_code == exit_code, result.stderr
     assert message in result.stderr
     assert not path.exists()
+
+
+def last_next(result: Any) -> str:
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("next: ")]
+    return line.removeprefix("next: ")
+
+
+def test_an_estimate_names_a_next_command_of_the_same_machine(txlplan: Any, tmp_path: Path) -> None:
+    two = txlplan("estimate", *ON, "--nodes", "2", "--micro-batch", "4")
+    assert last_next(two) == "txlplan plan --model nvidia-wt103-base --system dgx-1 --nodes 2 --tokens 1e8"
+    some = txlplan("estimate", *ON, "--devices", "4", "--micro-batch", "4", "--task", "score")
+    assert last_next(some).endswith("--system dgx-1 --devices 4 --task score --tokens 1e8")
+
+
+def test_an_estimate_of_a_plan_that_does_not_run_proposes_one_that_does(
+    txlplan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("plan", "--model", "nvidia-wt103-large", "--system", "dgx-1", "--nodes", "2", "--tokens", "1e9")
+    txlplan(*asked, "--objective", "fastest", "--deadline", "900 d", "-o", "fast.toml")
+    assert not read_plan_file(tmp_path / "fast.toml").plan.runnable
+    command = last_next(txlplan("estimate", "fast.toml"))
+    assert command.startswith("txlplan plan --model nvidia-wt103-large ")
+    assert "--nodes 2" in command
+    words = shlex.split(command)[1:]
+    assert txlplan(*words).exit_code == 0
+    assert last_next(txlplan("estimate", "plan.toml")) == "txlplan run plan.toml"
+
+
+def test_plan_says_what_its_time_and_its_energy_leave_out(txlplan: Any) -> None:
+    text = txlplan("plan", *ON, "--tokens", "1e9").stdout
+    said = "steps alone: `txlplan compare` counts start, evaluation, checkpoints and failures too."
+    assert f"Time, rent and energy are those of the {said}" in text
+    assert "idle devices" not in text
+    one = ("--global-batch", "1", "--tokens", "1e9", "--without", "tensor-parallel,pipeline-parallel,context-parallel")
+    assert (
+        "What 7 idle devices of the occupied nodes draw is unknown, and not in the energy." in txlplan("plan", *ON, *one).stdout
+    )
+    assert "steps alone" not in txlplan("plan", *ON).stdout, "no time is told"

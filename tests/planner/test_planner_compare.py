@@ -25,10 +25,11 @@ from txlplan.hardware import (
     devices,
     economics,
     systems,
+    with_prices,
 )
 from txlplan.model import ModelConfig
 from txlplan.planner import Account, Candidate, Comparison, Offer, Space, Terms, compare, plan
-from txlplan.planner._probability import probability_less
+from txlplan.planner._probability import probability_least, probability_less
 from txlplan.units import format_usd
 from txlplan.workload import Workload
 
@@ -78,7 +79,7 @@ def test_rank_by_time_and_by_cost() -> None:
     assert by_time.verdict.best == "dgx-h100"
     assert by_time.verdict.sentence.startswith("Take dgx-h100: it trains m on 1 billion tokens in ")
     by_cost = compare(WORKLOAD, candidates, terms=terms(rank_by="cost"))
-    assert by_cost.rows[-1].label == "dgx-h100", "an unknown price comes after known ones"
+    assert (by_cost.rows[-1].label, by_cost.rows[-1].reason) == ("dgx-h100", "no price is known")
     costs = [row.account.cost_usd for row in by_cost.rows[:2]]
     assert costs[0].value <= costs[1].value
     assert by_cost.verdict.n_compared == 2
@@ -162,7 +163,7 @@ def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_recommen
 
 
 def test_rows_are_ranked_by_their_best_figures_and_a_smaller_size_is_named_beside_them() -> None:
-    """A rival between the smaller size and the best one of an offer does not win, and the probability is that of the best."""
+    """A rival between the smaller size and the best one of an offer does not win, and the probability is its own."""
     offer = sized(1, 2, 4, 8, 16, 32)
     (alone,) = compare(LARGE_BATCH, [offer], terms=terms()).rows
     assert alone.smaller is not None
@@ -182,15 +183,21 @@ def test_rows_are_ranked_by_their_best_figures_and_a_smaller_size_is_named_besid
     first, second = found.rows
     assert (first.label, second.label, second.smaller) == (alone.label, f"{nodes}x rival", None)
     assert first.account == alone.account
-    assert found.verdict.probability is not None
-    assert found.verdict.probability == pytest.approx(
-        probability_less(first.account.time_s, second.account.time_s, shared_error=0.5), abs=0.01
-    )
-    assert found.verdict.probability > 0.5
+    verdict, smaller = found.verdict, first.smaller
+    assert verdict.probability is not None
+    assert verdict.larger_probability is not None
+    assert smaller is not None
+    assert smaller.account is not None
+    values = [smaller.account.time_s, first.account.time_s, second.account.time_s]
+    chances = [probability_least(values, ["plain"] * 3, place, shared_error=0.5) for place in range(3)]
+    assert [verdict.probability, verdict.larger_probability] == chances[:2], "of the smaller one, and of its larger self"
+    assert verdict.probability < verdict.larger_probability
     named = f"Rent {alone.smaller.label} (the smallest size that the ranges cannot tell from {first.label})"
     assert found.verdict.sentence.startswith(named)
-    assert f"; {first.label}, in " in found.verdict.sentence
-    assert ", is the fastest of 2 with a probability of " in found.verdict.sentence
+    said = f", and is the fastest of 2 with a probability of {verdict.probability * 100:.0f} % "
+    assert said in verdict.sentence
+    assert verdict.sentence.endswith(f", is with {verdict.larger_probability * 100:.0f} %.")
+    assert f"; {first.label}, in " in verdict.sentence
 
 
 def test_a_simpler_plan_is_named_and_does_not_stand_for_the_best() -> None:
@@ -272,7 +279,7 @@ def test_deadline_and_budget_leave_out_and_exclude_each_other() -> None:
     assert [row.label for row in affordable.ranked] == ["cheap"]
     with pytest.raises(NoPlanFitsError, match=r"deadline of .* and the budget of .* exclude each other"):
         compare(replace(WORKLOAD, deadline_s=between_s, budget_usd=between_usd), [fast, cheap], terms=terms())
-    with pytest.raises(NoPlanFitsError, match="no price is known"):
+    with pytest.raises(InputError, match="no price is known of a"):
         compare(replace(WORKLOAD, budget_usd=1e6), [made("a", rent=None)], terms=terms())
 
 
@@ -427,7 +434,9 @@ def test_the_only_one_that_fits_is_not_said_to_be_the_only_one_that_is_known() -
     late = compare(replace(WORKLOAD, deadline_s=1.1 * fast_s), candidates, terms=terms()).verdict
     assert late.sentence.endswith(", the only one of 3 candidates that fits memory and deadline.")
     one = compare(WORKLOAD, [made("a"), made("b", rent=None), made("c", rent=None)], terms=terms(rank_by="cost")).verdict
-    assert one.sentence.endswith(", and is the only one of 3 candidates whose figure is known.")
+    assert one.sentence.endswith(", the only one of 3 candidates of which a price is known.")
+    watts = compare(WORKLOAD, [made("a"), made("b", power=None)], terms=terms(rank_by="energy")).verdict
+    assert watts.sentence.endswith(", and is the only one of 2 candidates whose figure is known.")
 
 
 @given(least=st.floats(10.0, 110.0), factor=st.floats(1.0, 5.0))
@@ -494,7 +503,10 @@ def test_old_prices_are_warned_about() -> None:
 
 def test_old_prices_of_a_break_even_are_warned_about_too() -> None:
     """`both` is rented, `b` is neither bought nor the cheapest: what buying is held against is read as well."""
-    candidates = [made("both", rent=20.0, purchase=50_000.0), made("b", rent=10.0)]
+    spot = Price(kind="spot", rent_usd_per_h=5.0, date="2027-02-01", source="test")
+    both = made("both", rent=20.0, purchase=50_000.0)
+    system = with_prices(both.cluster.system, [spot])
+    candidates = [replace(both, cluster=replace(both.cluster, system=system)), made("b", rent=10.0)]
     later = TODAY + datetime.timedelta(days=90)
     found = compare(WORKLOAD, candidates, terms=terms(today=later, pay="spot"))
     assert {(system, price.kind) for system, price in found.stale_prices} == {("both", "purchase"), ("b", "on-demand")}
@@ -531,3 +543,109 @@ def test_assumptions_that_make_no_sense(changes: dict[str, Any]) -> None:
     known: Economics = economics.get("default")
     with pytest.raises(ValueError, match=next(iter(changes)).removesuffix("_s")):
         replace(known, **changes)
+
+
+def test_what_lacks_the_price_that_is_asked_for_is_never_taken_by_cost() -> None:
+    """It is left out where cost decides, ranked last where it does not, and named with the way to state a price."""
+    fast, slow = made("fast", speed=4, rent=None, purchase=1e5), made("slow", rent=9.0)
+    for limits in ({}, {"budget_usd": 1e9}):
+        by_cost = compare(replace(WORKLOAD, **limits), [fast, slow], terms=terms(rank_by="cost", pay="rent"))
+        assert [row.label for row in by_cost.ranked] == ["slow"]
+        assert by_cost.rows[1].reason == "no on-demand price is known"
+        said = ", the only one of 2 candidates of which an on-demand price is known."
+        assert by_cost.verdict.sentence.endswith(said)
+        assert "no on-demand price is known of fast: left out; --price fast=18.50/h states one" in by_cost.warnings
+    by_time = compare(WORKLOAD, [fast, slow], terms=terms(pay="rent"))
+    assert [row.label for row in by_time.ranked] == ["slow", "fast"]
+    assert by_time.rows[1].account.cost_usd is None
+    assert "no on-demand price is known of fast: ranked last; --price fast=18.50/h states one" in by_time.warnings
+    assert by_time.verdict.sentence.endswith(", the only one of 2 candidates of which an on-demand price is known.")
+    with pytest.raises(InputError, match="no spot price is known of fast and slow") as error:
+        compare(WORKLOAD, [fast, slow], terms=terms(pay="spot"))
+    assert error.value.hint == "--price fast='spot 7.10/h' states one, or rank by time, without --pay and --budget"
+    late = replace(WORKLOAD, deadline_s=0.5 * by_time.rows[0].account.time_s.value)
+    with pytest.raises(NoPlanFitsError, match=r"slow: takes .*; fast: no on-demand price is known|fast: .*; slow: takes "):
+        compare(late, [fast, slow], terms=terms(rank_by="cost", pay="rent"))
+    powerless = made("b", rent=None, purchase=1e5, power=None)
+    (row,) = compare(WORKLOAD, [slow, powerless], terms=terms(rank_by="cost")).rows[1:]
+    assert row.reason == "what it costs is unknown: the rated power of its devices is not known"
+    assert not row.unpriced
+
+
+def node(idle_w: float | None = None) -> Candidate:
+    """Eight devices that small batches cannot fill."""
+    one = candidate("p4d.24xlarge")
+    device = replace(one.cluster.device, power_idle_w=idle_w)
+    return replace(one, cluster=replace(one.cluster, device=device))
+
+
+SMALL_BATCH = replace(WORKLOAD, global_batch=8)
+
+
+def test_energy_is_that_of_whole_nodes_where_nobody_knows_what_idle_devices_draw() -> None:
+    """One busy device of eight needs less than eight by its own draw: no reason to leave seven idle."""
+    fewest = plan(replace(SMALL_BATCH, objective="least-energy"), node().cluster, STACK, simplify=False)
+    assert fewest.plan.n_devices < 8
+    assert fewest.totals.n_uncounted == 8 - fewest.plan.n_devices
+    (row,) = compare(SMALL_BATCH, [node()], terms=terms(rank_by="energy")).rows
+    assert row.best is not None
+    assert row.best.planned is not None
+    assert (row.best.planned.n_devices, row.account.n_uncounted) == (8, 0)
+    assert row.account.whole_energy_j == row.account.energy_j
+    by_time = compare(replace(WORKLOAD, global_batch=1), [node(), made("one")], terms=terms(rank_by="energy"))
+    assert [row.label for row in by_time.ranked] == ["one", "p4d.24xlarge"], "what is unknown in part comes last"
+    (_, part) = by_time.rows
+    if part.account.n_uncounted:
+        assert part.account.whole_energy_j is None
+    alone = compare(replace(WORKLOAD, global_batch=1), [node()], terms=terms(rank_by="energy"))
+    idle = alone.rows[0].account.n_uncounted
+    assert (f" of {8 - idle} of 8 devices: what the idle {idle} draw is unknown" in alone.verdict.sentence) == bool(idle)
+
+
+def test_idle_devices_of_known_draw_are_in_the_energy() -> None:
+    idle_w = 50.0
+    target = replace(WORKLOAD, global_batch=256, objective="least-energy")
+    unknown = plan(target, node().cluster, STACK, simplify=False)
+    known = plan(target, node(idle_w).cluster, STACK, simplify=False)
+    assert known.plan.n_devices > unknown.plan.n_devices, "seven idle ones cost more than they save"
+    assert known.totals.n_uncounted == 0
+    dear = replace(SMALL_BATCH, global_batch=1)
+    row = compare(dear, [node(idle_w)], terms=terms(rank_by="energy")).rows[0]
+    assert row.best is not None
+    assert row.best.planned is not None
+    found, account = row.best.planned, row.account
+    step = found.choice.estimate
+    assert step.energy_j_per_step is not None
+    assert account.energy_j is not None
+    busy_j = step.energy_j_per_step.value / step.step_s.value * account.time_s.value
+    idle_j = (8 - found.n_devices) * idle_w * account.time_s.value
+    assert account.energy_j.value == pytest.approx(busy_j + idle_j)
+    assert account.whole_energy_j == account.energy_j
+
+
+def test_a_part_that_does_not_exist_is_recommended_beside_the_best_that_does() -> None:
+    real, better = made("real"), made("twin", speed=3)
+    twin = Offer(sizes=(better,), hypothetical="cores = 240")
+    found = compare(WORKLOAD, [Offer(sizes=(real,)), twin, made("slow", speed=0.2)], terms=terms())
+    assert found.verdict.sentence.startswith("If it existed, rent twin with cores = 240: ")
+    assert "; of what exists, the first is real, in " in found.verdict.sentence
+    assert (found.verdict.best, found.verdict.best_existing) == ("twin with cores = 240", "real")
+    assert found.verdict.hypothetical
+    alone = compare(WORKLOAD, [twin], terms=terms()).verdict
+    assert alone.best_existing is None
+    assert alone.sentence.endswith("; nothing that exists is left.")
+    plain = compare(WORKLOAD, [real], terms=terms()).verdict
+    assert (plain.hypothetical, plain.best, plain.best_existing) == (False, "real", "real")
+
+
+def test_a_plan_that_fits_by_its_best_figure_alone_says_so() -> None:
+    unsure = replace(STACK, spread=Spread(time_log_sd=0.1, memory_log_sd=4.0, extrapolated_time_log_sd=0.1, source="test"))
+    sure, vague = made("sure", speed=0.5), replace(made("vague"), stack=unsure)
+    found = compare(WORKLOAD, [sure, vague], terms=terms())
+    tight = [row.label for row in found.rows if row.best and row.best.planned and row.best.planned.choice.estimate.tight]
+    assert tight == ["vague"]
+    said = "vague fits memory by its best figure ("
+    assert [text.startswith("V" + said[1:]) for text in found.verdict.details].count(True) == 1
+    assert not any(text.startswith(said) for text in found.warnings), "once is enough"
+    second = compare(WORKLOAD, [made("fast", speed=9), vague], terms=terms())
+    assert [text.startswith(said) for text in second.warnings].count(True) == 1

@@ -231,7 +231,7 @@ def test_sensitivity_says_when_the_answer_changes() -> None:
     assert _cases(life)["what is bought is used half as much"] == ("a", True)
 
 
-@pytest.mark.parametrize("rank_by", ["time", "cost", "energy"])
+@pytest.mark.parametrize("rank_by", ["time", "energy"])
 def test_what_a_figure_that_nobody_knows_would_change_cannot_be_told(rank_by: Any) -> None:
     found = compare(
         WORKLOAD, [made("a", rent=None, power=None), made("b", speed=0.5, rent=None, power=None)], terms=terms(rank_by=rank_by)
@@ -239,7 +239,7 @@ def test_what_a_figure_that_nobody_knows_would_change_cannot_be_told(rank_by: An
     cases = _cases(found)
     assert found.verdict.best == "a"
     assert all((case == ("", None)) == (rank_by != "time") for case in cases.values())
-    assert ("a is 20 % dearer" in cases) == (rank_by == "cost")
+    assert "a is 20 % dearer" not in cases
     assert rank_by != "time" or cases["the run is twice as long"] == ("a", False)
 
 

@@ -17,7 +17,7 @@ from txlplan.cost import estimate
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, Spread
 from txlplan.plan_file import Plan
-from txlplan.planner import Space, plan
+from txlplan.planner import Space, plan, surer_plan
 from txlplan.planner._space import global_batches
 from txlplan.workload import Workload
 
@@ -251,3 +251,27 @@ def test_a_cpu_chooses_threads_and_only_its_precisions() -> None:
     assert {candidate.precision for candidate in plans} == {"fp32"}
     assert {candidate.threads for candidate in plans} == {1, 2, 4, 6}
     assert plan(Workload(model=MODEL), cluster, STACK).plan.threads == 6
+
+
+def test_the_best_plan_that_fits_at_the_high_end_of_its_memory_is_offered_beside() -> None:
+    spread = Spread(time_log_sd=0.1, memory_log_sd=0.3, extrapolated_time_log_sd=0.1, source="test")
+    unsure = replace(STACK, context_bytes=2**20, spread=spread)
+    workload = replace(WIDE, model=replace(MODEL, d_inner=2048), tokens=10**9)
+    space = Space(precision=("fp32",), offload=("none",))
+    sure = plan(workload, CLUSTER, unsure, space=space)
+    assert not sure.estimate.tight
+    assert surer_plan(workload, CLUSTER, unsure, space, sure) is None
+    peak = sure.estimate.peak_memory_bytes
+    device = replace(SMALL_GPU, memory_bytes=int(1.05 * peak.value / 0.95), memory_usable_bytes=None)
+    small = replace(CLUSTER, device=device)
+    for runners_up in (5, 0):
+        choice = plan(workload, small, unsure, space=space, runners_up=runners_up)
+        assert choice.estimate.tight
+        other = surer_plan(workload, small, unsure, space, choice)
+        assert other is not None
+        assert other.estimate.fits
+        assert other.estimate.peak_memory_bytes.high <= other.estimate.capacity_bytes
+        every = estimate(workload, small, unsure, space.plans(workload, small, unsure))
+        high = every.peak_memory_bytes * peak.high / peak.value <= every.capacity_bytes
+        assert 1 / other.estimate.tokens_per_s.value == pytest.approx((1 / every.tokens_per_s[high]).min())
+        assert other.behind == pytest.approx(choice.estimate.tokens_per_s.value / other.estimate.tokens_per_s.value - 1)

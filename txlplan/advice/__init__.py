@@ -6,14 +6,16 @@
 from txlplan.advice._advice import Advice
 from txlplan.advice._compare import compare
 from txlplan.advice._conditions import Bar, bar, missed
-from txlplan.advice._offers import LOCAL, candidate, price_of
+from txlplan.advice._offers import LOCAL, STATED, candidate, price_of
 from txlplan.advice._plan import Question, plan
 from txlplan.advice._prices import Imported, import_prices
 from txlplan.advice._proposal import Proposal
 from txlplan.advice._scenario import Scenario, WhatIf, read_scenario
+from txlplan.advice._workload import workload_of
 
 __all__ = [
     "LOCAL",
+    "STATED",
     "Advice",
     "Bar",
     "Imported",
@@ -29,4 +31,5 @@ __all__ = [
     "plan",
     "price_of",
     "read_scenario",
+    "workload_of",
 ]

@@ -13,11 +13,10 @@ from txlplan.advice._advice import Advice
 from txlplan.advice._offers import offers_of
 from txlplan.advice._scenario import Scenario, read_scenario, scenario_of
 from txlplan.advice._side_by_side import side_by_side
+from txlplan.advice._workload import workload_of
 from txlplan.errors import InputError
 from txlplan.hardware import Economics, economics
-from txlplan.model import models
 from txlplan.planner import Terms
-from txlplan.workload import Workload
 
 _MANY_SIZES = 16
 """Clusters beyond which a comparison takes seconds, and processes for it are worth their start."""
@@ -44,7 +43,15 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
     offers = offers_of(found, day)
     many = sum(len(offer.sizes) for offer in offers) > _MANY_SIZES
     mapped = side_by_side if many else map
-    comparison = planner.compare(_workload(found), offers, terms=terms, space=space, mapped=mapped)
+    workload = workload_of(
+        found.model,
+        found.task,
+        tokens=found.tokens,
+        global_batch=found.global_batch,
+        deadline_s=found.deadline_s,
+        budget_usd=found.budget_usd,
+    )
+    comparison = planner.compare(workload, offers, terms=terms, space=space, mapped=mapped)
     return Advice(scenario=found, comparison=replace(comparison, warnings=(*_unused(found), *comparison.warnings)))
 
 
@@ -70,19 +77,3 @@ def _economics(scenario: Scenario) -> Economics:
 def _sourced(assume: Mapping[str, Any]) -> dict[str, Any]:
     """The changes, each with its source: this scenario."""
     return {**assume, **{f"sources.{key}": "stated for this comparison" for key in assume}}
-
-
-def _workload(scenario: Scenario) -> Workload:
-    try:
-        return Workload(
-            model=models.get(scenario.model),
-            task=scenario.task,
-            tokens=scenario.tokens,
-            global_batch=scenario.global_batch,
-            deadline_s=scenario.deadline_s,
-            budget_usd=scenario.budget_usd,
-        )
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from None

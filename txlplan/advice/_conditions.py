@@ -10,7 +10,7 @@ from functools import partial
 from txlplan.errors import InputError
 from txlplan.estimates import Range
 from txlplan.planner import Account, Comparison
-from txlplan.units import JOULES, SECONDS, USD, format_j, format_s, format_usd
+from txlplan.units import DURATION, JOULES, USD, format_j, format_s, format_usd
 
 _CONDITION = re.compile(r"^\s*([a-z-]+)\s*(?:(<=|>=|!=|<|>)\s*(.+?))?\s*$")
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -68,7 +68,7 @@ def _bound(name: str, text: str) -> float:
     """What a figure is held against, in its base unit."""
     try:
         if name == "time":
-            return SECONDS.parse(text)
+            return DURATION.parse(text)
         if name == "cost":
             return USD.parse(text if text.endswith("USD") else f"{text} USD")
         if name == "energy":
@@ -94,7 +94,7 @@ def _value(range_: Range | None) -> float | None:
 _FIGURES: dict[str, tuple[Callable[[Comparison], float | None], Callable[[float | None], str]]] = {
     "time": (lambda comparison: _account(comparison).time_s.value, format_s),
     "cost": (lambda comparison: _value(_account(comparison).cost_usd), format_usd),
-    "energy": (lambda comparison: _value(_account(comparison).energy_j), format_j),
+    "energy": (lambda comparison: _value(_account(comparison).whole_energy_j), format_j),
     "probability": (lambda comparison: comparison.verdict.probability, lambda value: f"{value:.0%}"),
 }
 """Figures of the recommended candidate, and how they are written."""

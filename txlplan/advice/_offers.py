@@ -17,6 +17,8 @@ from txlplan.units import BYTES, USD, USD_PER_H
 
 LOCAL = "local"
 """The system name that stands for this machine."""
+STATED = "stated for this comparison"
+"""The source of a price that nobody but the question states."""
 _COUNTED = re.compile(r"^(\d+)(?:\.\.(\d+))?x(.+)$")
 
 
@@ -90,7 +92,8 @@ def _offer(entry: _Named, scenario: Scenario, today: datetime.date) -> Offer:
     return Offer(
         sizes=tuple(
             replace(size, cluster=replace(size.cluster, system=with_prices(size.cluster.system, prices))) for size in sizes
-        )
+        ),
+        asked=entry.system,
     )
 
 
@@ -112,7 +115,7 @@ def _stated(scenario: Scenario, names: Iterable[str], today: datetime.date) -> l
 def price_of(system: str, text: str, today: datetime.date) -> Price:
     """`18.50/h` (on demand), `spot 7.10/h` or `150000 USD` (to buy). Raises InputError that names the system."""
     first, _, rest = text.strip().partition(" ")
-    noted = functools.partial(Price, date=today.isoformat(), source="stated for this comparison")
+    noted = functools.partial(Price, date=today.isoformat(), source=STATED)
     try:
         if first == "spot":
             return noted(kind="spot", rent_usd_per_h=USD_PER_H.parse(rest))
@@ -162,7 +165,7 @@ def _twins(what_if: WhatIf, offers: Sequence[Offer]) -> Iterable[Offer]:
             replace(size, cluster=replace(size.cluster, device=device, system=_rated(size.cluster.system, like, device)))
             for size in offer.sizes
         )
-        yield Offer(sizes=sizes, hypothetical=changed)
+        yield Offer(sizes=sizes, hypothetical=changed, asked=offer.asked)
 
 
 def _rated(system: SystemProfile, like: DeviceProfile, device: DeviceProfile) -> SystemProfile:

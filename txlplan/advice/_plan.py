@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,16 +10,17 @@ from typing import Annotated, Any
 from txlplan import planner
 from txlplan.advice._offers import LOCAL, candidate
 from txlplan.advice._proposal import Proposal
+from txlplan.advice._workload import workload_of
 from txlplan.choices import Objective, Precision, Task
 from txlplan.config import parse_toml
 from txlplan.config._schema import STRICT
 from txlplan.cost import tokens_per_step
-from txlplan.errors import InputError
+from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.model import ModelConfig, models
 from txlplan.plan_file import DataSettings, PlanFile, RunSettings
 from txlplan.planner import Candidate, Choice
-from txlplan.units import COUNT, SECONDS, USD, WATTS
-from txlplan.workload import Optimization, Workload
+from txlplan.units import COUNT, DURATION, USD, WATTS
+from txlplan.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +44,7 @@ class Question:
     global_batch: int | str | None = None
     """Sequences per step, or a range: `64..256`, or `64..`, which ends at the largest published; None: the published one."""
     objective: Objective = "fastest"
-    deadline_s: Annotated[float, SECONDS] | None = None
+    deadline_s: Annotated[float, DURATION] | None = None
     budget_usd: Annotated[float, USD] | None = None
     max_power_w: Annotated[float, WATTS] | None = None
     without: tuple[str, ...] = ()
@@ -69,8 +71,22 @@ def plan(*, explain: bool = False, **options: Any) -> Proposal:
     asked = parse_toml(Question, {key: _plain(value) for key, value in options.items() if value is not None}, "plan")
     target = candidate(asked.system, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
     data, workload = _with_data(asked, _workload(asked))
-    choice = planner.plan(workload, target.cluster, target.stack, space=_space(asked), explain=explain)
-    return Proposal(target=target, choice=choice, plan_file=_plan_file(asked, target, _settled(workload, choice), choice, data))
+    space, choice = _chosen(workload, target, _space(asked), explain=explain)
+    surer = planner.surer_plan(workload, target.cluster, target.stack, space, choice)
+    plan_file = _plan_file(asked, target, _settled(workload, choice), choice, data)
+    return Proposal(target=target, choice=choice, surer=surer, plan_file=plan_file)
+
+
+def _chosen(workload: Workload, target: Candidate, space: planner.Space, *, explain: bool) -> tuple[planner.Space, Choice]:
+    """The best plan, and the space it was found in.
+
+    For least energy, where nobody knows what idle devices draw, that of plans that leave none of a node idle, if there are any.
+    """
+    if workload.objective == "least-energy" and target.cluster.device.power_idle_w is None:
+        whole = replace(space, whole_nodes=True)
+        with contextlib.suppress(NoPlanFitsError, InputError):
+            return whole, planner.plan(workload, target.cluster, target.stack, space=whole, explain=explain)
+    return space, planner.plan(workload, target.cluster, target.stack, space=space, explain=explain)
 
 
 def _plain(value: Any) -> Any:
@@ -81,16 +97,13 @@ def _plain(value: Any) -> Any:
 
 
 def _workload(asked: Question) -> Workload:
-    """As `txlplan run` trains where nobody says otherwise."""
-    config = models.get(asked.model)
-    first, last = _batches(asked.global_batch, config)
-    return Workload(
-        model=config,
-        task=asked.task,
+    first, last = _batches(asked.global_batch, models.get(asked.model))
+    return workload_of(
+        asked.model,
+        asked.task,
         tokens=asked.tokens,
         global_batch=first,
         largest_global_batch=last,
-        optimization=planner.recipe(config, None) if asked.task == "train" else Optimization(),
         objective=asked.objective,
         deadline_s=asked.deadline_s,
         budget_usd=asked.budget_usd,

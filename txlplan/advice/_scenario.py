@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from txlplan.choices import Task
 from txlplan.config import parse_toml, read_toml
 from txlplan.config._schema import STRICT
+from txlplan.errors import InputError
 from txlplan.planner import Pay, RankBy
-from txlplan.units import COUNT, SECONDS, USD
+from txlplan.units import COUNT, DURATION, USD
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,27 @@ class WhatIf:
     """Id of a device."""
     set: Mapping[str, Any]
     """TOML keys and values, `{"memory_bandwidth" = "3 TB/s", "peak.bf16" = "400 TFLOP/s"}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """Reads the prices that are stated of a system, text or a list of text: a number alone says neither unit nor kind."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Refuse what is no price before its type is told apart."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(self._checked, handler(source))
+
+    @staticmethod
+    def _checked(stated: Any) -> Any:
+        texts = stated if isinstance(stated, list | tuple) else [stated]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError(
+                f'{stated!r} is no price; write it like "18.50 USD/h" to rent, "spot 7.10 USD/h" for spot, "149000 USD" to '
+                "buy, or as a list of them"
+            )
+        return stated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +65,13 @@ class Scenario:
     """Sequences per step; None: the model's published one."""
     rank_by: RankBy = "time"
     pay: Pay = "auto"
-    deadline_s: Annotated[float, SECONDS] | None = None
+    deadline_s: Annotated[float, DURATION] | None = None
     budget_usd: Annotated[float, USD] | None = None
     runnable: bool = False
     """Only plans that this version executes."""
     stack: str | None = None
     """Id of a stack profile for all; None: each system's own."""
-    prices: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    prices: Mapping[str, Annotated[str | tuple[str, ...], _Stated()]] = field(default_factory=dict)
     """By system: `18.50 USD/h`, `spot 7 USD/h` or, to buy, `150000 USD`; or several, one of each kind."""
     economics: str = "default"
     """Id of a profile of assumptions."""
@@ -57,6 +79,10 @@ class Scenario:
     """Keys of that profile, otherwise."""
     what_if: tuple[WhatIf, ...] = ()
     """Each is put in the place of its like in every candidate, beside it."""
+
+    def __post_init__(self) -> None:
+        if not any(name.strip() for name in self.on):
+            raise InputError('nothing to compare: name systems, like on = ["dgx-1", "1..4xdgx-a100-40gb"]')
 
     def prices_of(self, system: str) -> tuple[str, ...]:
         """Every price that is stated under a name."""

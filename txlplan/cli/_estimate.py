@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,29 @@ if TYPE_CHECKING:
     from txlplan.planner import Candidate, Fix
     from txlplan.workload import Workload
 
+_OF_PLAN = ("micro_batch", "accumulation", "precision", "activation_checkpointing", "checkpointed_layers", "threads")
+"""Options that are fields of the plan."""
+_PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN.toml]", help="Estimate this plan file.")]
+_Model = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Id of a model, or a .toml file.")]
+_System = Annotated[str | None, typer.Option("--system", metavar="SYSTEM", help="Id of a system, a .toml file, or `local`.")]
+_TaskOption = Annotated[Task | None, typer.Option("--task", help="By default train.")]
+_MicroBatch = Annotated[int | None, typer.Option("--micro-batch", help="Sequences per device per micro-batch.")]
+_Accumulation = Annotated[int | None, typer.Option("--accumulation", help="Micro-batches per optimizer step.")]
+_PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="Arithmetic; by default fp32 where there is such.")
+]
+_CheckpointingOption = Annotated[
+    Checkpointing | None, typer.Option("--activation-checkpointing", help="What runs again in backward; by default nothing.")
+]
+_CheckpointedLayers = Annotated[
+    int | None, typer.Option("--checkpointed-layers", help="Of so many layers of each stage; by default all.")
+]
+_Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")]
+_Explain = Annotated[bool, typer.Option("--explain", help="Print every term: formula, share, provenance, bound.")]
+_Trace = Annotated[
+    bool, typer.Option("--trace", help="Set the op stream beside a trace of the worker's own step; nothing is computed.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -37,49 +61,28 @@ def register(app: typer.Typer) -> None:
 
 
 def _estimate(
-    plan_file: Annotated[Path | None, typer.Argument(metavar="[PLAN.toml]", help="Estimate this plan file.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Id of a model, or a .toml file.")] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", metavar="SYSTEM", help="Id of a system, a .toml file, or `local`.")
-    ] = None,
+    plan_file: _PlanFile = None,
+    model: _Model = None,
+    system: _System = None,
     devices: DevicesOption = None,
     nodes: NodesOption = 1,
     stack: StackOption = None,
-    task: Annotated[Task | None, typer.Option("--task", help="By default train.")] = None,
-    micro_batch: Annotated[int | None, typer.Option("--micro-batch", help="Sequences per device per micro-batch.")] = None,
-    accumulation: Annotated[int | None, typer.Option("--accumulation", help="Micro-batches per optimizer step.")] = None,
-    precision: Annotated[
-        Precision | None, typer.Option("--precision", help="Arithmetic; by default fp32 where there is such.")
-    ] = None,
-    checkpointing: Annotated[
-        Checkpointing | None,
-        typer.Option("--activation-checkpointing", help="What runs again in backward; by default nothing."),
-    ] = None,
-    checkpointed_layers: Annotated[
-        int | None, typer.Option("--checkpointed-layers", help="Of so many layers of each stage; by default all.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Print every term: formula, share, provenance, bound.")] = False,
-    trace: Annotated[
-        bool, typer.Option("--trace", help="Set the op stream beside a trace of the worker's own step; nothing is computed.")
-    ] = False,
+    task: _TaskOption = None,
+    micro_batch: _MicroBatch = None,
+    accumulation: _Accumulation = None,
+    precision: _PrecisionOption = None,
+    activation_checkpointing: _CheckpointingOption = None,
+    checkpointed_layers: _CheckpointedLayers = None,
+    threads: _Threads = None,
+    explain: _Explain = False,
+    trace: _Trace = False,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate time, memory and energy of one plan, before anything runs; exit code 3 where it does not fit in memory.
 
     Example: txlplan estimate --model nvidia-wt103-base --system dgx-1 --micro-batch 32 --precision fp16 --explain
     """
-    from txlplan import planner
-    from txlplan.cost import estimate
-
-    of_plan: dict[str, Any] = {
-        "micro_batch": micro_batch,
-        "accumulation": accumulation,
-        "precision": precision,
-        "threads": threads,
-    }
-    of_plan |= {"activation_checkpointing": checkpointing, "checkpointed_layers": checkpointed_layers}
-    given = {name: value for name, value in of_plan.items() if value is not None}
+    given = {name: value for name, value in locals().items() if name in _OF_PLAN and value is not None}
     if plan_file is not None:
         _refuse_beside_a_file(plan_file, {"model": model, "task": task} | given)
         workload, plan, target = _of_file(plan_file, system, nodes, devices, stack)
@@ -87,17 +90,52 @@ def _estimate(
         target = candidate(system or LOCAL, n_nodes=nodes, n_devices=devices, stack=stack)
         workload = _workload(model, task or "train")
         plan = _plan(workload, target, given)
+    asked = {"model": model, "system": system, "stack": stack, "devices": devices}
+    output = Output(as_json)
+    _answer(workload, target, plan, output, explain=explain, trace=trace)
+    output.next_step(_next(plan_file, asked, workload, target, plan))
+
+
+def _answer(workload: Workload, target: Candidate, plan: Plan, output: Output, *, explain: bool, trace: bool) -> None:
+    """Estimate and print. Raises NoPlanFitsError, or ends with its exit code, where the plan does not fit."""
+    from txlplan import planner
+    from txlplan.cost import estimate
+
     estimates = estimate(workload, target.cluster, target.stack, [plan])
     found, fixes, refusal = estimates[0], [], None
     if not found.fits:
         fixes = planner.fixes(workload, target.cluster, target.stack, plan)
         refusal = planner.memory_refusal(workload, target.cluster, target.stack, estimates, 1, fixes)
     traced = compare(workload, target, plan) if trace else None
-    output = Output(as_json)
     document = _document(workload, target, plan, found, fixes) | ({} if traced is None else {"trace": as_document(traced)})
     output.result(document, lambda console: _print(console, workload, target, plan, found, explain, traced), refusal)
-    name = f"--model {workload.model.id} --system {system or LOCAL} --tokens 1e8"
-    output.next_step(f"txlplan run {plan_file}" if plan_file else f"txlplan plan {name}")
+
+
+def _next(path: Path | None, asked: dict[str, Any], workload: Workload, target: Candidate, plan: Plan) -> str:
+    """Run a plan file that runs; else the best plan for the same question (beside a file: one that runs)."""
+    if path is not None and plan.runnable:
+        return shlex.join(["txlplan", "run", str(path)])
+    system = LOCAL
+    if path is not None:
+        system = target.cluster.system.id
+        asked = asked | {"model": _named(workload.model.id), "stack": target.stack.id}
+    nodes = target.cluster.n_nodes
+    options = asked | {
+        "system": asked["system"] or system,
+        "nodes": nodes if nodes > 1 else None,
+        "task": workload.task if workload.task != "train" else None,
+        "tokens": workload.tokens or "1e8",
+        "global-batch": workload.global_batch,
+    }
+    words = [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
+    return shlex.join(["txlplan", "plan", *words, *(["--runnable", "-o", "plan.toml"] if path is not None else [])])
+
+
+def _named(model: str) -> str:
+    """The id of a known model, or else the file that it is likely to lie in."""
+    from txlplan.model import models
+
+    return model if model in models.paths() else f"{model}.toml"
 
 
 def _refuse_beside_a_file(path: Path, options: dict[str, Any]) -> None:
@@ -124,12 +162,11 @@ def _of_file(
 
 
 def _workload(model: str | None, task: Task) -> Workload:
-    from txlplan.model import models
-    from txlplan.workload import Workload
+    from txlplan.advice import workload_of
 
     if model is None:
         raise InputError("no model is named", hint="give --model (`txlplan model list` shows them) or a plan.toml")
-    return Workload(model=models.get(model), task=task)
+    return workload_of(model, task)
 
 
 def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:

@@ -24,7 +24,7 @@ def show(console: Console, found: Proposal, written: Sequence[Path]) -> None:
     title = f"{workload.model.id}, {workload.task}, on {found.target.label}: {describe(choice.plan)}"
     console.print(title, markup=False, highlight=False)
     print_estimate(console, choice.estimate)
-    for line in (*_totals(found), *_considered(choice)):
+    for line in (*_totals(found), *found.caveats, *_considered(choice)):
         console.print(line, markup=False, highlight=False)
     _print_runners_up(console, choice)
     _print_rejections(console, choice)

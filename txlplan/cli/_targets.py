@@ -73,6 +73,8 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     mfu = "unknown" if estimate.mfu is None else f"{estimate.mfu:.1%}"
     fits = "fits" if estimate.fits else "DOES NOT FIT"
+    if estimate.tight:
+        fits = "fits by its best figure; the high end of its range does not"
     for name, text in (
         ("throughput", ranged(estimate.tokens_per_s, lambda value: format_rate(value, "tokens"))),
         ("step", ranged(estimate.step_s, format_s)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from txlplan.config._schema import STRICT
-from txlplan.units import BYTES_PER_S, SECONDS, USD_PER_J
+from txlplan.units import BYTES_PER_S, DURATION, USD_PER_J
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +28,13 @@ class Economics:
     """Years over which what is bought is written off, in equal parts and to nothing."""
     utilisation: float
     """Share of the hours of that life in which the machine does paid work, in (0, 1]."""
-    start_s: Annotated[float, SECONDS]
+    start_s: Annotated[float, DURATION]
     """From the command to the first step, compilation included."""
-    restart_s: Annotated[float, SECONDS]
+    restart_s: Annotated[float, DURATION]
     """From a failure to the first step after it."""
-    device_failure_s: Annotated[float, SECONDS]
+    device_failure_s: Annotated[float, DURATION]
     """Mean time between failures, per device."""
-    spot_interruption_s: Annotated[float, SECONDS]
+    spot_interruption_s: Annotated[float, DURATION]
     """Mean time between interruptions of one spot node."""
     storage_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S]
     """At which a checkpoint is written, all processes together."""

@@ -6,6 +6,7 @@ from txlplan.planner._compare import RankBy, Row, Size, Terms
 from txlplan.planner._comparison import Comparison, compare
 from txlplan.planner._duration import Duration
 from txlplan.planner._explain import Rejection, standing
+from txlplan.planner._high_end import surer_plan
 from txlplan.planner._infeasible import Fix, describe, fixes, memory_refusal
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
@@ -49,6 +50,7 @@ __all__ = [
     "recipe",
     "stack_for",
     "standing",
+    "surer_plan",
     "totals",
     "without",
 ]

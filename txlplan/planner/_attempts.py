@@ -12,7 +12,7 @@ from txlplan.hardware import Price
 from txlplan.planner._choose import Choice, best_by_figures
 from txlplan.planner._duration import Planned, planned
 from txlplan.planner._known import Known
-from txlplan.planner._limits import beyond_limits
+from txlplan.planner._limits import beyond_limits, unpriced
 from txlplan.planner._money import totals
 from txlplan.planner._payment import Account, accounts, chosen
 from txlplan.planner._resolve import Candidate
@@ -47,7 +47,7 @@ def attempt(workload: Workload, candidate: Candidate, choice: Choice, terms: Ter
     done = planned(workload, candidate, choice)
     known = accounts(workload, done, terms.economics)
     account = chosen(known, terms.pay)
-    return Attempt(planned=done, accounts=known, account=account, missed=beyond_limits(workload, account))
+    return Attempt(planned=done, accounts=known, account=account, missed=beyond_limits(workload, account, terms))
 
 
 def attempts(workload: Workload, candidate: Candidate, known: Known, terms: Terms) -> list[Attempt]:
@@ -58,7 +58,7 @@ def attempts(workload: Workload, candidate: Candidate, known: Known, terms: Term
     ask = _Ask(workload=workload, candidate=candidate, known=known, terms=terms)
     wanted = _objective(candidate, terms)
     first = ask.free(wanted)
-    if not first.missed or (workload.budget_usd is not None and first.account.cost_usd is None):
+    if not first.missed or unpriced(workload, first.account, terms):
         return [first]
     tried = [first, *ask.within(wanted, first, workload)]
     if _met(tried):
@@ -129,13 +129,13 @@ def _objective(candidate: Candidate, terms: Terms) -> Objective:
 
 
 def nearest(workload: Workload, tried: Sequence[Attempt]) -> str:
-    """Why none is within the limits: what the fastest misses, and the cheapest."""
+    """Why none is in: what the fastest misses, and the cheapest; or that no cost is known."""
     said = []
     if workload.deadline_s is not None:
         said.append(min(tried, key=lambda one: one.account.time_s.value).missed)
     if workload.budget_usd is not None:
         said.append(min(tried, key=lambda one: one.account.cost_usd.value if one.account.cost_usd else math.inf).missed)
-    return ", or ".join(dict.fromkeys(said))
+    return ", or ".join(dict.fromkeys(said)) or tried[0].missed
 
 
 def _met(tried: list[Attempt]) -> list[Attempt]:

@@ -39,7 +39,7 @@ class BreakEven:
 
     @property
     def answer(self) -> str:
-        """`pays after 120 runs (…)`, `does not pay at 50 % use: it would need 54 %` or `never pays: …`."""
+        """`pays after 120 runs (…), and so where …`, `does not pay at 50 % use: it would need 54 %` or `never pays: …`."""
         if self.runs is None or self.use_s is None or self.utilisation is None:
             return "never pays: electricity costs more than that rent"
         if self.utilisation > 1:
@@ -48,8 +48,8 @@ class BreakEven:
         if not self.pays:
             return f"does not pay at {assumed} use: it would need {needed}"
         return (
-            f"pays after {format_count(self.runs)} runs ({format_s(self.use_s)} at work, {needed} of its life; "
-            f"{assumed} use is assumed)"
+            f"pays after {format_count(self.runs)} runs ({format_s(self.use_s)} at work), and so where it is used at least "
+            f"{needed} of its life ({assumed} is assumed)"
         )
 
 

@@ -16,7 +16,7 @@ from txlplan.planner._attempts import Attempt, attempt, attempts, nearest
 from txlplan.planner._choose import Choice
 from txlplan.planner._duration import Planned
 from txlplan.planner._known import Known, known_by_size
-from txlplan.planner._limits import refusal
+from txlplan.planner._limits import refusal, unpriced
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay
 from txlplan.planner._probability import probability_within
@@ -44,8 +44,14 @@ class Terms:
         return cls(rank_by=rank_by, pay=pay, economics=economics_catalog.get("default"), today=datetime.date.today())
 
     def metric(self, account: Account) -> Range | None:
-        """What candidates are ranked by; None where it is unknown."""
-        return {"time": account.time_s, "cost": account.cost_usd, "energy": account.energy_j}[self.rank_by]
+        """What candidates are ranked by; None where it is unknown, or no price of the way to pay that is asked for."""
+        if self.lacks_price(account):
+            return None
+        return {"time": account.time_s, "cost": account.cost_usd, "energy": account.whole_energy_j}[self.rank_by]
+
+    def lacks_price(self, account: Account) -> bool:
+        """Whether one way to pay is asked for, and no price of it is known."""
+        return self.pay != "auto" and account.way is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +77,9 @@ class Size:
     budget_probability: float | None = None
     """That the budget is kept, by the range of the cost; None without one, or a cost."""
     reason: str = ""
-    """Why it is out: no plan, or beyond deadline or budget."""
+    """Why it is out: no plan, beyond deadline or budget, or without a price where cost decides."""
+    unpriced: bool = False
+    """No price is known of the way to pay that is asked for, or none at all where cost decides."""
 
     @property
     def tokens_per_s(self) -> Range | None:
@@ -103,6 +111,11 @@ class Row:
         return self.smaller or self.best
 
     @property
+    def shown(self) -> tuple[Size, ...]:
+        """The best size, and the smaller one that is recommended; empty where it is out."""
+        return tuple(size for size in (self.best, self.smaller) if size)
+
+    @property
     def label(self) -> str:
         """Of its best size, or of the whole offer."""
         return self.best.label if self.best else self.offer.label
@@ -119,6 +132,11 @@ class Row:
         """Why it is out; empty where it is in."""
         return "" if self.best else "; ".join(dict.fromkeys(size.reason for size in self.sizes))
 
+    @property
+    def unpriced(self) -> bool:
+        """It lacks the price that is asked for: out where cost decides, else ranked after those that have one."""
+        return any(size.unpriced for size in self.sizes)
+
 
 Mapped = Callable[[Callable[[Offer], Row], Sequence[Offer]], Iterable[Row]]
 """Does what `map` does."""
@@ -127,7 +145,7 @@ Mapped = Callable[[Callable[[Offer], Row], Sequence[Offer]], Iterable[Row]]
 def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Space | None, mapped: Mapped = map) -> list[Row]:
     """Every offer planned and ranked by its best figures, the best first; what is out comes last.
 
-    Raises InputError without offers or tokens, NoPlanFitsError when nothing is left.
+    Raises InputError without offers, tokens or the prices that are asked for, NoPlanFitsError when nothing is left.
     """
     if not offers:
         raise InputError("nothing to compare", hint="name systems, e.g. --on dgx-1,dgx-a100-40gb")
@@ -135,22 +153,30 @@ def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Sp
         raise InputError("a comparison needs the number of tokens", hint="state it with --tokens, e.g. --tokens 1.8e9")
     planned_rows = mapped(partial(_row, workload, terms, space), offers)
     rows = sorted(planned_rows, key=lambda row: _rank(row, terms))
-    if rows[0].best is None:
-        raise refusal(workload, [size for row in rows for size in row.sizes])
+    if rows[0].best is None or terms.lacks_price(rows[0].account):
+        raise refusal(workload, [size for row in rows for size in row.sizes], terms)
     first, *others = _with_front(rows)
     return [_with_simpler(workload, first, terms), *others]
 
 
 def _rank(row: Row, terms: Terms) -> Rank:
-    return rank_size(row.best, row.account, terms) if row.best else (2, 0.0, 0.0, 0, row.label)
+    return rank_size(row.best, row.account, terms) if row.best else (3, 0.0, 0.0, 0, row.label)
 
 
 def _row(workload: Workload, terms: Terms, space: Space | None, offer: Offer) -> Row:
-    known = known_by_size(workload, offer, space or Space())
-    sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
-    sizes = _with_efficiency(sizes)
+    space = space or Space()
+    idle_w = offer.sizes[0].cluster.device.power_idle_w
+    sizes = _sizes(workload, terms, replace(space, whole_nodes=terms.rank_by == "energy" and idle_w is None), offer)
+    if all(size.planned is None for size in sizes):
+        sizes = _sizes(workload, terms, space, offer)
     best = best_size(_in(sizes), terms)
     return Row(offer=offer, sizes=tuple(sizes), best=best[0] if best else None)
+
+
+def _sizes(workload: Workload, terms: Terms, space: Space, offer: Offer) -> list[Size]:
+    known = known_by_size(workload, offer, space)
+    sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
+    return _with_efficiency(sizes)
 
 
 def _in(sizes: Sequence[Size]) -> list[Entry]:
@@ -179,7 +205,8 @@ def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, 
         return replace(bare, reason=error.message)
     within = [one for one in tried if not one.missed]
     best = min(within or tried[:1], key=lambda one: rank_size(bare, one.account, terms))
-    found = replace(bare, simpler=best.simpler, tried=tuple(one.account for one in tried))
+    lacking = best.account.way is None and (terms.pay != "auto" or bool(unpriced(workload, best.account, terms)))
+    found = replace(bare, simpler=best.simpler, tried=tuple(one.account for one in tried), unpriced=lacking)
     return replace(_filled(found, workload, best), reason="" if within else nearest(workload, tried))
 
 
@@ -217,7 +244,7 @@ def _with_front(rows: Sequence[Row]) -> list[Row]:
 
 
 def _point(row: Row) -> tuple[float, ...]:
-    figures = (row.account.time_s, row.account.cost_usd, row.account.energy_j)
+    figures = (row.account.time_s, row.account.cost_usd, row.account.whole_energy_j)
     return tuple(figure.value if figure else float("inf") for figure in figures)
 
 

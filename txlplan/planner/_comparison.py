@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from txlplan.hardware import Price, age_text, is_stale
 from txlplan.planner._break_even import BreakEven, break_evens, pairs
 from txlplan.planner._compare import Mapped, Row, Terms, rows_of
+from txlplan.planner._limits import no_price, price_hint
 from txlplan.planner._offer import Offer
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._sensitivity import Sensitivity, sensitivities
 from txlplan.planner._space import Space
-from txlplan.planner._verdict import Verdict, verdict
+from txlplan.planner._verdict import Verdict, tight_memory, verdict
 from txlplan.units import format_s, format_usd
 from txlplan.workload import Workload
 
@@ -78,6 +79,8 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
     for row in rows:
         if row.best is None:
             continue
+        if row is not rows[0] and (text := tight_memory(row.recommended)):
+            found[text] = None
         if row.offer.hypothetical and row.account.price is not None:
             found[f"{row.label} does not exist: it is given the price of {row.best.candidate.cluster.system.id}"] = None
         found |= dict.fromkeys(text for text in (_idle(row),) if text)
@@ -86,6 +89,9 @@ def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
                 "plans marked `not run by this version` are costed only: --runnable compares what each candidate can run today"
             ] = None
     found |= dict.fromkeys(text for row in rows if (text := _smaller(row, terms)))
+    if lacking := [row.sizes[0].candidate.cluster.system.id for row in rows if row.unpriced]:
+        rank = "ranked last" if any(row.best for row in rows if row.unpriced) else "left out"
+        found[f"{no_price(lacking, terms.pay)}: {rank}; {price_hint(min(lacking), terms.pay)}"] = None
     for row in rows:
         if row.best is not None and row.best.planned is not None:
             found |= dict.fromkeys(row.best.planned.choice.estimate.notes)

@@ -84,7 +84,7 @@ def _one(together: Estimates, space: Space, workload: Workload) -> Known:
 def _space_of(space: Space, cluster: Cluster, ranged: bool) -> Space:
     if cluster.device.kind == "cpu" or not ranged:
         return space
-    if cluster.n_nodes > 1:
+    if cluster.n_nodes > 1 or space.whole_nodes:
         return replace(space, devices=(cluster.n_devices,))
     return replace(space, devices=tuple(within_node(cluster)))
 

@@ -5,35 +5,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from txlplan.errors import NoPlanFitsError
-from txlplan.planner._payment import Account
+from txlplan.errors import InputError, NoPlanFitsError, TxlplanError
+from txlplan.planner._payment import Account, Pay
 from txlplan.units import format_s, format_usd
 from txlplan.workload import Workload
 
 if TYPE_CHECKING:
-    from txlplan.planner._compare import Size
+    from txlplan.planner._compare import Size, Terms
+
+_PRICES: dict[Pay, str] = {"auto": "price", "rent": "on-demand price", "spot": "spot price", "buy": "purchase price"}
+_EXAMPLES: dict[Pay, str] = {"auto": "18.50/h", "rent": "18.50/h", "spot": "'spot 7.10/h'", "buy": "'150000 USD'"}
 
 
-def beyond_limits(workload: Workload, account: Account) -> str:
-    """Why an account misses the deadline or the budget of its workload, or both; empty where it misses neither."""
+def unpriced(workload: Workload, account: Account, terms: Terms) -> str:
+    """Why an account has no cost where one decides: candidates are ranked by it, or there is a budget. Empty elsewhere."""
+    if account.cost_usd is not None or not (terms.rank_by == "cost" or workload.budget_usd is not None):
+        return ""
+    if account.way is None:
+        return f"no {_PRICES[terms.pay]} is known"
+    return "what it costs is unknown: the rated power of its devices is not known"
+
+
+def a_price(pay: Pay) -> str:
+    """`an on-demand price`."""
+    return f"{'an' if pay == 'rent' else 'a'} {_PRICES[pay]}"
+
+
+def no_price(names: Sequence[str], pay: Pay) -> str:
+    """`no spot price is known of dgx-1 and dgx-2`."""
+    *others, last = sorted(set(names))
+    return f"no {_PRICES[pay]} is known of {', '.join(others)}{' and ' if others else ''}{last}"
+
+
+def price_hint(system: str, pay: Pay) -> str:
+    """How to state the price that is missing."""
+    return f"--price {system}={_EXAMPLES[pay]} states one"
+
+
+def beyond_limits(workload: Workload, account: Account, terms: Terms) -> str:
+    """Why an account is out: past deadline or budget, or without a cost where that decides; empty where it is in."""
     reasons = []
     if _late(workload, account):
         reasons.append(f"takes {format_s(account.time_s.value)}, the deadline is {format_s(workload.deadline_s)}")
-    if workload.budget_usd is not None and account.cost_usd is None:
-        reasons.append("no price is known to hold against the budget")
+    if text := unpriced(workload, account, terms):
+        reasons.append(text)
     if _dear(workload, account):
         assert account.cost_usd is not None
         reasons.append(f"costs {format_usd(account.cost_usd.value)}, the budget is {format_usd(workload.budget_usd)}")
     return ", and ".join(reasons)
 
 
-def refusal(workload: Workload, sizes: Sequence[Size]) -> NoPlanFitsError:
-    """The error where every size is out; deadline and budget are named as a pair, with what comes nearest to each."""
+def refusal(workload: Workload, sizes: Sequence[Size], terms: Terms) -> TxlplanError:
+    """The error where nothing is left; deadline and budget are named as a pair, with what comes nearest to each.
+
+    Where it is for want of a price alone, that is the matter: InputError.
+    """
+    if all(size.unpriced for size in sizes):
+        names = [size.candidate.cluster.system.id for size in sizes]
+        without = "or rank by time, without --pay and --budget"
+        return InputError(no_price(names, terms.pay), hint=f"{price_hint(min(names), terms.pay)}, {without}")
     accounts = [account for size in sizes for account in size.tried]
     priced = [account for account in accounts if account.cost_usd]
     if workload.deadline_s is not None and workload.budget_usd is not None and priced:
         return _pair(workload, priced)
-    reasons = "; ".join(f"{size.label}: {size.reason}" for size in sizes)
+    labels: dict[str, list[str]] = {}
+    for size in sizes:
+        labels.setdefault(size.reason or f"no {_PRICES[terms.pay]} is known", []).append(size.label)
+    reasons = "; ".join(f"{', '.join(those)}: {reason}" for reason, those in labels.items())
     return NoPlanFitsError(f"the workload fits none of {len(sizes)} candidates: {reasons}")
 
 

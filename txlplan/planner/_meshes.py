@@ -77,7 +77,7 @@ def _sizes(space: Space, cluster: Cluster) -> list[int]:
     if space.devices:
         return sorted(space.devices)
     whole = {cluster.per_node * nodes for nodes in {*powers_of_two(cluster.n_nodes), cluster.n_nodes}}
-    return sorted(whole | set(within_node(cluster)))
+    return sorted(whole if space.whole_nodes else whole | set(within_node(cluster)))
 
 
 def within_node(cluster: Cluster) -> list[int]:

@@ -21,6 +21,9 @@ class Totals:
     cost_usd: Range | None
     """On-demand rent of every node the plan occupies, whole nodes as they are rented."""
     energy_j: Range | None
+    """Of the devices in use, and of idle ones beside them whose idle power is known."""
+    n_uncounted: int = 0
+    """Idle devices of the occupied nodes that are not in the energy: what they draw is unknown."""
 
 
 def totals(workload: Workload, cluster: Cluster, plan: Plan, estimate: Estimate) -> Totals:
@@ -31,11 +34,12 @@ def totals(workload: Workload, cluster: Cluster, plan: Plan, estimate: Estimate)
     time_s = Range(value=workload.tokens / speed.value, low=workload.tokens / speed.high, high=workload.tokens / speed.low)
     rent = rent_usd_per_s(cluster, plan)
     steps = time_s.value / estimate.step_s.value
-    energy = estimate.energy_j_per_step
+    energy = None if estimate.energy_j_per_step is None else _times(estimate.energy_j_per_step, steps)
     return Totals(
         time_s=time_s,
         cost_usd=None if rent is None else _times(time_s, rent),
-        energy_j=None if energy is None else _times(energy, steps),
+        energy_j=None if energy is None else added(energy, idle_j(cluster, plan.n_devices, time_s)),
+        n_uncounted=n_uncounted(cluster, plan.n_devices),
     )
 
 
@@ -57,6 +61,31 @@ def rents_usd_per_s(cluster: Cluster, n_devices: npt.NDArray[np.int64]) -> npt.N
 def occupied_nodes(cluster: Cluster, n_devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Whole nodes, as they are rented or bought, of plans that occupy so many devices, [candidates]."""
     return np.minimum(-(-n_devices // cluster.per_node), cluster.n_nodes)
+
+
+def idle_devices(cluster: Cluster, n_devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Devices of the occupied nodes that plans of so many devices leave idle, of those that may be used, [candidates]."""
+    held = occupied_nodes(cluster, n_devices) * cluster.per_node
+    return held - np.minimum(n_devices, held)
+
+
+def n_uncounted(cluster: Cluster, n_devices: int) -> int:
+    """Idle devices of the occupied nodes whose draw is unknown."""
+    return 0 if cluster.device.power_idle_w is not None else int(idle_devices(cluster, np.array(n_devices)))
+
+
+def idle_j(cluster: Cluster, n_devices: int, time_s: Range) -> Range | None:
+    """What the idle devices of the occupied nodes draw over a time; None where their idle power is unknown."""
+    if cluster.device.power_idle_w is None:
+        return None
+    return _times(time_s, int(idle_devices(cluster, np.array(n_devices))) * cluster.device.power_idle_w)
+
+
+def added(one: Range, other: Range | None) -> Range:
+    """Both ends together: time drives both, so that they are short or long together."""
+    if other is None:
+        return one
+    return Range(value=one.value + other.value, low=one.low + other.low, high=one.high + other.high)
 
 
 def _times(range_: Range, factor: float) -> Range:

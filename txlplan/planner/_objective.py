@@ -12,7 +12,7 @@ import numpy.typing as npt
 from txlplan.cost import Estimates
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster
-from txlplan.planner._money import occupied_nodes, rents_usd_per_s
+from txlplan.planner._money import idle_devices, occupied_nodes, rents_usd_per_s
 from txlplan.units import format_s, format_usd, format_w
 from txlplan.workload import Workload
 
@@ -34,7 +34,8 @@ class Limited:
 def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> FloatArray:
     """What is to be least, [candidates]: time, money or energy a token, or devices (and then time).
 
-    Money is in units of what a node costs a second, whichever way it is paid for: time × the nodes that are occupied.
+    Energy is that of the devices in use, and of idle ones beside them where their idle power is known. Money is in units of
+    what a node costs a second, whichever way it is paid for: time × the nodes that are occupied.
     Raises InputError where a figure that it needs is unknown.
     """
     seconds = 1.0 / estimates.tokens_per_s
@@ -58,7 +59,8 @@ def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> 
             f"objective 'least-energy' needs the rated power of {cluster.device.name}, which is unknown",
             hint="add power to the device profile, or choose --objective fastest",
         )
-    return joules
+    idle_w = cluster.device.power_idle_w
+    return joules if idle_w is None else joules + idle_devices(cluster, estimates.plans.n_devices) * idle_w * seconds
 
 
 def limited(workload: Workload, cluster: Cluster, estimates: Estimates) -> Limited:

@@ -15,6 +15,8 @@ class Offer:
     sizes: tuple[Candidate, ...]
     hypothetical: str = ""
     """What sets a part that does not exist apart from the one it is like: `memory_bandwidth = 3 TB/s`."""
+    asked: str = ""
+    """The system as it was named: an id, a file, `local`; empty where it came as a profile."""
 
     def __post_init__(self) -> None:
         if not self.sizes:

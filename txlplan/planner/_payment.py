@@ -8,8 +8,8 @@ from typing import Literal
 
 from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price
-from txlplan.planner._choose import Choice
 from txlplan.planner._duration import Duration, Planned, duration
+from txlplan.planner._money import added, idle_j, n_uncounted
 from txlplan.units import format_usd
 from txlplan.workload import Workload
 
@@ -36,7 +36,14 @@ class Account:
     electricity_usd: Range | None
     """What of the cost is electricity and cooling (bought systems; None for rented ones, whose rent contains it)."""
     energy_j: Range | None
-    """Of the devices, at the plug of the machine (cooling is in the money, not here)."""
+    """Of the devices in use, and of idle ones beside them whose idle power is known (hosts and cooling are not in it)."""
+    n_uncounted: int = 0
+    """Idle devices of the occupied nodes that are not in the energy: what they draw is unknown."""
+
+    @property
+    def whole_energy_j(self) -> Range | None:
+        """The energy of all devices of the nodes; None where that of some is unknown."""
+        return None if self.n_uncounted else self.energy_j
 
     @property
     def time_s(self) -> Range:
@@ -57,10 +64,17 @@ def account(workload: Workload, found: Planned, economics: Economics, way: Way |
     """
     time = duration(workload, found, economics, spot=way == "spot")
     price = found.candidate.cluster.system.price(_KINDS[way]) if way else None
-    energy = _energy_j(found.choice, time.total_s)
+    energy = _energy_j(found, time.total_s)
     capital_usd = found.n_nodes * price.purchase_usd if price is not None and price.purchase_usd is not None else None
     plain = Account(
-        way=way, duration=time, price=price, cost_usd=None, capital_usd=capital_usd, electricity_usd=None, energy_j=energy
+        way=way,
+        duration=time,
+        price=price,
+        cost_usd=None,
+        capital_usd=capital_usd,
+        electricity_usd=None,
+        energy_j=energy,
+        n_uncounted=n_uncounted(found.candidate.cluster, found.n_devices),
     )
     if price is None:
         return plain
@@ -72,7 +86,7 @@ def account(workload: Workload, found: Planned, economics: Economics, way: Way |
         return plain
     capital_usd_per_s = capital_usd / (economics.life_years * YEAR_S * economics.utilisation)
     share = _map(time.total_s, lambda time_s: time_s * capital_usd_per_s)
-    return replace(plain, cost_usd=_sum(share, electricity), electricity_usd=electricity)
+    return replace(plain, cost_usd=added(share, electricity), electricity_usd=electricity)
 
 
 def outlay(account: Account) -> str:
@@ -90,16 +104,17 @@ def chosen(known: tuple[Account, ...], pay: Pay) -> Account:
     return replace(unpriced, way=None, price=None, cost_usd=None, capital_usd=None, electricity_usd=None)
 
 
-def _energy_j(choice: Choice, time_s: Range) -> Range | None:
-    """Mean power of the devices in a step, over the whole time."""
-    energy, step = choice.estimate.energy_j_per_step, choice.estimate.step_s
+def _energy_j(found: Planned, time_s: Range) -> Range | None:
+    """Mean power of the devices in a step, over the whole time; and that of idle ones, where it is known."""
+    energy, step = found.choice.estimate.energy_j_per_step, found.choice.estimate.step_s
     if energy is None:
         return None
-    return Range(
+    busy = Range(
         value=energy.value / step.value * time_s.value,
         low=energy.low / step.low * time_s.low,
         high=energy.high / step.high * time_s.high,
     )
+    return added(busy, idle_j(found.candidate.cluster, found.n_devices, time_s))
 
 
 def _electricity_usd(found: Planned, economics: Economics, time_s: Range, energy_j: Range | None) -> Range | None:
@@ -112,13 +127,8 @@ def _electricity_usd(found: Planned, economics: Economics, time_s: Range, energy
         return None
     rest_w = max((system.power_w or 0.0) - system.n_devices * device.power_w, 0.0) * found.n_nodes
     factor = economics.pue * economics.electricity_usd_per_j
-    return _sum(_map(energy_j, lambda joules: joules * factor), _map(time_s, lambda seconds: seconds * rest_w * factor))
+    return added(_map(energy_j, lambda joules: joules * factor), _map(time_s, lambda seconds: seconds * rest_w * factor))
 
 
 def _map(range_: Range, function: Callable[[float], float]) -> Range:
     return Range(value=function(range_.value), low=function(range_.low), high=function(range_.high))
-
-
-def _sum(one: Range, other: Range) -> Range:
-    """Both ends together: time drives both parts, so that they are short or long together."""
-    return Range(value=one.value + other.value, low=one.low + other.low, high=one.high + other.high)

@@ -70,7 +70,7 @@ def _changed(
         known = [
             (size, account)
             for size in row.sizes
-            if (account := _account(workload, size, terms, price_factors)) and not beyond_limits(workload, account)
+            if (account := _account(workload, size, terms, price_factors)) and not beyond_limits(workload, account, terms)
         ]
         if best := best_size(known, terms):
             found.append((best, known))

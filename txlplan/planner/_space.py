@@ -50,6 +50,8 @@ class Space:
     """Only what the engine of this version executes."""
     devices: tuple[int, ...] | None = None
     """Devices in all."""
+    whole_nodes: bool = False
+    """Only plans that leave no device of a node idle; without effect beside `devices`."""
 
     def plans(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
         """Every plan of the space, checkpointed ones included.

@@ -35,9 +35,9 @@ Rank = tuple[int, float, float, int, str]
 
 
 def rank_size(size: Size, account: Account, terms: Terms) -> Rank:
-    """Order of sizes: known before unknown, least first, then the faster, the smaller, and by name."""
+    """Order of sizes: known before unknown before unpriced, least first, then the faster, the smaller, and by name."""
     metric, time_s = terms.metric(account), account.time_s.value
-    known, first = (0, metric.value) if metric else (1, time_s)
+    known, first = (0, metric.value) if metric else (2 if terms.lacks_price(account) else 1, time_s)
     return known, first, time_s, size.candidate.cluster.n_nodes, size.label
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from txlplan.estimates import Range
 from txlplan.planner._compare import Row, Size, Terms
 from txlplan.planner._infeasible import describe
+from txlplan.planner._limits import a_price, price_hint
 from txlplan.planner._payment import Account, outlay
 from txlplan.planner._probability import probability_least
-from txlplan.units import format_j, format_s, format_usd
+from txlplan.units import format_bytes, format_j, format_s, format_usd
 from txlplan.workload import Workload
 
-_QUALITY = {"time": "the fastest", "cost": "the cheapest", "energy": "the one that needs the least energy"}
+_QUALITY = {"time": "the fastest", "cost": "the cheapest", "energy": "the one whose devices need the least energy"}
 _DOING = {"train": "trains {model} on {tokens} tokens", "score": "scores {tokens} tokens with {model}",
           "generate": "generates {tokens} tokens with {model}"}  # fmt: skip
 _TAKING = {"rent": "Rent", "spot": "Rent (spot)", "buy": "Buy", None: "Take"}
@@ -28,11 +29,17 @@ class Verdict:
     """What the sentence rests on: how the cost of what is bought was counted, how the probability was."""
     best: str
     """Label of what is recommended: a candidate, or a smaller size of it that the ranges cannot tell from its best."""
+    best_existing: str | None
+    """The same of the first candidate that exists; None where none of what is left does."""
+    hypothetical: bool
+    """What is recommended does not exist."""
     probability: float | None
-    """That the candidate, by its best figures, really is the best of those whose figure is known, by their ranges, errors of
-    one stack partly shared; None where there is nothing to compare it with."""
+    """That what is recommended really is the best of the candidates whose figure is known, by their ranges, errors of one stack
+    partly shared (of a smaller size: of these and itself); None where there is nothing to compare it with."""
     probability_independent: float | None
     """The same if no two candidates shared an error."""
+    larger_probability: float | None
+    """The same as `probability` of the candidate's best size, where a smaller one is recommended."""
     n_compared: int
     """Candidates whose figure is known."""
     deadline_probability: float | None
@@ -43,22 +50,50 @@ class Verdict:
 
 def verdict(workload: Workload, rows: Sequence[Row], terms: Terms) -> Verdict:
     """The first of the ranked rows, in a sentence."""
-    best, known = rows[0], [row for row in rows if row.best and terms.metric(row.account) is not None]
-    values = [found for row in known if (found := terms.metric(row.account))]
-    likely = independent = None
-    if len(values) > 1:
-        stacks = [row.best.candidate.stack.id for row in known if row.best]
-        likely = probability_least(values, stacks, 0, shared_error=terms.economics.shared_error)
-        independent = probability_least(values, stacks, 0, shared_error=0.0)
+    first, size, chances = rows[0], rows[0].recommended, _chances(rows, terms)
+    existing = next((row for row in rows if row.best and not row.offer.hypothetical), None)
+    sentence = f"{_action(workload, first, terms)}{_certainty(workload, rows, terms, chances)}{_beside(first, existing)}."
     return Verdict(
-        sentence=f"{_action(workload, best, terms)}{_certainty(workload, rows, terms, likely, independent, len(values))}",
-        details=_details(rows, terms, likely),
-        best=best.recommended.label,
-        probability=likely,
-        probability_independent=independent,
-        n_compared=len(values),
-        deadline_probability=best.recommended.deadline_probability,
-        budget_probability=best.recommended.budget_probability,
+        sentence=sentence,
+        details=_details(rows, terms, chances),
+        best=size.label,
+        best_existing=existing.recommended.label if existing else None,
+        hypothetical=bool(first.offer.hypothetical),
+        probability=chances.likely,
+        probability_independent=chances.independent,
+        larger_probability=chances.larger,
+        n_compared=chances.n_compared,
+        deadline_probability=size.deadline_probability,
+        budget_probability=size.budget_probability,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chances:
+    """Probabilities as in Verdict."""
+
+    n_compared: int
+    likely: float | None = None
+    independent: float | None = None
+    larger: float | None = None
+
+
+def _chances(rows: Sequence[Row], terms: Terms) -> _Chances:
+    """A smaller size that is recommended competes with every candidate, its own larger size among them."""
+    known = [(row.best, row.account) for row in rows if row.best and terms.metric(row.account) is not None]
+    if len(known) < 2:
+        return _Chances(n_compared=len(known))
+    size = rows[0].smaller
+    smaller = [(size, size.account)] if size and size.account and terms.metric(size.account) else []
+    entries = [*smaller, *known]
+    values = [found for _, account in entries if (found := terms.metric(account))]
+    stacks = [size.candidate.stack.id for size, _ in entries]
+    shared = terms.economics.shared_error
+    return _Chances(
+        n_compared=len(known),
+        likely=probability_least(values, stacks, 0, shared_error=shared),
+        independent=probability_least(values, stacks, 0, shared_error=0.0),
+        larger=probability_least(values, stacks, 1, shared_error=shared) if smaller else None,
     )
 
 
@@ -71,10 +106,18 @@ def _action(workload: Workload, best: Row, terms: Terms) -> str:
     done = _DOING[workload.task].format(model=workload.model.id, tokens=_large(workload.tokens))
     money = f"for {_ranged(account.cost_usd, format_usd)}" if account.cost_usd else "at unknown cost"
     money += f" after {paid}" if (paid := outlay(account)) else ""
-    energy = f", {_ranged(account.energy_j, format_j)}" if terms.rank_by == "energy" and account.energy_j else ""
+    energy = _energy(size, account) if terms.rank_by == "energy" and account.energy_j else ""
     taking = f"If it existed, {_TAKING[account.way].lower()}" if best.offer.hypothetical else _TAKING[account.way]
     smallest = f" (the smallest size that the ranges cannot tell from {best.label})" if best.smaller else ""
     return f"{taking} {size.label}{smallest}: it {done} in {_ranged(account.time_s, format_s)} {money}{energy}{_limits(size)}"
+
+
+def _energy(size: Size, account: Account) -> str:
+    """`, 2.1 kWh (0.9 kWh to 3.7 kWh)`, and whose energy that is, where it is not that of all devices of the nodes."""
+    assert size.planned is not None
+    busy, idle = size.planned.n_devices, account.n_uncounted
+    left = f" of {busy} of {busy + idle} devices: what the idle {idle} draw is unknown and not in it" if idle else ""
+    return f", {_ranged(account.energy_j, format_j)}{left}"
 
 
 def _limits(size: Size) -> str:
@@ -84,24 +127,37 @@ def _limits(size: Size) -> str:
     return f", meets {' and '.join(said)}" if said else ""
 
 
-def _certainty(
-    workload: Workload, rows: Sequence[Row], terms: Terms, likely: float | None, independent: float | None, compared: int
-) -> str:
+def _certainty(workload: Workload, rows: Sequence[Row], terms: Terms, chances: _Chances) -> str:
     """How it stands among the others; what is out is not compared."""
     quality, left = _QUALITY[terms.rank_by], sum(row.best is not None for row in rows)
-    if likely is not None and independent is not None:
-        best = f"; {rows[0].label}, in {_figures(rows[0].account)}," if rows[0].smaller else ", and"
+    if chances.likely is not None and chances.independent is not None:
+        larger = ""
+        if chances.larger is not None:
+            larger = f"; {rows[0].label}, in {_figures(rows[0].account)}, is with {_percent(chances.larger)}"
         return (
-            f"{best} is {quality} of {compared} with a probability of {_percent(likely)} "
-            f"({_percent(independent)} if candidates shared no errors)."
+            f", and is {quality} of {chances.n_compared} with a probability of {_percent(chances.likely)} "
+            f"({_percent(chances.independent)} if candidates shared no errors){larger}"
         )
     if len(rows) == 1:
-        return ", the only candidate."
+        return ", the only candidate"
+    unpriced = sum(row.unpriced for row in rows)
+    if unpriced and max(left, unpriced + 1) == len(rows):
+        return f", the only one of {len(rows)} candidates of which {a_price(terms.pay)} is known"
     if left == 1:
-        return f", the only one of {len(rows)} candidates that fits {_asked(workload)}."
-    if compared == 1:
-        return f", and is the only one of {left} candidates whose figure is known."
-    return f", as the fastest of {left}, since for none it is known which is {quality}."
+        priced = f" has {a_price(terms.pay)} that is known, and" if unpriced else ""
+        return f", the only one of {len(rows)} candidates that{priced} fits {_asked(workload)}"
+    if chances.n_compared == 1:
+        return f", and is the only one of {left} candidates whose figure is known"
+    return f", as the fastest of {left}, since for none it is known which is {quality}"
+
+
+def _beside(first: Row, existing: Row | None) -> str:
+    """Beside a part that does not exist, the best that does; empty beside one that exists."""
+    if not first.offer.hypothetical:
+        return ""
+    if existing is None:
+        return "; nothing that exists is left"
+    return f"; of what exists, the first is {existing.label}, in {_figures(existing.account)}"
 
 
 def _asked(workload: Workload) -> str:
@@ -116,16 +172,18 @@ def _figures(account: Account) -> str:
     return f"{format_s(account.time_s.value)}{f' for {format_usd(account.cost_usd.value)}' if account.cost_usd else ''}"
 
 
-def _details(rows: Sequence[Row], terms: Terms, likely: float | None) -> tuple[str, ...]:
+def _details(rows: Sequence[Row], terms: Terms, chances: _Chances) -> tuple[str, ...]:
     account, economics = rows[0].account, terms.economics
     details = []
-    if rows[0].offer.hypothetical:
-        real = next((row.label for row in rows if row.best and not row.offer.hypothetical), "none")
-        details.append(f"Of what exists, the first is {real}.")
     if account.cost_usd is None:
-        details.append(f"No price is known of {rows[0].label}, paid for in this way: --price states one.")
+        details.append(f"No price is known of {rows[0].label}: {price_hint(_system(rows[0]), terms.pay)}.")
     if terms.rank_by == "energy":
-        details.append("Energy is that of the devices in use: hosts, fans, cooling and devices that stand idle are not in it.")
+        details.append(
+            "Energy is that of the devices: hosts, fans and cooling are not in it. Plans that leave devices of a node idle are "
+            "considered where the idle power of the device is known (power_idle), or where there is no other."
+        )
+    if text := tight_memory(rows[0].recommended):
+        details.append(f"{text[0].upper()}{text[1:]}.")
     if account.way == "buy" and account.cost_usd:
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
@@ -136,12 +194,29 @@ def _details(rows: Sequence[Row], terms: Terms, likely: float | None) -> tuple[s
             f"A simpler plan, which the ranges cannot tell from its best, takes {_figures(simpler.account)}: "
             f"{describe(simpler.planned.choice.plan)}."
         )
-    if likely is not None:
+    if chances.likely is not None:
         details.append(
             "The probability follows from the 80 % ranges. Candidates with the same stack are taken to share "
             f"{economics.shared_error * 100:.0f} % of the variance of their errors; prices are taken as exact."
         )
     return tuple(details)
+
+
+def _system(row: Row) -> str:
+    return row.recommended.candidate.cluster.system.id
+
+
+def tight_memory(size: Size) -> str:
+    """That a plan fits by its best figure only; empty where the high end of its peak memory fits too."""
+    assert size.planned is not None
+    found = size.planned.choice.estimate
+    if not found.tight:
+        return ""
+    peak = found.peak_memory_bytes
+    return (
+        f"{size.label} fits memory by its best figure ({format_bytes(peak.value)} of {format_bytes(found.capacity_bytes)}); "
+        f"the high end of its range ({format_bytes(peak.high)}) does not"
+    )
 
 
 def _percent(share: float) -> str:

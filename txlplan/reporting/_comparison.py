@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from txlplan.estimates import Range
-from txlplan.planner import Comparison, Row, Verdict, describe, outlay
+from txlplan.planner import Comparison, Row, Size, Verdict, describe, outlay
 from txlplan.records import Record, csv_text
 from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting import _render
@@ -100,7 +100,7 @@ def page(comparison: Comparison, records: Sequence[Record] = ()) -> Page:
         warnings=comparison.warnings,
         columns=_COLUMNS,
         text_columns=_TEXT_COLUMNS,
-        candidates=tuple(_line(row) for row in comparison.ranked),
+        candidates=tuple(_line(row, size) for row in comparison.ranked for size in row.shown),
         charts=drawn,
         sections=tuple((heading, table) for heading, table in further if table.rows),
     )
@@ -118,33 +118,34 @@ def _basis(comparison: Comparison) -> str:
     counted = "start, evaluation, checkpoints and failures" if comparison.workload.task == "train" else "start and failures"
     return (
         f"{len(comparison.rows)} candidates ranked by {terms.rank_by}, {ways[terms.pay]}; {counted} are counted. "
-        "Ranges are 80 % intervals; of several sizes, the best by its figures is shown."
+        "Ranges are 80 % intervals; of several sizes, the best by its figures is shown, and the one that is recommended."
     )
 
 
-def _line(row: Row) -> Line:
-    assert row.best is not None
-    assert row.best.planned is not None
-    account, planned = row.account, row.best.planned
-    plan = describe(planned.choice.plan)
+def _line(row: Row, size: Size) -> Line:
+    assert size.planned is not None
+    assert size.account is not None
+    account, planned = size.account, size.planned
+    plan, on_front = describe(planned.choice.plan), row.on_front and size is row.best
+    memory = "the high end of its memory does not fit" if planned.choice.estimate.tight else ""
     cells = (
-        Cell(text=row.label, key=row.label),
+        Cell(text=size.label, key=size.label, note="recommended" if size is row.smaller else ""),
         Cell(text=tables.PAID[account.way], key=tables.PAID[account.way], note=outlay(account)),
-        Cell(text=plan, key=plan),
+        Cell(text=plan, key=plan, note=memory),
         _figure(account.time_s, format_s),
         _figure(account.cost_usd, format_usd),
-        _figure(account.energy_j, format_j),
+        _figure(account.energy_j, format_j, also=tables.uncounted(account)),
         _figure(planned.choice.estimate.tokens_per_s, tables.rate),
         Cell(text=str(planned.n_devices), key=str(planned.n_devices)),
-        Cell(text="yes" if row.on_front else "no", key="yes" if row.on_front else "no"),
+        Cell(text="yes" if on_front else "no", key="yes" if on_front else "no"),
     )
-    return Line(cells=cells, on_front=row.on_front)
+    return Line(cells=cells, on_front=on_front)
 
 
-def _figure(value: Range | None, write: Callable[[float | None], str]) -> Cell:
+def _figure(value: Range | None, write: Callable[[float | None], str], also: str = "") -> Cell:
     if value is None:
         return Cell(text="unknown", key="")
-    return Cell(text=write(value.value), key=repr(value.value), note=span(value, write))
+    return Cell(text=write(value.value), key=repr(value.value), note=span(value, write) + also)
 
 
 def comparison_summary_html(comparison: Comparison) -> str:

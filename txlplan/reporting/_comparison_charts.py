@@ -12,6 +12,7 @@ from txlplan.records import Record
 from txlplan.reporting import _comparison_tables as tables
 from txlplan.reporting._charts import Chart, Figure, base_layout, throughput_chart
 from txlplan.reporting._format import percent
+from txlplan.reporting._placement import sides
 from txlplan.units import format_bytes
 
 _SERIES = ("var(--predicted)", "var(--measured)", "var(--bandwidth)", "var(--host)", "var(--link)", "var(--good)", "var(--bad)")
@@ -38,14 +39,18 @@ def _pareto(comparison: Comparison) -> Chart | None:
         return None
     scale, unit = _time_unit(max(row.account.time_s.value for row in rows))
     traces = []
-    places = {row.label: str(place) for place, row in enumerate(comparison.ranked, start=1)}
+    times, costs = [row.account.time_s for row in rows], [row.account.cost_usd for row in rows if row.account.cost_usd]
+    figure = base_layout(f"time ({unit})", "cost (USD)", height=420)
+    figure["xaxis"] |= _axis(times)
+    figure["yaxis"] |= _axis(costs)
+    numbers = [str(place) for place, row in enumerate(comparison.ranked, start=1) if row.account.cost_usd]
+    log = figure["xaxis"].get("type") == "log", figure["yaxis"].get("type") == "log"
+    places = sides(times, costs, numbers, log=log)
+    labels = {row.label: label for row, *label in zip(rows, numbers, places, strict=True)}
     for on_front, name in ((True, "on the front"), (False, "dominated")):
         chosen = [row for row in rows if row.on_front is on_front]
         if chosen:
-            traces.append(_points(chosen, places, scale, unit, name, "var(--predicted)" if on_front else "var(--neutral)"))
-    figure = base_layout(f"time ({unit})", "cost (USD)", height=420)
-    figure["xaxis"] |= _axis([row.account.time_s for row in rows])
-    figure["yaxis"] |= _axis([row.account.cost_usd for row in rows if row.account.cost_usd])
+            traces.append(_points(chosen, labels, scale, unit, name, "var(--predicted)" if on_front else "var(--neutral)"))
     unpriced = ", ".join(row.label for row in comparison.ranked if not row.account.cost_usd)
     left = f" Without a price, and so left out: {unpriced}." if unpriced else ""
     return Chart(
@@ -58,15 +63,18 @@ def _pareto(comparison: Comparison) -> Chart | None:
     )
 
 
-def _points(rows: Sequence[Row], places: Mapping[str, str], scale: float, unit: str, name: str, colour: str) -> Figure:
-    """Numbered by their place: names would lie upon each other where candidates are alike."""
+def _points(
+    rows: Sequence[Row], labels: Mapping[str, Sequence[str]], scale: float, unit: str, name: str, colour: str
+) -> Figure:
+    """Numbered by their place: names would lie upon each other where candidates are alike. `labels`: number and its side."""
     costs = [row.account.cost_usd for row in rows if row.account.cost_usd]
     return {
         "type": "scatter", "mode": "markers+text", "name": name,
         "x": [row.account.time_s.value / scale for row in rows], "y": [cost.value for cost in costs],
         "error_x": _errors([row.account.time_s for row in rows], scale, colour), "error_y": _errors(costs, 1.0, colour),
-        "marker": {"color": colour, "size": 12}, "text": [places[row.label] for row in rows],
-        "textposition": "top right", "textfont": {"size": 13}, "customdata": [_name(row.label) for row in rows],
+        "marker": {"color": colour, "size": 12}, "text": [labels[row.label][0] for row in rows],
+        "textposition": [labels[row.label][1] for row in rows], "textfont": {"size": 13},
+        "customdata": [_name(row.label) for row in rows],
         "hovertemplate": f"%{{customdata}}: %{{x:,.3~r}} {unit}, $%{{y:,.4~r}}<extra></extra>",
     }  # fmt: skip
 
@@ -80,9 +88,9 @@ def _errors(spans: Sequence[Range], scale: float, colour: str) -> Figure:
 
 
 def _axis(spans: Sequence[Range]) -> Figure:
-    """Logarithmic where values lie far apart."""
+    """Logarithmic where values lie far apart, with labels at 1, 2 and 5 of each power: more would lie upon each other."""
     values = [span.value for span in spans]
-    return {"type": "log"} if max(values) > _LOG_FROM * min(values) else {"rangemode": "tozero"}
+    return {"type": "log", "dtick": "D2"} if max(values) > _LOG_FROM * min(values) else {"rangemode": "tozero"}
 
 
 def _scaling(comparison: Comparison) -> Chart | None:

@@ -39,6 +39,8 @@ def _flat(row: Row, size: Size) -> dict[str, Any]:
         "stack": size.candidate.stack.id,
         "paid_by": account.way if account else None,
         "capital_usd": account.capital_usd if account else None,
+        "idle_devices_not_in_energy": account.n_uncounted if account else None,
+        "fits_at_high_end": not choice.estimate.tight if choice else None,
         "efficiency": size.efficiency,
         "deadline_probability": size.deadline_probability,
         "budget_probability": size.budget_probability,

@@ -19,6 +19,11 @@ def ranged(value: Range | None, write: Callable[[float | None], str]) -> str:
     return "unknown" if value is None else f"{write(value.value)} ({span(value, write)})"
 
 
+def uncounted(account: Account) -> str:
+    """`, without 7 idle devices`: those whose draw is unknown; empty where the energy is that of all devices of the nodes."""
+    return f", without {account.n_uncounted} idle devices" if account.n_uncounted else ""
+
+
 def rate(value: float | None) -> str:
     """Tokens per second."""
     return format_rate(value, "tokens")
@@ -57,7 +62,7 @@ def pareto_table(comparison: Comparison) -> Table:
             f"{place} {row.label}",
             ranged(row.account.time_s, format_s),
             ranged(row.account.cost_usd, format_usd),
-            ranged(row.account.energy_j, format_j),
+            ranged(row.account.energy_j, format_j) + uncounted(row.account),
             "yes" if row.on_front else "no",
         )
         for place, row in enumerate(comparison.ranked, start=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,10 @@ def proposal_summary_html(target: Candidate, plan_file: PlanFile, choice: Choice
     return f"<p><strong>{sentence}</strong></p><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def write_proposal(target: Candidate, plan_file: PlanFile, choice: Choice, path: Path) -> Path:
+def write_proposal(target: Candidate, plan_file: PlanFile, choice: Choice, path: Path, *, caveats: Sequence[str] = ()) -> Path:
     """Write the page to `path`, atomically, and give the path back; it is one file that loads nothing.
 
+    `caveats` say what the figures leave out.
     Raises ConfigError for a template that is wrong, InputError where `path` cannot be written.
     """
     charts = (terms_chart(choice.estimate, "time"), terms_chart(choice.estimate, "memory"))
@@ -61,7 +63,7 @@ def write_proposal(target: Candidate, plan_file: PlanFile, choice: Choice, path:
     page = Page(
         title=f"{plan_file.workload.model.id} on {target.label}",
         sentence=proposal_sentence(target, plan_file, choice),
-        details=(*_details(choice), *choice.estimate.notes),
+        details=(*_details(choice), *caveats, *choice.estimate.notes),
         made_at=moment(now()),
         charts=tuple(chart for chart in charts if chart),
         sections=tuple((heading, table) for heading, table in sections if table.rows),
