@@ -118,7 +118,7 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     memory = _memory(at) if pre else 0.0 * at.B
     weight, inside = 3.0 * at.W * width, tiled.backward_bytes(section) + padded
     inputs = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
-    beside = inside + queries + keys + inputs + float(at.S * at.W) * c
+    beside = inside + queries + keys + weight * c + inputs + float(at.S * at.W) * c
     gradient = weight * wide
     if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
         inside, gradient = inside + weight * c, 0.0

@@ -78,6 +78,11 @@ class Section:
         self._backward: list[list[Op]] = []
         self._kept = ""
 
+    @property
+    def shared_bytes(self) -> float:
+        """Of an element of a weight's gradient that waits for another product by the same weight: autocast's copy is one."""
+        return self.numbers.compute if self._keeps_casts else self.numbers.wide
+
     def forward(self) -> list[Op]:
         """What was described, in the order in which it runs."""
         return list(self._forward)
@@ -275,7 +280,7 @@ class Section:
         out_bytes, parameters = rows * n * self.numbers.compute / pieces, n * k + (n if bias else 0.0)
         in_bytes = rows * k * self.numbers.compute if input_gradient else 0.0
         beside = in_bytes if self.own_loss else 0.0
-        gradient, left = parameters * self.numbers.wide - waiting, waiting
+        gradient, left = 0.0 if cast_before else parameters * self.numbers.wide - waiting, waiting
         if not cast_before:
             copy, needed = f"{name} {AUTOCAST_COPY if autocast else 'weight narrowed'}", input_gradient or not autocast
             if self.weight_cast(copy, parameters, n * k if needed else 0.0, beside=beside, gradient=gradient, left=left):
@@ -332,8 +337,8 @@ class Section:
         """Autocast's copy of a weight, made once a micro-batch, and the gradient's way back; whether that is where the gradient
         is widened.
 
-        Of its elements, `kept` are needed for the gradient of the product's input. `beside`: bytes alive while the gradient is
-        widened, which leaves `gradient` and `left` bytes as of `back`.
+        Of its elements, `kept` are needed for the gradient of the product's input, and no longer. `beside`: bytes alive while the
+        gradient is widened, which leaves `gradient` and `left` bytes as of `back`.
         """
         if not (self.numbers.cast and self._casts_weights):
             return False
@@ -344,7 +349,7 @@ class Section:
         if not self._keeps_casts:
             self.back(name, CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=dtype)
             return False
-        around = beside + narrow
+        around = beside + narrow - kept_bytes
         self.back(name, CASTS, "copy", read=narrow, written=wide, around=around, dtype=dtype, gradient=gradient, left=left)
         return True
 
