@@ -337,8 +337,8 @@ class Section:
         """Autocast's copy of a weight, made once a micro-batch, and the gradient's way back; whether that is where the gradient
         is widened.
 
-        Of its elements, `kept` are needed for the gradient of the product's input, and no longer. `beside`: bytes alive while the
-        gradient is widened, which leaves `gradient` and `left` bytes as of `back`.
+        Of its elements, `kept` are needed for the gradient of the product's input, and no longer. `beside`: bytes alive while
+        the gradient is widened, which leaves `gradient` and `left` bytes as of `back`.
         """
         if not (self.numbers.cast and self._casts_weights):
             return False
