@@ -68,8 +68,9 @@ def _queries_keys_values(section: Section, at: Lengths) -> None:
         waiting=2 * query_weight,
         autocast=False,
     )
+    section.run("keys and values gather", PROJECTIONS, "copy", launches=0.0, read=0.0, written=0.0, dtype=d)
     joined = 2 * at.BSW * c
-    section.back("keys and values", PROJECTIONS, "copy", read=joined, written=joined, dtype=d)
+    section.back("keys and values gather", PROJECTIONS, "copy", read=joined, written=joined, dtype=d)
     section.narrow("position cast", elements=float(at.S * width), gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
     section.held = section.held + float(at.S * at.W) * c
