@@ -39,6 +39,11 @@ class _Tiled:
         """Of the largest tile."""
         return float(max(block.heads * block.queries * block.keys for block in self.blocks))
 
+    def tile_gradient_bytes(self, section: Section) -> float:
+        """Beside its scores, in backward: its keys' gradient, and what dropout left of its probabilities."""
+        keys = max(block.heads * block.keys for block in self.blocks) * self.at.model.d_head
+        return (keys + (self.tile_scores if self.at.model.dropatt > 0 else 0.0)) * section.numbers.compute
+
     def backward_bytes(self, section: Section) -> FloatArray:
         """Alive throughout the backward of all that is one function, whose inputs go when it ends: gradients of queries (and
         of their values), keys, values and distances, and what the forward pass kept of scores."""
@@ -146,12 +151,13 @@ def _scores(section: Section, tiled: _Tiled) -> None:
     scores, tile, tiles = tiled.scores * c, 3 * tiled.tile_scores * c, tiled.tiles
     keys, queries = float(at.S * at.W) * c, at.BTW * c
     gradients = tiled.backward_bytes(section) + 2 * queries
+    around = gradients + tile + tiled.tile_gradient_bytes(section)
     section.held = section.held + 3 * at.BTW * c + tile
     for name, one_more in (("position", 1), ("content", 0)):
         shape = tiled.product(one_more)
         section.product(f"{name} scores", SCORES, "bmm", **shape)
         for _ in range(2):
-            section.gradient(f"{name} scores", SCORES, "bmm", around=gradients + tile, **shape)
+            section.gradient(f"{name} scores", SCORES, "bmm", around=around, **shape)
     section.back(
         "key gradients", SCORES, launches=2 * tiles, read=4 * at.BSW * c, written=2 * at.BSW * c, around=gradients, dtype=d
     )
