@@ -197,6 +197,14 @@ def test_every_parameter_gets_a_gradient_when_a_cluster_has_no_target() -> None:
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
 
 
+def test_the_gradient_of_the_cluster_vectors_keeps_no_other_gradient_alive() -> None:
+    module = build(ADAPTIVE, torch.float32)
+    module.nll(torch.randn(2, 6, ADAPTIVE.d_model), words(ADAPTIVE, 2, 6)).mean().backward()
+    gradient = module.softmax.cluster_weight.grad
+    assert gradient is not None
+    assert gradient.untyped_storage().nbytes() == gradient.nbytes
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("config", [CONFIG, ADAPTIVE], ids=["full-softmax", "adaptive"])
 def test_autocast_stays_near_fp32_and_returns_fp32_losses(config: ModelConfig, dtype: torch.dtype) -> None:

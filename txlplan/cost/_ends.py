@@ -74,7 +74,7 @@ def _table(section: Section, at: Lengths, cluster: int) -> None:
         section.linear(f"{name} projection", EMBEDDING, rows=at.rows, n=model.d_model, k=width, kept=kept)
         if _shares_projection(model, cluster):
             sharing = 1 if len(table_shapes(model)) > 1 else sum(model.tie_projections)
-            size = width * model.d_model * f
+            size = width * model.d_model * section.shared_bytes
             read = (1 + sharing) * size
             section.back(f"{name} projection shared", EMBEDDING, read=read, written=size, around=size, taken=sharing * size)
 
@@ -214,7 +214,7 @@ def _logits(
     kept_hidden = 0.0 if section.numbers.narrows else hidden * section.numbers.residual
     if has_projections(model):
         shared = _shares_projection(model, cluster)
-        waiting = width * model.d_model * f if shared else 0.0
+        waiting = width * model.d_model * section.shared_bytes if shared else 0.0
         section.linear(
             f"{name} narrowing",
             SOFTMAX,

@@ -39,6 +39,11 @@ class _Tiled:
         """Of the largest tile."""
         return float(max(block.heads * block.queries * block.keys for block in self.blocks))
 
+    def tile_gradient_bytes(self, section: Section) -> float:
+        """Beside its scores, in backward: its keys' gradient, and what dropout left of its probabilities."""
+        keys = max(block.heads * block.keys for block in self.blocks) * self.at.model.d_head
+        return (keys + (self.tile_scores if self.at.model.dropatt > 0 else 0.0)) * section.numbers.compute
+
     def backward_bytes(self, section: Section) -> FloatArray:
         """Alive throughout the backward of all that is one function, whose inputs go when it ends: gradients of queries (and
         of their values), keys, values and distances, and what the forward pass kept of scores."""
@@ -63,6 +68,7 @@ class _Tiled:
 def fast_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
     tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head))
+    _positions(section, at)
     _inputs(section, at)
     _projections(section, tiled)
     _scores(section, tiled)
@@ -97,38 +103,45 @@ def _memory(at: Lengths) -> FloatArray:
     return at.B * float(at.M * at.model.d_model)
 
 
-def _projections(section: Section, tiled: _Tiled) -> None:
-    """q of the segment, k and v of memory and segment, W R once for all sequences; u and v added to the queries."""
-    at, inside = tiled.at, tiled.backward_bytes(section)
-    c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
-    section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=at.BTW * c, around=inside, autocast=False)
-    keys, n = 2 * at.BSW * c, 2.0 * at.W
-    context = at.B * at.C
-    section.linear(
-        "keys and values",
-        PROJECTIONS,
-        rows=context,
-        n=n,
-        k=width,
-        kept=keys,
-        around=inside,
-        input_gradient=False,
-        autocast=False,
-    )
-    section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
-    if at.model.norm == "pre":
-        section.gradient(
-            "keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + 2 * _memory(at)) * c
-        )
-    distances = float(at.S * width)
-    section.narrow("position cast", elements=distances, gradient=False)
+def _positions(section: Section, at: Lengths) -> None:
+    """W R once for all sequences."""
+    width = at.model.d_model
+    section.narrow("position cast", elements=float(at.S * width), gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
-    padded = float((at.S + 1) * at.W) * c
+    section.held = section.held + float(at.S * at.W) * section.numbers.compute
+
+
+def _projections(section: Section, tiled: _Tiled) -> None:
+    """q of the segment, k and v of memory and segment, by one weight; u and v added to the queries.
+
+    Backward gives up nothing before its function ends: what the forward pass kept, gradients of segment and memory, and of the
+    weight, which are widened last.
+    """
+    at, pre, wide = tiled.at, tiled.at.model.norm == "pre", section.numbers.wide
+    c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
+    padded, keys, queries = float((at.S + 1) * at.W) * c, 2 * at.BSW * c, at.BTW * c
+    memory = _memory(at) if pre else 0.0 * at.B
+    weight, inside = 3.0 * at.W * width, tiled.backward_bytes(section) + padded
+    inputs = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
+    beside = inside + queries + keys + weight * c + inputs + float(at.S * at.W) * c
+    gradient = weight * wide
+    if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
+        inside, gradient = inside + weight * c, 0.0
+    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
+    for _ in range(2):
+        section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=inside + keys + (at.BTD + memory) * c)
+    n = 2.0 * at.W
+    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
+    section.gradient("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient)
+    section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
+    if pre:
+        section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + memory) * c)
     section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
-    biased, gradient = 2 * at.BTW * c, 2 * at.W * section.numbers.wide if at.model.untie_r else 0.0
+    biased, gradient = 2 * at.BTW * c, 2 * at.W * wide if at.model.untie_r else 0.0
     section.run("query biases", SCORES, launches=4, read=2 * biased, written=2 * biased, around=biased, dtype=d)
+    around = tiled.backward_bytes(section)
     section.back(
-        "query biases", SCORES, launches=7, read=2 * biased, written=2 * biased, around=inside, gradient=gradient, dtype=d
+        "query biases", SCORES, launches=7, read=2 * biased, written=2 * biased, around=around, gradient=gradient, dtype=d
     )
 
 
@@ -138,12 +151,13 @@ def _scores(section: Section, tiled: _Tiled) -> None:
     scores, tile, tiles = tiled.scores * c, 3 * tiled.tile_scores * c, tiled.tiles
     keys, queries = float(at.S * at.W) * c, at.BTW * c
     gradients = tiled.backward_bytes(section) + 2 * queries
+    around = gradients + tile + tiled.tile_gradient_bytes(section)
     section.held = section.held + 3 * at.BTW * c + tile
     for name, one_more in (("position", 1), ("content", 0)):
         shape = tiled.product(one_more)
         section.product(f"{name} scores", SCORES, "bmm", **shape)
         for _ in range(2):
-            section.gradient(f"{name} scores", SCORES, "bmm", around=gradients + tile, **shape)
+            section.gradient(f"{name} scores", SCORES, "bmm", around=around, **shape)
     section.back(
         "key gradients", SCORES, launches=2 * tiles, read=4 * at.BSW * c, written=2 * at.BSW * c, around=gradients, dtype=d
     )

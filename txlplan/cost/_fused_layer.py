@@ -50,15 +50,27 @@ def _context(section: Section, at: Lengths) -> None:
 
 
 def _queries_keys_values(section: Section, at: Lengths) -> None:
-    """q of the segment, k and v of memory and segment, by slices of one weight, whose gradients are joined; W R."""
-    c, d, f, width = section.numbers.compute, section.numbers.narrow, section.numbers.wide, at.model.d_model
-    section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=0.0, autocast=False)
+    """q of the segment, k and v of memory and segment, by parts of one weight, whose gradients are joined; W R."""
+    c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
+    query_weight = float(at.W * width) * section.numbers.wide
+    weight = 3 * query_weight
+    section.run("weight split", PROJECTIONS, "copy", read=0.0, written=0.0)
+    section.back("weight split", PROJECTIONS, "copy", read=weight, written=weight, around=0.0, gradient=weight, taken=weight)
+    section.linear("queries", PROJECTIONS, rows=at.rows, n=at.W, k=width, kept=0.0, waiting=query_weight, autocast=False)
     section.held = section.held + at.BTW * c
-    section.linear("keys and values", PROJECTIONS, rows=at.B * at.C, n=2.0 * at.W, k=width, kept=2 * at.BSW * c, autocast=False)
+    section.linear(
+        "keys and values",
+        PROJECTIONS,
+        rows=at.B * at.C,
+        n=2.0 * at.W,
+        k=width,
+        kept=2 * at.BSW * c,
+        waiting=2 * query_weight,
+        autocast=False,
+    )
+    section.run("keys and values gather", PROJECTIONS, "copy", launches=0.0, read=0.0, written=0.0, dtype=d)
     joined = 2 * at.BSW * c
-    section.back("keys and values", PROJECTIONS, "copy", read=joined, written=joined, dtype=d)
-    weights = 3.0 * at.W * width * f
-    section.back("weight slices", PROJECTIONS, "copy", launches=5, read=3 * weights, written=4 * weights, around=2 * weights)
+    section.back("keys and values gather", PROJECTIONS, "copy", read=joined, written=joined, dtype=d)
     section.narrow("position cast", elements=float(at.S * width), gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
     section.held = section.held + float(at.S * at.W) * c

@@ -112,6 +112,7 @@ def _context(section: Section, at: Lengths) -> None:
     normed = at.BSD * r if pre and not section.numbers.narrows else 0.0
     section.linear("q k v", PROJECTIONS, rows=at.B * at.C, n=3 * at.W, k=at.model.d_model, kept=normed)
     section.held = section.held + 3 * at.BSW * c
+    section.run("q k v gather", PROJECTIONS, "copy", launches=0.0, read=0.0, written=0.0, dtype=d)
     read, written = (at.BTW + 3 * at.BSW) * c, 4 * at.BSW * c
     around = 6 * at.BSW * c
     section.back("q k v gather", PROJECTIONS, "copy", launches=2, read=read, written=written, around=around, dtype=d)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from txlplan.cost._ends import embedded_words, log_probabilities, loss
-from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
+from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._op_stream import Figure, FloatArray, Op
 from txlplan.cost._section import Numbers, Section
 from txlplan.model import ModelConfig
@@ -81,17 +81,50 @@ def _layer(section: Section, at: Lengths) -> None:
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=0.0)
-    section.base = 3 * at.BTD * section.numbers.wide
-    section.held = section.base
+    hidden = at.BTD * section.numbers.wide
+    section.held = 2 * hidden
     section.cast("input cast", elements=at.BTD)
     section.linear("q k v", PROJECTIONS, rows=at.rows, n=3 * at.W, k=model.d_model, kept=0.0)
-    section.held = section.base + 4 * at.BTW * c
+    section.held = hidden + 4 * at.BTW * c
     section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
     _queries(section, at)
     (_attend_token if at.T == 1 else _attend_segment)(section, at)
-    section.held = section.base
-    attention_output(section, at)
-    feed_forward(section, at)
+    _after_attention(section, at)
+
+
+def _after_attention(section: Section, at: Lengths) -> None:
+    """As `attention_output` and `feed_forward` of a layer that is trained; the layer's input, the weighted values and the sum
+    are alive throughout, and what the inner product reads until its result is there."""
+    c, f, d, model = section.numbers.compute, section.numbers.wide, section.numbers.narrow, at.model
+    hidden, narrow, inner = at.BTD * f, at.BTD * c, at.BTF * c
+    given = hidden + at.BTW * c
+    section.held = given
+    section.linear("attention output", PROJECTIONS, rows=at.rows, n=model.d_model, k=at.W, kept=0.0)
+    _residual(section, "attention", at)
+    given = given + hidden
+    normed = hidden if model.norm == "pre" else 0.0 * hidden
+    section.held = given
+    if model.norm == "pre":
+        norm(section, "feed-forward norm", rows=at.rows, width=model.d_model, kept=0.0)
+    section.held = given + normed
+    section.cast("feed-forward cast", elements=at.BTD)
+    section.held = given + normed + (narrow if section.numbers.cast else 0.0)
+    section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=0.0, bias=True)
+    section.held = given + normed + inner
+    around = inner if model.activation == "gelu" else 0.0
+    section.run(model.activation, FEED_FORWARD, read=inner, written=inner, around=around, dtype=d)
+    section.held = given + inner
+    section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
+    section.held = given
+    _residual(section, "feed-forward", at)
+
+
+def _residual(section: Section, name: str, at: Lengths) -> None:
+    """The sum with what went in, beside what a product gave, and normed after (post)."""
+    f, narrow = section.numbers.wide, at.BTD * section.numbers.compute
+    section.run(f"{name} residual", RESIDUAL, read=at.BTD * f + narrow, written=at.BTD * f, around=at.BTD * f + narrow)
+    if at.model.norm == "post":
+        norm(section, f"{name} norm", rows=at.rows, width=at.model.d_model, kept=0.0)
 
 
 def _queries(section: Section, at: Lengths) -> None:

@@ -43,7 +43,8 @@ class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
     `own_loss`: a table of several clusters is split once, and logits of very many words are computed a few rows at a time;
-    else each cluster is a slice of the table, and all rows are computed together (the published loss).
+    else each cluster is a slice of the table, and all rows are computed together (the published loss, whose stacks' fitted
+    figures also leave out that a product's gradients of input and weight are alive together).
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
@@ -76,6 +77,11 @@ class Section:
         self._forward: list[Op] = []
         self._backward: list[list[Op]] = []
         self._kept = ""
+
+    @property
+    def shared_bytes(self) -> float:
+        """Of an element of a weight's gradient that waits for another product by the same weight: autocast's copy is one."""
+        return self.numbers.compute if self._keeps_casts else self.numbers.wide
 
     def forward(self) -> list[Op]:
         """What was described, in the order in which it runs."""
@@ -272,20 +278,21 @@ class Section:
         weight, and so holds the copy until the forward pass ends; else the module does. `cast_before`: that copy is there.
         """
         out_bytes, parameters = rows * n * self.numbers.compute / pieces, n * k + (n if bias else 0.0)
-        copy = f"{name} {AUTOCAST_COPY if autocast else 'weight narrowed'}"
+        in_bytes = rows * k * self.numbers.compute if input_gradient else 0.0
+        beside = in_bytes if self.own_loss else 0.0
+        gradient, left = 0.0 if cast_before else parameters * self.numbers.wide - waiting, waiting
         if not cast_before:
-            self._weight_cast(copy, parameters, n * k if input_gradient or not autocast else 0.0)
+            copy, needed = f"{name} {AUTOCAST_COPY if autocast else 'weight narrowed'}", input_gradient or not autocast
+            if self.weight_cast(copy, parameters, n * k if needed else 0.0, beside=beside, gradient=gradient, left=left):
+                beside, gradient, left = beside + parameters * self.numbers.compute, 0.0, 0.0
         self.product(name, group, m=rows, n=n, k=k, kept=kept, launches=pieces)
         if input_gradient:
-            both = around + out_bytes + rows * k * self.numbers.compute
-            self.gradient(name, group, m=rows, n=n, k=k, around=both, launches=pieces)
-        gradient = parameters * self.numbers.wide - waiting
-        self.gradient(
-            name, group, m=rows, n=n, k=k, around=around + out_bytes, gradient=gradient, left=waiting, launches=pieces
-        )
+            self.gradient(name, group, m=rows, n=n, k=k, around=around + out_bytes + in_bytes, launches=pieces)
+        both = around + out_bytes + beside
+        self.gradient(name, group, m=rows, n=n, k=k, around=both, gradient=gradient, left=left, launches=pieces)
         if bias:
             size = n * self.numbers.compute
-            self.back(f"{name} bias", group, read=out_bytes, written=size, around=out_bytes, dtype=self.numbers.narrow)
+            self.back(f"{name} bias", group, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow)
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
         """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first.
@@ -324,18 +331,27 @@ class Section:
         if gradient:
             self.back(name, CASTS, "copy", read=narrow, written=wide, dtype=self.numbers.narrow)
 
-    def _weight_cast(self, name: str, parameters: float, kept: float) -> None:
-        """Autocast's copy of a weight, made once a micro-batch, and the gradient's way back.
+    def weight_cast(
+        self, name: str, parameters: float, kept: float, *, beside: Figure, gradient: float, left: float = 0.0
+    ) -> bool:
+        """Autocast's copy of a weight, made once a micro-batch, and the gradient's way back; whether that is where the gradient
+        is widened.
 
-        Of its elements, `kept` are needed for the gradient of the product's input.
+        Of its elements, `kept` are needed for the gradient of the product's input, and no longer. `beside`: bytes alive while
+        the gradient is widened, which leaves `gradient` and `left` bytes as of `back`.
         """
         if not (self.numbers.cast and self._casts_weights):
-            return
+            return False
         wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
         dtype, kept_bytes = self.numbers.narrow, kept * self.numbers.compute if self._keeps_casts else 0.0
         self.cached += narrow - kept_bytes if self._keeps_casts else 0.0
         self.run(name, CASTS, "copy", read=wide, written=narrow, kept=kept_bytes, around=0.0, dtype=dtype)
-        self.back(name, CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=dtype)
+        if not self._keeps_casts:
+            self.back(name, CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=dtype)
+            return False
+        around = beside + narrow - kept_bytes
+        self.back(name, CASTS, "copy", read=narrow, written=wide, around=around, dtype=dtype, gradient=gradient, left=left)
+        return True
 
     def _backward_op(self, op: Op) -> None:
         """Append to the backward of the last description, before it gives back what was kept."""

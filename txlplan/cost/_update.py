@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 
 from txlplan.choices import OptimizerName, Precision
@@ -19,8 +20,6 @@ gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation.
 _LAUNCHES: dict[OptimizerName, tuple[int, int]] = {"adafactor": (22, 13), "lamb": (13, 13)}
 """Of a matrix and of a vector; adam and adamw are one operation over all."""
 _STATE_PER_PARAMETER: dict[OptimizerName, float] = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0}
-_TEMPORARY: dict[OptimizerName, float] = {"adam": 0.0, "adamw": 0.0, "adafactor": 1.0, "lamb": 2.0}
-"""Temporary tensors of a parameter's size; the largest parameter decides."""
 _CLIP_BYTES = 12.0
 """Per parameter: read for the norm, read and written for the scaling."""
 
@@ -28,7 +27,6 @@ _CLIP_BYTES = 12.0
 def update(optimization: Optimization, model: ModelConfig, precision: Precision) -> list[Op]:
     """Clipping where it is asked for (and unscaling under fp16), then the optimizer."""
     parameters, tensors = float(parameter_count(model)), float(len(parameter_shapes(model)))
-    largest = max(prod(shape) for shape in parameter_shapes(model).values()) * 4.0
     ops = []
     if optimization.clip_norm is not None:
         ops.append(_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * tensors, 0.0))
@@ -40,22 +38,36 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision)
     of_matrix, of_vector = _LAUNCHES[optimization.optimizer]
     matrices = sum(len(shape) > 1 for shape in parameter_shapes(model).values())
     launches = matrices * of_matrix + (tensors - matrices) * of_vector
-    if optimization.optimizer == "lamb":
-        largest = _largest_bucket(model) * 4.0
-    temporary = _TEMPORARY[optimization.optimizer] * largest
+    temporary = 4.0 * (2 * _largest_bucket(model) if optimization.optimizer == "lamb" else _largest_neighbours(model))
     return [*ops, _over_parameters(optimization.optimizer, moved, launches, temporary)]
 
 
 def _largest_bucket(model: ModelConfig) -> int:
-    """Elements of the most parameters that LAMB updates together, as `engine.optimizers` fills its buckets: in order."""
+    """Elements of the most parameters that LAMB updates together, as `engine.optimizers` fills its buckets: in order.
+
+    It makes two temporary tensors of each.
+    """
     largest = 0
-    shapes = parameter_shapes(model).items()
-    for decayed in (True, False):
+    for sizes in _groups(model):
         filled = 0
-        for size in (prod(shape) for name, shape in shapes if (len(shape) > 1 and not name.endswith("bias")) is decayed):
+        for size in sizes:
             filled = size if filled + size > UPDATED_TOGETHER else filled + size
             largest = max(largest, filled)
     return largest
+
+
+def _largest_neighbours(model: ModelConfig) -> int:
+    """Elements of the largest two parameters that Adafactor updates one after the other: it makes a temporary tensor of each,
+    and lets go of the last one when it has the next."""
+    return max(before + size for sizes in _groups(model) for before, size in pairwise([0, *sizes]))
+
+
+def _groups(model: ModelConfig) -> list[list[int]]:
+    """Elements of each parameter that decays, and of each that does not, in the order of `engine.optimizers`."""
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for name, shape in parameter_shapes(model).items():
+        sizes[len(shape) > 1 and not name.endswith("bias")].append(prod(shape))
+    return list(sizes.values())
 
 
 _PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}

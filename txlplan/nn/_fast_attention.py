@@ -59,9 +59,10 @@ def fused_attention(
 ) -> Tensor:
     """As `tiled_attention`, by torch's scaled_dot_product_attention; shifted position scores are its bias [B, H, T, S]."""
     (H, K), (B, T, _), W = biases[0].shape, x_BTD.shape, biases[0].numel()
-    q_BTHK = F.linear(x_BTD, qkv_weight[:W]).view(B, T, H, K)
+    query_WD, key_value_VD = qkv_weight.split([W, 2 * W])  # in one operation: its gradient is put together once
+    q_BTHK = F.linear(x_BTD, query_WD).view(B, T, H, K)
     context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
-    k_BSHK, v_BSHK = F.linear(context_BSD, qkv_weight[W:]).view(B, -1, 2, H, K).unbind(2)
+    k_BSHK, v_BSHK = F.linear(context_BSD, key_value_VD).view(B, -1, 2, H, K).unbind(2)
     arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, biases, masked_keys, dropatt)
     mixed_BTHK: Tensor = checkpoint(_fused, *arguments, use_reentrant=False) if again else _fused(*arguments)
     return mixed_BTHK.flatten(2)

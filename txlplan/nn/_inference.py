@@ -58,8 +58,10 @@ class Inference:
         """Hidden states [B, T, D] of new tokens (int64), which become memory."""
         tokens = tokens_BT.shape[1]
         ring.make_room(tokens)
-        x_BTD = self._embedding(tokens_BT)
-        x_BTD = self._token(x_BTD[:, 0], ring).unsqueeze(1) if tokens == 1 else self._segment(x_BTD, ring)
+        if tokens == 1:
+            x_BTD = self._token(self._embedding(tokens_BT)[:, 0], ring).unsqueeze(1)
+        else:
+            x_BTD = self._segment(self._embedding(tokens_BT), ring)
         ring.advance(tokens)
         return x_BTD
 
@@ -80,24 +82,39 @@ class Inference:
         positions = self.distances(slots + tokens)
         masks = {filled: self._masked(tokens, filled + tokens) for filled in set(ring.filled)}
         for number, layer in enumerate(self._layers):
-            keys_BHSK, values_BHSK = ring.window(number, slots, tokens)
-            q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
-            keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
-            values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
-            mixed_BTW = torch.empty(*x_BTD.shape[:2], q_BTHK.shape[2] * q_BTHK.shape[3], dtype=self._dtype, device=x_BTD.device)
-            for row, filled in enumerate(ring.filled):
-                start = slots - filled
-                mixed_BTW[row] = attend_segment(
-                    q_BTHK[row],
-                    layer.u_HK,
-                    layer.v_HK,
-                    keys_BHSK[row, :, start:],
-                    values_BHSK[row, :, start:],
-                    positions[number][:, start:],
-                    masks[filled],
-                )
+            window = ring.window(number, slots, tokens)
+            mixed_BTW = self._attended(layer, x_BTD, window, ring.filled, positions[number], masks)
             x_BTD = layer.segment.after_attention(x_BTD, mixed_BTW)
         return x_BTD
+
+    def _attended(
+        self,
+        layer: LayerWeights,
+        x_BTD: Tensor,
+        window: tuple[Tensor, Tensor],
+        slots_filled: Sequence[int],
+        positions_HSK: Tensor,
+        masks: dict[int, Tensor | None],
+    ) -> Tensor:
+        """Weighted values [B, T, W] of new tokens, whose keys and values are written at the window's end."""
+        keys_BHSK, values_BHSK = window
+        slots = keys_BHSK.shape[2] - x_BTD.shape[1]
+        q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
+        keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
+        values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
+        mixed_BTW = torch.empty(*x_BTD.shape[:2], q_BTHK.shape[2] * q_BTHK.shape[3], dtype=self._dtype, device=x_BTD.device)
+        for row, filled in enumerate(slots_filled):
+            start = slots - filled
+            mixed_BTW[row] = attend_segment(
+                q_BTHK[row],
+                layer.u_HK,
+                layer.v_HK,
+                keys_BHSK[row, :, start:],
+                values_BHSK[row, :, start:],
+                positions_HSK[:, start:],
+                masks[filled],
+            )
+        return mixed_BTW
 
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
         compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None

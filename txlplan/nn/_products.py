@@ -85,4 +85,4 @@ class PackedProduct:
 def _activated(out_XN: Tensor, activation: str) -> Tensor:
     if activation == "none":
         return out_XN
-    return F.gelu(out_XN) if activation == "gelu" else F.relu(out_XN)
+    return F.gelu(out_XN) if activation == "gelu" else F.relu(out_XN, inplace=True)

@@ -34,6 +34,8 @@ class AdaptiveSoftmax(nn.Module):
                 torch.empty(config.n_clusters - 1, config.embed_width).normal_(std=config.init_std)
             )
             self.cluster_bias = nn.Parameter(torch.zeros(config.n_clusters - 1))
+            # Its gradient is a few rows of that of the head: as a view of it, it would keep the whole alive until the update.
+            self.cluster_weight.register_hook(torch.clone)
         self.biases = nn.ParameterList(torch.zeros(words) for words, _ in shapes)
         own = () if config.tie_weights else shapes
         self.tables = nn.ParameterList(torch.empty(shape).normal_(std=config.init_std) for shape in own)
