@@ -112,7 +112,7 @@ def light_commands() -> dict[str, float]:
 def main() -> None:
     """Ask, print, and end with a JSON document."""
     target, workload = Candidate.of("dgx-a100-40gb", n_nodes=128), Workload(model=models.get(MODEL))
-    found = whole_space(target, workload) | from_a_shell() | single(target, workload) | light_commands()
+    found = single(target, workload) | whole_space(target, workload) | from_a_shell() | light_commands()
     if "--million" in sys.argv:
         found |= million(target, workload)
     if "--compare" in sys.argv:
