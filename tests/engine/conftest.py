@@ -109,12 +109,12 @@ class Ran:
 def work() -> Callable[..., Ran]:
     """Run the worker in this process: `work(plan_file, "--resume")`."""
 
-    def call(plan_file: PlanFile, *options: str) -> Ran:
+    def call(plan_file: PlanFile, *options: str, age_s: float = 0.0) -> Ran:
         directory = Path(plan_file.run.directory)
         write_plan_file(directory / "plan.toml", plan_file)
         path = directory / events.FILE_NAME
         offset = path.stat().st_size if path.exists() else 0
-        exit_code = main([str(directory / "plan.toml"), *options])
+        exit_code = main([str(directory / "plan.toml"), *options], age_s=age_s)
         return Ran(exit_code, directory, events.read(path, offset)[0])
 
     return call

@@ -56,6 +56,22 @@ def test_the_faster_half_goes_on_twice_as_long_until_one_is_left(plan_of, tried)
     assert checkpoint.newest(ran.directory) is None
 
 
+def test_the_plan_to_be_beaten_takes_part_in_every_round_however_slow(plan_of, tried):
+    """Sixteen sequences one after the other, against two plans that make fewer and larger micro-batches."""
+    splits = ((1, 16), (16, 1), (4, 4))
+    plans = [Plan(micro_batch=size, accumulation=count, threads=1) for size, count in splits]
+    found = turns(tried(plan_of(), plans))
+    assert [number for number, _ in found[:3]] == [0, 1, 2]
+    assert [number for number, _ in found[3:]] in ([0, 1], [0, 2])
+
+
+def test_starting_counts_as_time_for_trials(plan_of, work, tmp_path):
+    path = tmp_path / "plans.json"
+    path.write_text(json.dumps([to_plain(plan) for plan in PLANS]))
+    ran = work(plan_of(), "--trials", str(path), "--seconds", "60", age_s=60.0)
+    assert turns(ran) == [[0, WARMUP_STEPS + 1]]
+
+
 def test_when_the_time_is_over_the_first_plan_has_been_measured_all_the_same(plan_of, tried):
     ran = tried(plan_of(), seconds=0.0)
     assert turns(ran) == [[0, WARMUP_STEPS + 1]]

@@ -245,6 +245,7 @@ def _stages(layout: Layout, parts: Parts, plans: Plans, column: IntArray) -> lis
     whole = pipeline == 1
 
     def stage(layers: FloatArray, first: npt.NDArray[np.bool_], last: npt.NDArray[np.bool_]) -> Stage:
+        """Of so many layers; layers beyond those that are to be checkpointed are not."""
         return Stage(
             column=column,
             first=first.astype(float),

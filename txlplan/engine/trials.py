@@ -50,12 +50,15 @@ class _Tried:
 
 
 class Race:
-    """The trials of `plans`, which agree in their number of processes; an event says whose turn it is and how each ended."""
+    """The trials of `plans`, which agree in their number of processes; an event says whose turn it is and how each ended.
 
-    def __init__(self, job: Job, plans: Sequence[Plan], seconds: float) -> None:
+    `until_s`, on the clock of `perf_counter`: when they should be over.
+    """
+
+    def __init__(self, job: Job, plans: Sequence[Plan], *, until_s: float) -> None:
         self._job = job
         self._plans = plans
-        self._end_s = perf_counter() + seconds
+        self._end_s = until_s
         self._tried = [_Tried() for _ in plans]
         self._shortest_s = 0.0
         """Of all steps so far."""

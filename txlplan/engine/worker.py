@@ -11,10 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Literal
+
+import psutil
 
 from txlplan.config import from_plain
 from txlplan.engine import failures
@@ -33,8 +37,9 @@ if TYPE_CHECKING:
 _EXIT_CODES = {"ok": 0, "stopped": 0, "oom": 4, "failed": 4}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the plan file says and return the exit code."""
+def main(arguments: Sequence[str] | None = None, *, age_s: float = 0.0) -> int:
+    """Do what the plan file says and return the exit code. `age_s`: for how long this program has been starting."""
+    began_s = perf_counter() - age_s
     options = _options(arguments)
     stop = StopRequest()
     try:
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(error)
         return error.exit_code
     try:
-        finished = _run(plan_file, world, log, stop, options)
+        finished = _run(plan_file, world, log, stop, options, began_s)
         log.emit(finished)
     except BaseException as error:
         finished = _failure(plan_file, error)
@@ -61,7 +66,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=_positive, help="do at most so many steps in this call")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run directory")
     parser.add_argument("--trials", type=Path, metavar="PLANS.JSON", help="try these plans, and do nothing else")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of trials, after which none begins")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of trials, with the start of this program")
     return parser.parse_args(arguments)
 
 
@@ -77,7 +82,9 @@ def _require_supported(plan_file: PlanFile, path: Path) -> None:
         raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
 
 
-def _run(plan_file: PlanFile, world: World, log: EventLog, stop: StopRequest, options: argparse.Namespace) -> Finished:
+def _run(
+    plan_file: PlanFile, world: World, log: EventLog, stop: StopRequest, options: argparse.Namespace, began_s: float
+) -> Finished:
     """Set up, do the task, measure. Torch is loaded here, so that a bad plan is refused before."""
     from txlplan.data import open_dataset
     from txlplan.engine import energy
@@ -98,18 +105,18 @@ def _run(plan_file: PlanFile, world: World, log: EventLog, stop: StopRequest, op
         steps=options.steps,
         resume=options.resume,
     )
-    ending = _tried(job, options) if options.trials else TASKS[plan_file.workload.task](job)
+    ending = _tried(job, options, began_s) if options.trials else TASKS[plan_file.workload.task](job)
     used_j = energy_j() - before_j if energy_j and before_j is not None else None
     finished = _finished(backend, ending, used_j)
     backend.close()
     return finished
 
 
-def _tried(job: Job, options: argparse.Namespace) -> Literal["ok", "stopped"]:
+def _tried(job: Job, options: argparse.Namespace, began_s: float) -> Literal["ok", "stopped"]:
     from txlplan.engine.trials import Race
 
     plans = [from_plain(Plan, raw, str(options.trials)) for raw in json.loads(options.trials.read_text(encoding="utf-8"))]
-    return Race(job, plans, options.seconds).run()
+    return Race(job, plans, until_s=began_s + options.seconds).run()
 
 
 def _finished(backend: Backend, ending: Literal["ok", "stopped"], used_j: float | None) -> Finished:
@@ -153,4 +160,4 @@ def _say(error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(age_s=max(0.0, time.time() - psutil.Process().create_time())))

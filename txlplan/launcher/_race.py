@@ -51,8 +51,9 @@ def race(
     device: DeviceProfile,
     on_trial: OnTrial | None = None,
 ) -> tuple[tuple[Record | None, ...], bool]:
-    """Try the candidates in one worker for about `seconds`; each one's record (None: its turn never came), and whether a person
-    stopped it.
+    """Try the candidates in one worker for about `seconds`, its start included.
+
+    Each one's record (None: its turn never came), and whether a person stopped it.
 
     `on_trial` is told whose turn it is, and gives what is to see the turn's events.
     """

@@ -42,7 +42,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialPlan:
-    """Which candidates are tried and for how long together; fewer than two: none is."""
+    """Which candidates are tried and for how long together, the worker's start included; fewer than two: none is."""
 
     candidates: tuple[Candidate, ...]
     seconds: float
@@ -111,7 +111,7 @@ def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None,
         if START_S + LEAST_STEPS * sum(candidate.estimate.step_s.value for candidate in chosen) <= budget_s:
             share = f" ({budget_s / run_s:.1%} of the predicted run)" if run_s else ""
             reason = f"trials of {counted(count, 'plan')}, at most {format_s(budget_s)}{share}"
-            return TrialPlan(candidates=chosen, seconds=budget_s - START_S, reason=reason)
+            return TrialPlan(candidates=chosen, seconds=budget_s, reason=reason)
     short = f"{format_s(budget_s)} are too few" if budget.seconds is not None else f"a run of {format_s(run_s)} is too short"
     return TrialPlan(candidates=(first,), seconds=0, reason=f"no trials: {short} to gain from them")
 

@@ -105,6 +105,7 @@ class _Tiled(torch.autograd.Function):
         dtype: torch.dtype,
         kept: Literal["nothing", "inputs", "probabilities"],
     ) -> Tensor:
+        """Weighted values [B, T, W] in `dtype`; `kept` says what is saved for backward."""
         (H, K), x, weight = u_HK.shape, x_BTD.to(dtype), qkv_weight.to(dtype)
         context_BSD = torch.cat([memory_BMD.to(dtype), x], dim=1)
         ctx.dropatt, ctx.again = dropatt, kept == "inputs"
@@ -128,6 +129,7 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the first six inputs, given that of the weighted values; of the memory only where it is wanted."""
         x, context_BSD, weight, q_BTHK, kv_BS2HK, r_HRK, u_HK, v_HK, mask_or_keep, *probabilities = ctx.saved_tensors
         keep_BHTS = _drawn_again(ctx, x, context_BSD, u_HK.shape[0]) if ctx.again else mask_or_keep
         scores = TiledScores(
