@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_planner_compare import LARGE_BATCH, WORKLOAD, candidate, made, terms
+from offers import LARGE_BATCH, WORKLOAD, candidate, made, terms
 
 from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price, economics, with_prices
