@@ -114,6 +114,18 @@ def test_flops_and_saved_bytes_are_those_of_the_module(path: str, model: ModelCo
     assert saved_bytes(stream) == pytest.approx(saved, rel=0.02, abs=256)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("path", [*PATHS, "fused"])
+@given(model=models())
+@settings(max_examples=10, deadline=None)
+def test_every_product_with_a_weight_has_a_gradient_of_it(path: str, precision: str, model: ModelConfig) -> None:
+    """Of as many FLOPs, whichever operation leaves the gradient: their efficiency on a CPU is not that of other products."""
+    stream = stream_of(model, implementation=path, precision=precision)
+    flops = (stream.flops * stream.repeat).sum(axis=1)
+    forward = [kind == "gemm" and phase == "forward" for kind, phase in zip(stream.kinds, stream.phases, strict=True)]
+    assert flops[np.array(stream.of_weights)].sum() == pytest.approx(flops[forward].sum(), rel=1e-12)
+
+
 @pytest.mark.parametrize("adaptive", [{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}])
 def test_a_loss_in_chunks_computes_its_logits_twice_and_keeps_none(
     tiny_model: ModelConfig, adaptive: dict[str, Any], monkeypatch: pytest.MonkeyPatch

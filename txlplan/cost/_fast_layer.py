@@ -128,11 +128,14 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
         inside, gradient = inside + weight * c, 0.0
     section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
-    for _ in range(2):
-        section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=inside + keys + (at.BTD + memory) * c)
+    around = inside + keys + (at.BTD + memory) * c
+    for of_weights in (False, True):
+        section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, of_weights=of_weights)
     n = 2.0 * at.W
     section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
-    section.gradient("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient)
+    section.gradient(
+        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, of_weights=True
+    )
     section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
     if pre:
         section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + memory) * c)

@@ -63,6 +63,8 @@ class Op:
     """Parameter gradients that it leaves behind."""
     transient_bytes: Figure = 0.0
     """Live only around it: inputs and outputs that nothing keeps."""
+    of_weights: bool = False
+    """A product of backward that gives a weight's gradient, whose efficiency is measured apart from that of an input's."""
     launches: Figure = 1.0
     """Operations the host dispatches, and kernels the device starts."""
     repeat: Figure = 1.0
@@ -80,6 +82,7 @@ class OpStream:
     kinds: tuple[OpKind, ...]
     phases: tuple[Phase, ...]
     dtypes: tuple[str, ...]
+    of_weights: tuple[bool, ...]
     m: FloatArray
     n: FloatArray
     k: FloatArray
@@ -108,6 +111,7 @@ class OpStream:
             kinds=tuple(op.kind for op in ops),
             phases=tuple(op.phase for op in ops),
             dtypes=tuple(op.dtype for op in ops),
+            of_weights=tuple(op.of_weights for op in ops),
             **figures,
         )
 
@@ -123,7 +127,7 @@ class OpStream:
         rows = [row for row, other in enumerate(self.names) if other != name]
         if len(rows) == len(self):
             return self
-        labels = ("names", "groups", "sections", "kinds", "phases", "dtypes")
+        labels = ("names", "groups", "sections", "kinds", "phases", "dtypes", "of_weights")
         chosen: dict[str, Any] = {label: tuple(getattr(self, label)[row] for row in rows) for label in labels}
         return OpStream(**chosen, **{name: getattr(self, name)[rows] for name in FIGURES})
 

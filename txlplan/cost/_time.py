@@ -151,13 +151,9 @@ def _op_times(
 
 
 def _phases(stream: OpStream) -> tuple[str, ...]:
-    """As efficiency points name them: what is computed again is forward, products that leave gradients are of weights."""
-    weights = np.any(stream.gradient_bytes > 0, axis=1, keepdims=True)[:, 0].tolist()
-    named = zip(stream.kinds, stream.phases, weights, strict=True)
-    return tuple(
-        "forward" if phase != "backward" else "weights" if kind == "gemm" and leaves else "backward"
-        for kind, phase, leaves in named
-    )
+    """As efficiency points name them; what is computed again is forward."""
+    named = zip(stream.phases, stream.of_weights, strict=True)
+    return tuple("forward" if phase != "backward" else "weights" if weights else "backward" for phase, weights in named)
 
 
 @lru_cache(maxsize=256)
