@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward, weight_gradient
 from txlplan.detection._timing import Progress, Work, time_call
 from txlplan.detection._worker import Workers, run_workers
+from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
 
 _BUDGET_S = 56.0
@@ -44,15 +46,16 @@ class ProbeResult:
 def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> ProbeResult:
     """Measure the first GPU that torch can use, else the CPU, within `budget_s` as far as one operation more or less allows.
 
-    Changes torch's number of threads meanwhile and puts it back.
+    Changes torch's number of threads and what the heap does with freed memory meanwhile, and puts both back. Operations find
+    their memory as they do in a worker: in a heap that keeps it.
     """
-    start, threads_before = time.perf_counter(), torch.get_num_threads()
+    start = time.perf_counter()
     detection = detect()
     on_gpu = bool(detection.accelerators) and torch.cuda.is_available()
     where = "cuda" if on_gpu else "cpu"
     synchronize: Work = torch.cuda.synchronize if on_gpu else _nothing
     notes = [*detection.notes, *_busy()]
-    try:
+    with freed_memory_kept(), _threads_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
         dispatch = [dispatch_cost(where, synchronize)]
@@ -62,8 +65,6 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
         torch.set_num_threads(1)
         dispatch.append(dispatch_cost(where, synchronize))
-    finally:
-        torch.set_num_threads(threads_before)
     notes += [*workers.notes, *_incomplete(measured)]
     circumstances = Circumstances(
         where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
@@ -74,6 +75,15 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     stack, more = closed(system, device, stack, workers)
     notes += more
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
+
+
+@contextlib.contextmanager
+def _threads_put_back() -> Iterator[None]:
+    threads_before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
 
 
 def _workers(dtypes: Mapping[str, float], budget_s: float, progress: Progress | None) -> Workers:

@@ -24,6 +24,7 @@ from txlplan.config import from_plain
 from txlplan.engine import failures
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Finished
+from txlplan.engine.heap import keep_freed_memory
 from txlplan.engine.stopping import StopRequest
 from txlplan.engine.support import unsupported
 from txlplan.engine.world import World
@@ -160,4 +161,5 @@ def _say(error: BaseException) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main(age_s=max(0.0, time.time() - psutil.Process().create_time())))

@@ -1,0 +1,42 @@
+"""The heap as a pool, in processes of their own: page faults say whether the kernel was asked for memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_STEPS = """
+import contextlib, resource, torch
+from txlplan.engine import heap
+
+def faults():
+    '''Of a step that makes and frees two tensors of 48 MiB, once the heap has grown.'''
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        first = torch.ones(12 * 2**20)
+        second = first + 1
+        del first, second
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+"""
+_PAGES = 2 * 48 * 2**20 // 4096
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the heap is left as it is")
+
+
+def printed(program: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", _STEPS + program], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_step_asks_the_kernel_for_no_memory_that_was_freed_before() -> None:
+    kept, faults = printed("print(heap.keep_freed_memory(), faults())")
+    assert kept == "True"
+    assert int(faults) < 0.01 * _PAGES
+
+
+def test_for_a_while_only() -> None:
+    within, after = map(int, printed("with heap.freed_memory_kept():\n    print(faults())\nprint(faults())"))
+    assert within < 0.01 * _PAGES
+    assert after > 0.9 * _PAGES
