@@ -17,7 +17,7 @@ from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
 from txlplan.cost._ring import reading, streamed
 from txlplan.cost._section import AUTOCAST_COPY, Numbers, Section
-from txlplan.cost._update import published_update, update
+from txlplan.cost._update import accumulation, published_update, update
 from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
@@ -209,8 +209,12 @@ _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
 
 
 def _update(settings: Settings) -> list[Op]:
-    step = published_update if settings.implementation == "published" else update
-    return step(settings.optimization, settings.sharded, settings.precision)
+    """Adding gradients of further micro-batches (in the figures that were fitted to published code it is not told apart), then
+    the update."""
+    model, precision = settings.sharded, settings.precision
+    if settings.implementation == "published":
+        return published_update(settings.optimization, model, precision)
+    return [accumulation(model, settings.numbers.wide), *update(settings.optimization, model, precision)]
 
 
 def _note(name: str, section: str, phase_forward: bool, saved_bytes: FloatArray, repeat: float = 1.0) -> Op:

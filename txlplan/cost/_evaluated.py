@@ -87,6 +87,7 @@ class Evaluated:
         for name, often in once.items():
             found[rows[name]] = steps * often
         found[self.parts.template.again(self.layout.kind)] += steps * float(stage.checkpointed[0])
+        found[rows["accumulation"]] = (steps - 1) * self.update.largest_share[0]
         found[rows["update"]] = self.update.share[0]
         found[self.parts.template.optimizer_rows] = self.update.optimizer_share[0]
         return found

@@ -129,13 +129,11 @@ def _projections(section: Section, tiled: _Tiled) -> None:
         inside, gradient = inside + weight * c, 0.0
     section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
     around = inside + keys + (at.BTD + memory) * c
-    for of_weights in (False, True):
-        section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, of_weights=of_weights)
+    for gradient_of in (section.gradient, section.weight_gradient):
+        gradient_of("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
     n = 2.0 * at.W
     section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
-    section.gradient(
-        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, of_weights=True
-    )
+    section.weight_gradient("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient)
     section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
     if pre:
         section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + memory) * c)

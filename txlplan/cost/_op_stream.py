@@ -18,8 +18,9 @@ from txlplan.hardware._stack import OpKind
 FloatArray = npt.NDArray[np.float64]
 Figure = float | FloatArray
 """A number, or one number per candidate."""
-Phase = Literal["forward", "recompute", "backward", "update"]
-"""`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it."""
+Phase = Literal["forward", "recompute", "backward", "accumulation", "update"]
+"""`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it. `accumulation` is
+after every micro-batch but the first."""
 
 FIGURES = (
     "m",

@@ -18,19 +18,6 @@ from txlplan.cost._section import AUTOCAST_COPY
 from txlplan.cost._template import Rows, Template
 from txlplan.cost._time import StepTime
 
-REGION = {
-    "embedding": "forward",
-    "layers": "forward",
-    "before memory": "forward",
-    "memory": "forward",
-    "loss": "forward",
-    "loss backward": "backward",
-    "layers backward": "backward",
-    "embedding backward": "backward",
-    "update": "update",
-}
-"""The region of a step that a part belongs to."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seconds:

@@ -208,7 +208,6 @@ class Section:
         gradient: Figure = 0.0,
         left: Figure = 0.0,
         launches: Figure = 1.0,
-        of_weights: bool = False,
     ) -> None:
         """One of the two gradients of the products described last, given by the shape of those. `left`: as of `back`.
 
@@ -217,7 +216,26 @@ class Section:
         if self.training:
             op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
             op = replace(op, transient_bytes=around, gradient_bytes=gradient, saved_bytes=left, launches=launches)
-            self._backward_op(replace(op, of_weights=of_weights))
+            self._backward_op(op)
+
+    def weight_gradient(
+        self,
+        name: str,
+        group: str,
+        *,
+        m: Figure,
+        n: Figure,
+        k: Figure,
+        around: Figure,
+        gradient: Figure = 0.0,
+        left: Figure = 0.0,
+        launches: Figure = 1.0,
+    ) -> None:
+        """That of the two which is a weight's."""
+        if self.training:
+            op = self._product(f"{name} backward", group, "gemm", m, n, k, 1.0, "backward")
+            op = replace(op, transient_bytes=around, gradient_bytes=gradient, saved_bytes=left, launches=launches)
+            self._backward_op(replace(op, of_weights=True))
 
     def attention(
         self, name: str, group: str, *, m: Figure, n: Figure, k: Figure, count: Figure, operands: Figure, kept: Figure
@@ -290,18 +308,7 @@ class Section:
         if input_gradient:
             self.gradient(name, group, m=rows, n=n, k=k, around=around + out_bytes + in_bytes, launches=pieces)
         both = around + out_bytes + beside
-        self.gradient(
-            name,
-            group,
-            m=rows,
-            n=n,
-            k=k,
-            around=both,
-            gradient=gradient,
-            left=left,
-            launches=pieces,
-            of_weights=True,
-        )
+        self.weight_gradient(name, group, m=rows, n=n, k=k, around=both, gradient=gradient, left=left, launches=pieces)
         if bias:
             size = n * self.numbers.compute
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow)

@@ -31,6 +31,7 @@ PARTS = (
     "loss backward",
     "layers backward",
     "embedding backward",
+    "accumulation",
     "update",
 )
 """Runs of operations in the order in which they run; a stage of a pipeline has some of them, and so many layers."""

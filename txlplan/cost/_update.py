@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -68,6 +69,12 @@ def _groups(model: ModelConfig) -> list[list[int]]:
     for name, shape in parameter_shapes(model).items():
         sizes[len(shape) > 1 and not name.endswith("bias")].append(prod(shape))
     return list(sizes.values())
+
+
+def accumulation(model: ModelConfig, wide: float) -> Op:
+    """Gradients of a micro-batch, `wide` bytes an element, added to those that are there: two read and one written."""
+    op = _over_parameters("gradients added", 3 * wide * parameter_count(model), float(len(parameter_shapes(model))), 0.0)
+    return replace(op, section="accumulation", phase="accumulation", kind="elementwise")
 
 
 _PUBLISHED_BYTES: dict[OptimizerName, float] = {"adam": 84.0, "adamw": 92.0, "lamb": 68.0}

@@ -1,4 +1,4 @@
-"""The update of parameters: on the device, on its shard of them (ZeRO), or on the host."""
+"""The update of parameters, and what gathers gradients for it: on the device, on its shard of them (ZeRO), or on the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATE_BYTES = {"fp32": 4.0, "bf16": 2.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Updating:
-    """Of the stage with most parameters, [candidates]."""
+    """Of the stage with most parameters, with the gradients that are added before, [candidates]."""
 
     device_s: FloatArray
     host_s: FloatArray
@@ -51,7 +51,10 @@ def shards(layout: Layout, plans: Plans) -> FloatArray:
 
 
 def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage], slower: FloatArray) -> Updating:
-    """One update. Under ZeRO 1 to 3 each device updates its shard (Rajbhandari et al. 2020, arXiv:1910.02054, §5)."""
+    """One update, and the gradients added that the micro-batches after the first one left.
+
+    Under ZeRO 1 to 3 each device updates its shard (Rajbhandari et al. 2020, arXiv:1910.02054, §5).
+    """
     held = counts(layout.settings.sharded)
     largest = np.max([held.stage(stage.layers, stage.first, stage.last) for stage in stages], axis=0)
     share = largest / held.model / np.where(plans.zero_stage > 0, shards(layout, plans), 1.0)
@@ -62,8 +65,11 @@ def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]
     saved = 2 * states * (1 - state_share(plans)) / moved if moved else np.zeros(column.shape)
     offloaded = plans.offload != 0
     optimizer_share = share * np.where(offloaded, 0.0, 1 - np.minimum(saved, 1.0))
+    added, further = parts.seconds("accumulation"), (plans.accumulation - 1) * (largest / held.model)
     device_s = share * (whole.device_s - optimizer.device_s)[column] + optimizer_share * optimizer.device_s[column]
+    device_s = device_s + further * added.device_s[column]
     launches = share * whole.launches[column] - np.where(offloaded, share * optimizer.launches[column], 0.0)
+    launches = launches + further * added.launches[column]
     host_s = launches * parts.time.dispatch_s["update"]
     total_s = parts.time.region_s("update", device_s, launches, slower)
     moved_s = np.zeros(column.shape)

@@ -1,4 +1,4 @@
-"""The C library's heap as a pool: what a step frees stays with the process, and the next step has it without asking the kernel.
+"""The C library's heap as a pool: what a step frees stays with the process, and the next step asks the kernel for nothing.
 
 glibc returns large blocks to the kernel as soon as they are freed, and has the kernel fill fresh pages with zeros for the next
 ones: in every step again, for every tensor of more than 32 MiB. Elsewhere (macOS, musl) nothing is changed.
@@ -21,7 +21,7 @@ _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _TOP_PAD: 128 * 1024, _MMAP_THRESHOLD:
 
 
 def keep_freed_memory() -> bool:
-    """From now on no freed memory goes back to the kernel, and none is mapped apart from the heap; whether that could be set."""
+    """From now on freed memory stays in the heap, and all memory is of the heap; whether that could be set."""
     return _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER, _TOP_PAD: _PAD_BYTES})
 
 
@@ -40,4 +40,5 @@ def _set(values: dict[int, int]) -> bool:
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    return all([library.mallopt(parameter, value) == 1 for parameter, value in values.items()])
+    taken = [library.mallopt(parameter, value) for parameter, value in values.items()]
+    return min(taken) == 1
