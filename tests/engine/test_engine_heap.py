@@ -12,8 +12,8 @@ import contextlib, resource, torch
 from txlplan.engine import heap
 
 def faults():
-    '''Of a step that makes and frees two tensors of 48 MiB, once the heap has grown.'''
-    for _ in range(3):
+    '''Of a step that makes and frees two tensors of 48 MiB, once the heap has grown to its size.'''
+    for _ in range(20):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         first = torch.ones(12 * 2**20)
         second = first + 1

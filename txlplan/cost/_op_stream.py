@@ -19,8 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 Figure = float | FloatArray
 """A number, or one number per candidate."""
 Phase = Literal["forward", "recompute", "backward", "accumulation", "update"]
-"""`recompute` is forward work done again during backward, for activation checkpointing; MFU does not count it. `accumulation` is
-after every micro-batch but the first."""
+"""`recompute` is forward work done again in backward, for activation checkpointing; MFU does not count it. `accumulation` is
+done after every micro-batch but the first."""
 
 FIGURES = (
     "m",
