@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,12 @@ from txlplan.cost._op_stream import FloatArray, OpStream, summed
 from txlplan.cost._section import AUTOCAST_COPY
 from txlplan.cost._template import Rows, Template
 from txlplan.cost._time import StepTime
+
+
+AGAIN = "again"
+FORWARD = ("embedding", "layers", "before memory", "memory", "loss")
+BACKWARD = ("loss backward", AGAIN, "layers backward", "embedding backward")
+"""Parts of the regions of a micro-batch; `AGAIN` is what a checkpointed layer runs a second time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +56,7 @@ class Parts:
     stream: OpStream
     time: StepTime
     _runs: dict[tuple[str, Checkpointing, bool], Run] = field(default_factory=dict)
+    _stacked: dict[tuple[str, Checkpointing], FloatArray] = field(default_factory=dict)
 
     def seconds(self, part: str) -> Seconds:
         """Of a part of `PARTS`."""
@@ -61,9 +69,16 @@ class Parts:
     def _sum(self, rows: Rows) -> Seconds:
         return Seconds(device_s=summed(self.time.op_s[rows]), launches=summed(self.stream.launches[rows]))
 
-    def again(self, kind: Checkpointing) -> Seconds:
-        """What a checkpointed layer runs a second time."""
-        return self._sum(self.template.again(kind))
+    def stacked(self, region: Literal["forward", "backward"], kind: Checkpointing) -> FloatArray:
+        """Device seconds and launches of the parts of a region as `FORWARD` or `BACKWARD` orders them, [2, parts, micro-batches].
+
+        `kind`: of what a checkpointed layer runs a second time.
+        """
+        if (region, kind) not in self._stacked:
+            names = FORWARD if region == "forward" else BACKWARD
+            seconds = [self._sum(self.template.again(kind)) if name == AGAIN else self.seconds(name) for name in names]
+            self._stacked[region, kind] = np.array([[each.device_s for each in seconds], [each.launches for each in seconds]])
+        return self._stacked[region, kind]
 
     @cached_property
     def optimizer(self) -> Seconds:

@@ -20,7 +20,7 @@ import numpy as np
 
 from txlplan.cost._layout import Layout
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._parts import Parts, Seconds
+from txlplan.cost._parts import Parts
 from txlplan.cost._plans import IntArray
 from txlplan.cost._stages import Stage, Stages, split
 
@@ -56,54 +56,36 @@ class StageTime:
 
 def stages_of(layout: Layout, parts: Parts, column: IntArray, pipeline: IntArray, virtual: IntArray) -> Stages:
     """Layers by stage, balanced by the time of a micro-batch without checkpointing. [candidates]"""
-    none = np.zeros(column.shape)
-    one = np.ones(column.shape)
     n_layer = layout.settings.model.n_layer
     if (pipeline == 1).all():
-        return Stages(first=n_layer * one, inner=n_layer * one, last=n_layer * one)
+        whole = np.full(column.shape, float(n_layer))
+        return Stages(first=whole, inner=whole, last=whole)
+    every = np.arange(parts.micro_batch.size)
+    none, one = np.zeros(every.shape), np.ones(every.shape)
 
     def alone(first: FloatArray, layers: FloatArray, last: FloatArray) -> FloatArray:
-        stage = Stage(column=column, first=first, last=last, layers=layers, checkpointed=none)
-        return stage_time(layout, parts, stage, none, one).total_s
+        stage = Stage(column=every, first=first, last=last, layers=layers, checkpointed=none)
+        return stage_time(layout, parts, stage, none, one).total_s[column]
 
     layer_s = np.maximum(alone(none, one, none), 1e-9)
     return split(n_layer, pipeline, virtual, alone(one, none, none), layer_s, alone(none, none, one))
 
 
 def stage_time(layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray, slower: FloatArray) -> StageTime:
-    """One micro-batch in one kind of stage; `message_s` of all its messages, `slower` of its host. [candidates]"""
+    """One micro-batch in one kind of stage, by its parts; `message_s` of all its messages, `slower` of its host. [candidates]"""
     column, share = stage.column, stage.layers / layout.settings.model.n_layer
-    again = parts.again(layout.kind)
-
-    def total(pairs: list[tuple[Seconds, FloatArray]], name: str) -> FloatArray:
-        found = np.zeros(column.shape)
-        for seconds, times in pairs:
-            found = found + times * getattr(seconds, name)[column]
-        return found
-
-    forward = [
-        (parts.seconds("embedding"), stage.first),
-        (parts.seconds("layers"), stage.layers),
-        (parts.seconds("before memory"), stage.last),
-        (parts.seconds("memory"), share),
-        (parts.seconds("loss"), stage.last),
-    ]
-    backward = [
-        (parts.seconds("loss backward"), stage.last),
-        (again, stage.checkpointed),
-        (parts.seconds("layers backward"), stage.layers),
-        (parts.seconds("embedding backward"), stage.first),
-    ]
-    device = [total(pairs, "device_s") for pairs in (forward, backward)]
-    launches = [total(pairs, "launches") for pairs in (forward, backward)]
+    often_forward = np.array([stage.first, stage.layers, stage.last, share, stage.last])
+    often_backward = np.array([stage.last, stage.checkpointed, stage.layers, stage.first])
+    forward = (parts.stacked("forward", layout.kind)[:, :, column] * often_forward).sum(axis=1)
+    backward = (parts.stacked("backward", layout.kind)[:, :, column] * often_backward).sum(axis=1)
     repeated = stage.checkpointed if layout.kind == "full" else 0.0 * stage.checkpointed
     return StageTime(
-        forward_device_s=device[0],
-        backward_device_s=device[1],
-        forward_launches=launches[0],
-        backward_launches=launches[1],
-        forward_s=parts.time.region_s("forward", device[0], launches[0], slower),
-        backward_s=parts.time.region_s("backward", device[1], launches[1], slower),
+        forward_device_s=forward[0],
+        backward_device_s=backward[0],
+        forward_launches=forward[1],
+        backward_launches=backward[1],
+        forward_s=parts.time.region_s("forward", *forward, slower),
+        backward_s=parts.time.region_s("backward", *backward, slower),
         tensor_s=layout.tensor_s(parts, column, stage, repeated),
         context_s=layout.context_s(parts, column, stage, repeated),
         message_s=message_s,
