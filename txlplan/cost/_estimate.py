@@ -11,7 +11,7 @@ import numpy.typing as npt
 from txlplan.cost._checks import check
 from txlplan.cost._detail import extrapolated_figures, notes
 from txlplan.cost._energy import energy_j, energy_j_per_step
-from txlplan.cost._evaluated import Evaluated, evaluate
+from txlplan.cost._evaluated import Evaluated, evaluated
 from txlplan.cost._groups import groups
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._plans import Plans
@@ -112,14 +112,17 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
     capacity = np.empty(size, dtype=np.int64)
     usable_bytes = int(cluster.device.usable_bytes() * (1 - workload.memory_headroom))
     single = None
-    for layout, indices in groups(plans, workload, cluster, stack):
-        for start in range(0, indices.size, _CHUNK):
-            some = indices[start : start + _CHUNK]
-            found = evaluate(layout, stack, plans.take(some))
-            step_s[some], busy_s[some] = found.step_s, found.busy_s
-            peak[some], least[some] = found.peak_memory_bytes, found.least_memory_bytes
-            capacity[some] = usable_bytes // layout.ranks
-            single = found if size == 1 else None
+    chunks = [
+        (layout, indices[start : start + _CHUNK])
+        for layout, indices in groups(plans, workload, cluster, stack)
+        for start in range(0, indices.size, _CHUNK)
+    ]
+    several = [(layout, plans.take(some)) for layout, some in chunks]
+    for (layout, some), found in zip(chunks, evaluated(several, stack), strict=True):
+        step_s[some], busy_s[some] = found.step_s, found.busy_s
+        peak[some], least[some] = found.peak_memory_bytes, found.least_memory_bytes
+        capacity[some] = usable_bytes // layout.ranks
+        single = found if size == 1 else None
     tokens = plans.global_batch * float(1 if workload.task == "generate" else workload.model.tgt_len)
     return Estimates(
         workload=workload,

@@ -7,6 +7,7 @@ offload are closed forms on top. A million plans cost little more than that arit
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from txlplan.cost._pipeline import StageTime, stage_time, stages_of
 from txlplan.cost._plans import IntArray, Plans
 from txlplan.cost._stages import Stage
 from txlplan.cost._template import template
-from txlplan.cost._time import crowding, peak_flops_per_s, step_time
+from txlplan.cost._time import StepTime, crowding, peak_flops_per_s, step_times
 from txlplan.cost._updating import Updating, updating
 from txlplan.hardware import StackProfile
 
@@ -109,8 +110,18 @@ class Evaluated:
 
 def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
     """Cost plans of one layout."""
-    micro_batch, column = _distinct_sizes(plans)
-    parts = parts_of(layout, stack, micro_batch)
+    return next(evaluated([(layout, plans)], stack))
+
+
+def evaluated(grouped: Sequence[tuple[Layout, Plans]], stack: StackProfile) -> Iterator[Evaluated]:
+    """Cost plans of several layouts of one cluster, whose operations are timed together."""
+    sizes = [_distinct_sizes(plans) for _, plans in grouped]
+    wanted = [(layout, micro_batch) for (layout, _), (micro_batch, _) in zip(grouped, sizes, strict=True)]
+    for (layout, plans), (_, column), parts in zip(grouped, sizes, parts_of(wanted, stack), strict=True):
+        yield _costed(layout, stack, plans, parts, column)
+
+
+def _costed(layout: Layout, stack: StackProfile, plans: Plans, parts: Parts, column: IntArray) -> Evaluated:
     accumulation = plans.accumulation.astype(float)
     positions, slower = _positions(layout, stack, parts, plans, column)
     times, weights = [position.time for position in positions], [position.weight for position in positions]
@@ -198,26 +209,41 @@ _RECENT: dict[tuple[object, ...], tuple[Parts, Layout, StackProfile]] = {}
 """By what they were made of; profiles are told apart by identity, and kept beside the parts so that it stays theirs."""
 
 
-def parts_of(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
-    """The parts of a layout's stream at some micro-batches, timed; the most recent ones are kept."""
+def parts_of(wanted: Sequence[tuple[Layout, FloatArray]], stack: StackProfile) -> list[Parts]:
+    """The parts of layouts' streams at some micro-batches each, timed; the most recent ones are kept."""
+    keys = [_key(layout, stack, micro_batch) for layout, micro_batch in wanted]
+    missing = [number for number, key in enumerate(keys) if key not in _RECENT]
+    made = dict(zip(missing, _parts([wanted[number] for number in missing], stack), strict=True)) if missing else {}
+    found = [made[number] if number in made else _RECENT[key][0] for number, key in enumerate(keys)]
+    for number, parts in made.items():
+        if parts.micro_batch.size <= _FEW:
+            if len(_RECENT) >= _KEPT:
+                _RECENT.clear()
+            _RECENT[keys[number]] = parts, wanted[number][0], stack
+    return found
+
+
+def _key(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> tuple[object, ...]:
     cluster = layout.cluster
-    if micro_batch.size > _FEW:
-        return _parts(layout, stack, micro_batch)
-    key = (layout.settings, layout.threads, id(cluster.device), id(cluster.system.host), id(stack), micro_batch.tobytes())
-    if key not in _RECENT:
-        if len(_RECENT) >= _KEPT:
-            _RECENT.clear()
-        _RECENT[key] = _parts(layout, stack, micro_batch), layout, stack
-    return _RECENT[key][0]
+    return (layout.settings, layout.threads, id(cluster.device), id(cluster.system.host), id(stack), micro_batch.tobytes())
 
 
-def _parts(layout: Layout, stack: StackProfile, micro_batch: FloatArray) -> Parts:
-    pattern, cluster = template(layout.settings, micro_batch), layout.cluster
-    stream = pattern.stream(micro_batch)
-    host = cluster.system.host
-    speed = host.relative_speed if host else 1.0
-    time = step_time(stream, cluster.device, stack, layout.threads, host_speed=speed)
-    return Parts(template=pattern, micro_batch=micro_batch, stream=stream, time=time)
+def _parts(wanted: Sequence[tuple[Layout, FloatArray]], stack: StackProfile) -> list[Parts]:
+    """Of one cluster; those of as many threads are timed together."""
+    patterns = [template(layout.settings, micro_batch) for layout, micro_batch in wanted]
+    streams = [pattern.stream(micro_batch) for pattern, (_, micro_batch) in zip(patterns, wanted, strict=True)]
+    times: dict[int, StepTime] = {}
+    for threads in {layout.threads for layout, _ in wanted}:
+        mine = [number for number, (layout, _) in enumerate(wanted) if layout.threads == threads]
+        cluster = wanted[mine[0]][0].cluster
+        host = cluster.system.host
+        speed = host.relative_speed if host else 1.0
+        timed = step_times([streams[number] for number in mine], cluster.device, stack, threads, host_speed=speed)
+        times |= dict(zip(mine, timed, strict=True))
+    return [
+        Parts(template=patterns[number], micro_batch=micro_batch, stream=streams[number], time=times[number])
+        for number, (_, micro_batch) in enumerate(wanted)
+    ]
 
 
 def _picked(stacked: FloatArray | list[FloatArray], place: IntArray) -> FloatArray:

@@ -7,6 +7,7 @@ are the same cores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,16 +65,36 @@ def step_time(
 
     `host_speed` is that of the host's core, relative to the one that a stack's fitted kernel model is for.
     """
+    return step_times([stream], device, stack, threads, host_speed=host_speed)[0]
+
+
+def step_times(
+    streams: Sequence[OpStream],
+    device: DeviceProfile,
+    stack: StackProfile,
+    threads: int | None = None,
+    *,
+    host_speed: float = 1.0,
+) -> list[StepTime]:
+    """The same of several streams, whose operations of a kind are timed together."""
     if stack.kernels is not None:
-        op_s, compute_bound = kernel_s(prepare(stream, device, stack), stack.kernels)
-        measured = np.zeros(op_s.shape, dtype=bool)
-        dispatch, knee = dispatch_s(stack.kernels, stack, host_speed), stack.kernels.knee
-    else:
-        op_s, compute_bound, measured = _op_times(stream, device, stack, threads)
+        return [_by_kernels(stream, device, stack, stack.kernels, host_speed) for stream in streams]
+    found = []
+    for stream, (op_s, compute_bound, measured) in zip(streams, _op_times(streams, device, stack, threads), strict=True):
         reading = "backward" not in stream.phases
         dispatch = {region: _dispatch_s(stack, region, reading=reading) for region in REGIONS}
         knee = 1.0 if device.kind == "cpu" else np.inf
-    return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee)
+        found.append(StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee))
+    return found
+
+
+def _by_kernels(
+    stream: OpStream, device: DeviceProfile, stack: StackProfile, kernels: KernelModel, host_speed: float
+) -> StepTime:
+    op_s, compute_bound = kernel_s(prepare(stream, device, stack), kernels)
+    measured = np.zeros(op_s.shape, dtype=bool)
+    dispatch = dispatch_s(kernels, stack, host_speed)
+    return StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=kernels.knee)
 
 
 def host_speed(cluster: Cluster, data_parallel: FloatArray) -> FloatArray:
@@ -120,34 +141,54 @@ def _dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
     return backward if region == "backward" and backward is not None else forward
 
 
-def _op_times(
-    stream: OpStream, device: DeviceProfile, stack: StackProfile, threads: int | None
-) -> tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """All operations of a kind and dtype at once."""
+_Times = tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+"""Seconds, whether compute bounds, and whether it lies within what was measured; [ops, candidates] each."""
+
+
+def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackProfile, threads: int | None) -> list[_Times]:
+    """All operations of a kind, dtype and phase at once."""
     efficiency = EfficiencyModel(device, stack, threads)
     launch_s = _LAUNCH_S[device.kind] if stack.launch_s is None else stack.launch_s
     draw_s = _CPU_DRAW_S if device.kind == "cpu" else 0.0
-    op_s = np.empty_like(stream.flops)
-    compute_bound = np.zeros(op_s.shape, dtype=bool)
-    measured = np.zeros(op_s.shape, dtype=bool)
-    for (kind, dtype, phase), rows in _alike(stream.kinds, stream.dtypes, _phases(stream)).items():
-        is_product = kind in PRODUCTS
-        moved, m, n, k = (figure[rows] for figure in (stream.bytes_moved, stream.m, stream.n, stream.k))
-        work = stream.flops[rows] if is_product else moved
-        per_call = work / np.maximum(stream.launches[rows], 1.0)
-        sizes = [figure.ravel() for figure in (m, n, k)]
-        reached = efficiency.utilisation(kind, dtype, per_call.ravel(), sizes[0], sizes[1], sizes[2], phase)
-        share, inside = reached.share.reshape(work.shape), reached.measured.reshape(work.shape)
+    names = ("flops", "bytes_moved", "m", "n", "k", "launches", "draws")
+    flops, bytes_moved, m, n, k, launches, draws = (
+        np.concatenate([getattr(stream, name).ravel() for stream in streams]) for name in names
+    )
+    op_s = launches * launch_s + draws * draw_s
+    compute_bound, measured = np.zeros(op_s.shape, dtype=bool), np.zeros(op_s.shape, dtype=bool)
+    for (kind, dtype, phase), places in _places(streams).items():
+        is_product, moved = kind in PRODUCTS, bytes_moved[places]
+        work = flops[places] if is_product else moved
+        per_call = work / np.maximum(launches[places], 1.0)
+        reached = efficiency.utilisation(kind, dtype, per_call, m[places], n[places], k[places], phase)
         streaming_s = moved / device.memory_bandwidth_bytes_per_s
         if is_product:
-            computing_s = work / (peak_flops_per_s(device, dtype) * share)
-            streaming_s = np.where(_spills(moved, device, inside), streaming_s, 0.0)
-            compute_bound[rows] = computing_s >= streaming_s
-            op_s[rows] = np.maximum(computing_s, streaming_s)
+            computing_s = work / (peak_flops_per_s(device, dtype) * reached.share)
+            streaming_s = np.where(_spills(moved, device, reached.measured), streaming_s, 0.0)
+            compute_bound[places] = computing_s >= streaming_s
+            op_s[places] += np.maximum(computing_s, streaming_s)
         else:
-            op_s[rows] = streaming_s / np.maximum(share, _LEAST_SHARE)
-        measured[rows] = inside
-    return op_s + (stream.launches * launch_s + stream.draws * draw_s), compute_bound, measured
+            op_s[places] += streaming_s / np.maximum(reached.share, _LEAST_SHARE)
+        measured[places] = reached.measured
+    bounds = np.cumsum([stream.flops.size for stream in streams])[:-1]
+    split = (np.split(figure, bounds) for figure in (op_s, compute_bound, measured))
+    return [
+        (seconds.reshape(shape), bound.reshape(shape), inside.reshape(shape))
+        for seconds, bound, inside, shape in zip(*split, (stream.flops.shape for stream in streams), strict=True)
+    ]
+
+
+def _places(streams: Sequence[OpStream]) -> dict[tuple[str, str, str], npt.NDArray[np.int64]]:
+    """By kind, dtype and phase, where its operations are among those of all streams, one after another and raveled."""
+    found: dict[tuple[str, str, str], list[npt.NDArray[np.int64]]] = {}
+    before = 0
+    for stream in streams:
+        candidates = stream.flops.shape[1]
+        columns = before + np.arange(candidates)
+        for key, rows in _alike(stream.kinds, stream.dtypes, _phases(stream)).items():
+            found.setdefault(key, []).append((rows[:, None] * candidates + columns).ravel())
+        before += stream.flops.size
+    return {key: np.concatenate(several) for key, several in found.items()}
 
 
 def _phases(stream: OpStream) -> tuple[str, ...]:
