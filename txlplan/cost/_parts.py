@@ -6,7 +6,7 @@ model are then sums of parts, so that plans which share them cost little more th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
@@ -55,7 +55,7 @@ class Parts:
     micro_batch: FloatArray
     stream: OpStream
     time: StepTime
-    _runs: dict[tuple[str, Checkpointing, bool], Run] = field(default_factory=dict)
+    _turns: dict[tuple[Checkpointing, bool], Run] = field(default_factory=dict)
     _stacked: dict[tuple[str, Checkpointing], FloatArray] = field(default_factory=dict)
 
     def seconds(self, part: str) -> Seconds:
@@ -111,12 +111,27 @@ class Parts:
         nothing = np.zeros(self.stream.saved_bytes.shape[1])
         return nothing if row is None else self.stream.saved_bytes[row]
 
-    def run(self, part: str, kind: Checkpointing = "none", *, gradients_exist: bool) -> Run:
-        """Memory over a part; over a layer (`layers`, `layers backward`) with checkpointing of `kind`."""
-        key = (part, kind, gradients_exist)
-        if key not in self._runs:
-            self._runs[key] = self._walked(part, kind, gradients_exist)
-        return self._runs[key]
+    @cached_property
+    def trains(self) -> bool:
+        """Whether there is a backward."""
+        return "backward" in self.stream.phases
+
+    def turns(self, kind: Checkpointing, *, gradients_exist: bool) -> Run:
+        """Memory over the parts in the order in which a stage runs them, [turns, micro-batches]; where some layers checkpoint
+        (`kind`), these come first in forward, and after the others in backward."""
+        key = (kind, gradients_exist)
+        if key not in self._turns:
+            again: list[tuple[str, Checkpointing]] = [] if kind == "none" else [("layers", kind)]
+            ordered: list[tuple[str, Checkpointing]] = [("embedding", "none"), *again]
+            ordered += [(part, "none") for part in ("layers", "before memory", "memory", "loss")]
+            if self.trains:
+                ordered += [("loss backward", "none"), ("layers backward", "none")]
+                ordered += [("layers backward", kind) for _ in again]
+                ordered += [("embedding backward", "none"), ("update", "none")]
+            runs = [self._walked(part, of, gradients_exist) for part, of in ordered]
+            figures = {each.name: np.array([getattr(run, each.name) for run in runs]) for each in fields(Run)}
+            self._turns[key] = Run(**figures)
+        return self._turns[key]
 
     def _walked(self, part: str, kind: Checkpointing, gradients_exist: bool) -> Run:
         rows, stream = self.template.rows[part], self.stream

@@ -5,7 +5,7 @@ A plan without a pipeline has one stage, which is first and last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,16 +78,6 @@ class Stage:
     """Of its layers, how many checkpoint."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Turn:
-    """A part that runs `times` times, or, of what all layers have together, so large a share; then bytes are kept or given
-    back. All [candidates]."""
-
-    run: Run
-    times: FloatArray
-    then_bytes: FloatArray | float = 0.0
-
-
 def stage_peak(
     parts: Parts, stage: Stage, kind: Checkpointing, *, gradients_exist: bool, n_layer: int
 ) -> tuple[Peak, FloatArray]:
@@ -98,58 +88,43 @@ def stage_peak(
     The walk of `_memory` over the parts that the stage has, each as often as it runs: the highest point of a repeated part is
     in its first or its last repetition. Checkpointed layers come first, so that they run again when the rest is given back.
     """
-    column, share = stage.column, stage.layers / n_layer
+    column, share, last = stage.column, stage.layers / n_layer, stage.last
     inputs, memory = parts.inputs_bytes[column], parts.memory_bytes[column] * share
     kept = stage.checkpointed if kind == "full" else 0.0 * stage.checkpointed
     remembered = (kept > 0) | parts.template.settings.keeps_memory
-    plain = stage.layers - stage.checkpointed
+    plain, again = stage.layers - stage.checkpointed, [] if kind == "none" else [stage.checkpointed]
     cached = stage.layers * parts.cached_bytes[column] + kept * parts.cast_bytes[column]
-    again = [] if kind == "none" else [(kind, stage.checkpointed)]
-
-    def turn(part: str, times: FloatArray, then_bytes: FloatArray | float = 0.0, of: Checkpointing = "none") -> _Turn:
-        return _Turn(run=parts.run(part, of, gradients_exist=gradients_exist), times=times, then_bytes=then_bytes)
-
-    forward = [
-        turn("embedding", stage.first),
-        *(turn("layers", times, of=of) for of, times in again),
-        turn("layers", plain),
-        turn("before memory", stage.last),
-        turn("memory", share, memory - (stage.layers - kept) * inputs + cached),
-        turn("loss", stage.last, -np.where(remembered, 0.0, memory) - cached),
-    ]
-    if "backward" not in parts.stream.phases:
-        return _highest(forward, column)[0], np.zeros(column.shape)
-    backward = [
-        turn("loss backward", stage.last),
-        turn("layers backward", plain),
-        *(turn("layers backward", times, of=of) for of, times in again),
-        turn("embedding backward", stage.first),
-        turn("update", np.ones(column.shape)),
-    ]
-    backward[-3] = replace(backward[-3], then_bytes=-np.where(remembered, memory, 0.0))
-    peak, saved = _highest(forward + backward, column)
-    return peak, saved[len(forward) - 1]
+    times = [stage.first, *again, plain, last, share, last]
+    turns, forward = parts.turns(kind, gradients_exist=gradients_exist), len(times)
+    if parts.trains:
+        times += [last, plain, *again, stage.first, np.ones(column.shape)]
+    then_bytes = np.zeros((len(times), column.size))
+    then_bytes[forward - 2] = memory - (stage.layers - kept) * inputs + cached
+    then_bytes[forward - 1] = -np.where(remembered, 0.0, memory) - cached
+    if parts.trains:
+        then_bytes[-3] = -np.where(remembered, memory, 0.0)
+    peak, saved = _highest(turns, np.array(times), then_bytes, column)
+    return peak, saved[forward - 1] if parts.trains else np.zeros(column.shape)
 
 
-def _highest(turns: list[_Turn], column: IntArray) -> tuple[Peak, FloatArray]:
-    """The first highest point, and what is saved after each turn, [turns, candidates]."""
+def _highest(turns: Run, times: FloatArray, then_bytes: FloatArray, column: IntArray) -> tuple[Peak, FloatArray]:
+    """The first highest point, and what is saved after each turn, [turns, candidates].
 
-    def figure(name: str) -> FloatArray:
-        return np.array([getattr(turn.run, name) for turn in turns])[:, column]
-
-    times, (saved, gradients) = np.array([turn.times for turn in turns]), map(figure, ("saved_bytes", "gradient_bytes"))
-    then = np.array([np.broadcast_to(turn.then_bytes, column.shape) for turn in turns])
+    Each part runs `times` times, or, of what all layers have together, so large a share; then bytes are kept or given back.
+    """
+    saved, gradients = turns.saved_bytes[:, column], turns.gradient_bytes[:, column]
     share, repeated = np.minimum(times, 1.0), np.where(saved + gradients > 0, np.maximum(times - 1, 0.0), 0.0)
-    after, left = np.add.accumulate(times * saved + then, axis=0), np.add.accumulate(times * gradients, axis=0)
-    nothing = np.zeros((1, column.size))
-    top_saved = np.concatenate([nothing, after[:-1]]) + repeated * saved + share * figure("top_saved_bytes")
-    top_gradients = np.concatenate([nothing, left[:-1]]) + repeated * gradients + share * figure("top_gradient_bytes")
-    transient = share * figure("top_transient_bytes")
+    after, left = np.add.accumulate(times * saved + then_bytes, axis=0), np.add.accumulate(times * gradients, axis=0)
+    top_saved = repeated * saved + share * turns.top_saved_bytes[:, column]
+    top_gradients = repeated * gradients + share * turns.top_gradient_bytes[:, column]
+    top_saved[1:] += after[:-1]
+    top_gradients[1:] += left[:-1]
+    transient = share * turns.top_transient_bytes[:, column]
     best = np.where(times > 0, top_saved + top_gradients + transient, -np.inf).argmax(axis=0), np.arange(column.size)
     peak = Peak(
         saved_bytes=top_saved[best],
         gradient_bytes=top_gradients[best],
         transient_bytes=transient[best],
-        row=np.array([turn.run.row for turn in turns])[:, column][best],
+        row=turns.row[best[0], column],
     )
     return peak, after
