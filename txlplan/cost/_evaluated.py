@@ -165,14 +165,23 @@ def _positions(
     alike = plans.take(some)
     slower = crowding(layout.cluster, stack, alike.n_devices.astype(float))
     messages = _messages_s(layout, alike)
+    stages, weights = zip(*_stages(layout, parts, alike, column[some]), strict=True)
+    its_plan = np.tile(np.arange(some.size), len(stages))
+    every, repeated = (_joined(stages), alike.take(its_plan)) if len(stages) > 1 else (stages[0], alike)
+    time = stage_time(layout, parts, every, messages[its_plan], slower[its_plan])
+    walked = walked_peak(layout, stack, parts, repeated, every)
     found = []
-    for place, (stage, weight) in enumerate(_stages(layout, parts, alike, column[some])):
-        time = stage_time(layout, parts, stage, messages, slower)
-        walked = walked_peak(layout, stack, parts, alike, stage)
-        whole = _spread(stage, inverse)
-        held = occupied(layout, stack, plans, whole, _spread(walked, inverse), place)
-        found.append(Position(stage=whole, time=_spread(time, inverse), held=held, weight=weight[inverse]))
+    for place, weight in enumerate(weights):
+        its = inverse + place * some.size
+        whole = _spread(every, its)
+        held = occupied(layout, stack, plans, whole, _spread(walked, its), place)
+        found.append(Position(stage=whole, time=_spread(time, its), held=held, weight=weight[inverse]))
     return tuple(found), slower[inverse]
+
+
+def _joined(stages: Sequence[Stage]) -> Stage:
+    """One after another."""
+    return Stage(**{field.name: np.concatenate([getattr(stage, field.name) for stage in stages]) for field in fields(Stage)})
 
 
 def _distinct_sizes(plans: Plans) -> tuple[FloatArray, IntArray]:
@@ -198,7 +207,7 @@ def _distinct(layout: Layout, plans: Plans) -> tuple[IntArray, IntArray]:
 
 def _spread(arrays: Arrays, inverse: IntArray) -> Arrays:
     """A dataclass of arrays, each of them spread from those that stand for all to all."""
-    if inverse.size == 1:
+    if len(inverse) == len(getattr(arrays, fields(arrays)[0].name)) == 1:
         return arrays
     return type(arrays)(**{field.name: getattr(arrays, field.name)[inverse] for field in fields(arrays)})
 

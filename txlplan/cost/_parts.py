@@ -19,7 +19,6 @@ from txlplan.cost._section import AUTOCAST_COPY
 from txlplan.cost._template import Rows, Template
 from txlplan.cost._time import StepTime
 
-
 AGAIN = "again"
 FORWARD = ("embedding", "layers", "before memory", "memory", "loss")
 BACKWARD = ("loss backward", AGAIN, "layers backward", "embedding backward")
@@ -70,7 +69,7 @@ class Parts:
         return Seconds(device_s=summed(self.time.op_s[rows]), launches=summed(self.stream.launches[rows]))
 
     def stacked(self, region: Literal["forward", "backward"], kind: Checkpointing) -> FloatArray:
-        """Device seconds and launches of the parts of a region as `FORWARD` or `BACKWARD` orders them, [2, parts, micro-batches].
+        """Device seconds and launches of a region's parts, as `FORWARD` or `BACKWARD` has them, [2, parts, micro-batches].
 
         `kind`: of what a checkpointed layer runs a second time.
         """

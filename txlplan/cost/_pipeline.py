@@ -60,19 +60,17 @@ def stages_of(layout: Layout, parts: Parts, column: IntArray, pipeline: IntArray
     if (pipeline == 1).all():
         whole = np.full(column.shape, float(n_layer))
         return Stages(first=whole, inner=whole, last=whole)
-    every = np.arange(parts.micro_batch.size)
-    none, one = np.zeros(every.shape), np.ones(every.shape)
-
-    def alone(first: FloatArray, layers: FloatArray, last: FloatArray) -> FloatArray:
-        stage = Stage(column=every, first=first, last=last, layers=layers, checkpointed=none)
-        return stage_time(layout, parts, stage, none, one).total_s[column]
-
-    layer_s = np.maximum(alone(none, one, none), 1e-9)
-    return split(n_layer, pipeline, virtual, alone(one, none, none), layer_s, alone(none, none, one))
+    sizes = parts.micro_batch.size
+    first, layers, last = np.repeat(np.eye(3), sizes, axis=1)  # the embedding alone, one layer, the loss
+    none = np.zeros(3 * sizes)
+    stage = Stage(column=np.tile(np.arange(sizes), 3), first=first, last=last, layers=layers, checkpointed=none)
+    alone_s = stage_time(layout, parts, stage, none, none + 1).total_s.reshape(3, sizes)
+    embedding_s, layer_s, loss_s = alone_s[:, column]
+    return split(n_layer, pipeline, virtual, embedding_s, np.maximum(layer_s, 1e-9), loss_s)
 
 
 def stage_time(layout: Layout, parts: Parts, stage: Stage, message_s: FloatArray, slower: FloatArray) -> StageTime:
-    """One micro-batch in one kind of stage, by its parts; `message_s` of all its messages, `slower` of its host. [candidates]"""
+    """One micro-batch in one kind of stage; `message_s` of all its messages, `slower` of its host. [candidates]"""
     column, share = stage.column, stage.layers / layout.settings.model.n_layer
     often_forward = np.array([stage.first, stage.layers, stage.last, share, stage.last])
     often_backward = np.array([stage.last, stage.checkpointed, stage.layers, stage.first])

@@ -119,9 +119,10 @@ class Space:
         for mesh in meshes(self, workload, cluster):
             sharded = mesh.data_parallel * mesh.context_parallel > 1
             stages = self.zero_stage or ((0, 1, 2, 3) if sharded and not bounded else (0,))
+            columns = tuple(mesh.columns().values())
             for micro_batch, accumulation in self._batches(workload, cluster, mesh):
                 for stage in stages:
-                    yield (*mesh.columns().values(), micro_batch, accumulation, stage)
+                    yield (*columns, micro_batch, accumulation, stage)
 
     def _product(self, layouts: list[tuple[int, ...]], workload: Workload, cluster: Cluster) -> Plans:
         """Every layout with everything that does not depend on it."""
