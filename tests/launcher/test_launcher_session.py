@@ -61,7 +61,7 @@ def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     assert session.tuned is not None
     assert {trial.parent for trial in session.tuned.trials} == {session.record.id}
     assert [record.kind for record in open_store().list()] == ["run", "trial", "trial"]
-    assert "trials of 2 plans, at most 60.0 s (0.6% of the predicted run)" in said
+    assert "trials of up to 2 plans, at most 60.0 s (0.6% of the predicted run)" in said
     with pytest.raises(InputError, match="holds a run already"):
         run_planned(planned)
 

@@ -42,7 +42,7 @@ def test_nothing_comes_near_the_best(make_estimate: MakeEstimate) -> None:
 
 
 def test_short_run_has_no_trials(make_estimate: MakeEstimate) -> None:
-    found = schedule_trials(candidates(make_estimate, 100, 99), total_steps=2000, budget=Budget())
+    found = schedule_trials(candidates(make_estimate, 100, 99), total_steps=1000, budget=Budget())
     assert (len(found.candidates), found.seconds) == (1, 0)
     assert "too short" in found.reason
     asked = schedule_trials(candidates(make_estimate, 100, 99), total_steps=2000, budget=Budget(seconds=10))
@@ -62,9 +62,9 @@ def test_trials_stay_within_their_share(step_s: float, total_steps: int, rivals:
     if found.seconds == 0:
         assert len(found.candidates) == 1
         return
-    assert 2 <= len(found.candidates) <= MOST_TRIALS
+    assert len(found.candidates) == min(rivals + 1, MOST_TRIALS)
     assert found.seconds == pytest.approx(min(MOST_S, SHARE * total_steps * step_s))
-    assert START_S + len(found.candidates) * LEAST_STEPS * step_s <= found.seconds * (1 + 1e-9)
+    assert START_S + 2 * LEAST_STEPS * step_s <= found.seconds * (1 + 1e-9)
 
 
 def _plain_estimate(step_s: float, tokens_per_s: float, share: float) -> Estimate:

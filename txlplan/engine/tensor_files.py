@@ -1,8 +1,9 @@
 """Tensors by name in a directory of safetensors files, written by all processes together, checked when they are read.
 
 torch.distributed.checkpoint writes and reads them through its safetensors storage, which stores and restores any tensor of
-numbers and pickles nothing. It serialises a file in memory before writing it, so a file holds at most BUCKET_BYTES (or one
-tensor): that, twice, is what saving adds to a process's memory. Its reader checks nothing; the digests here do.
+numbers and pickles nothing; loading it takes as long as half of torch, so that is done when it is used. It serialises a file in
+memory before writing it, so a file holds at most BUCKET_BYTES (or one tensor): that, twice, is what saving adds to a process's
+memory. Its reader checks nothing; the digests here do.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from typing import Any, BinaryIO
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from txlplan.engine.world import World
 from txlplan.errors import CheckpointError
@@ -36,6 +35,8 @@ _DAMAGED_HINT = "use an earlier checkpoint: remove this one, and --resume takes 
 
 def write(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
     """Write the tensors of all processes. One that several of them hold under the same name is written once."""
+    import torch.distributed.checkpoint as dcp
+
     writer = dcp.HuggingFaceStorageWriter(str(directory), fqn_to_index_mapping=_buckets(tensors, world), save_distributed=True)
     with _quiet():
         dcp.save(dict(tensors), storage_writer=writer, no_dist=world.size == 1)
@@ -43,12 +44,17 @@ def write(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
 
 def read(directory: Path, into: Mapping[str, Tensor]) -> None:
     """Fill the given tensors, which are in the directory by name, shape and dtype (`specifications` says)."""
+    import torch.distributed.checkpoint as dcp
+
     with _quiet(), _damage_named(directory):
         dcp.load(dict(into), storage_reader=dcp.HuggingFaceStorageReader(str(directory)), no_dist=True)
 
 
 def specifications(directory: Path) -> dict[str, Specification]:
     """Shape and dtype of every tensor in the directory."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
     with _damage_named(directory):
         found = dcp.HuggingFaceStorageReader(str(directory)).read_metadata().state_dict_metadata
     return {
@@ -131,10 +137,11 @@ def _digest(path: Path, name: str, stream: BinaryIO, offset: int, nbytes: int) -
 def _damage_named(directory: Path) -> Iterator[None]:
     """What the storage raises for a file that it cannot read, as an error of ours."""
     from safetensors import SafetensorError
+    from torch.distributed.checkpoint import CheckpointException
 
     try:
         yield
-    except (SafetensorError, OSError, KeyError, dcp.CheckpointException) as error:
+    except (SafetensorError, OSError, KeyError, CheckpointException) as error:
         raise CheckpointError(f"{directory}: cannot be read as a checkpoint: {error}", hint=_DAMAGED_HINT) from None
 
 

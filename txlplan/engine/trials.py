@@ -1,9 +1,10 @@
 """Trials of several plans in one process: torch, data and weights are loaded once, and each plan makes real steps.
 
 Successive halving (Karnin et al. 2013, Almost Optimal Exploration in Multi-Armed Bandits; Jamieson & Talwalkar 2016,
-arXiv:1502.07943): every plan makes a few steps, the faster half of the first one's rivals twice as many, and so on until one
-is left or the time is over. The first plan, which is to be beaten, takes part in every round: a machine that drifts is then the
-same for all.
+arXiv:1502.07943): every plan for which there is time makes a few steps, the faster half of the first one's rivals twice as
+many, and so on; the last rival goes on against the first plan until both have made many steps, or the time is over. The first
+plan, which is to be beaten, takes part in every round: a machine that drifts is then the same for all. How many rivals there is
+time for is told by the first plan's own steps, not by what was predicted of them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ WARMUP_STEPS = 1
 """Before those that count, each time that a plan's turn comes."""
 FIRST_STEPS = 2
 """That count, in the first round."""
+MOST_STEPS = 16
+"""After a turn of so many the last rival is beaten or not."""
 HOPELESS = 3.0
 """A plan whose step takes this many times longer for a token than the best plan's median is not tried further, ..."""
 WORTH_SAVING = 0.05
@@ -64,26 +67,41 @@ class Race:
         """Of all steps so far."""
 
     def run(self) -> Ending:
-        """Try until one rival is left, the time is over, or somebody asks to stop."""
+        """Try until the last rival has made MOST_STEPS at a time, the time is over, or somebody asks to stop."""
         self._job.start(0, None)
         rivals, steps = list(range(1, len(self._plans))), FIRST_STEPS
-        while True:
-            alive = [0, *rivals] if self._tried[0].outcome == "ok" else rivals
-            for place, number in enumerate(alive):
-                if place and not self._fits((WARMUP_STEPS + 1) * self._shortest_s, self._end_s):
-                    break
-                share_s = max(0.0, self._end_s - perf_counter()) / (len(alive) - place)
-                self._turn(number, steps, until_s=perf_counter() + share_s, first=steps == FIRST_STEPS)
-                if self._job.stopping():
-                    return "stopped"
-            if len(rivals) < 2 or not self._fits(0.0, self._end_s):
-                break
+        self._turn(0, steps, until_s=self._share_s(1 + len(rivals)), first=True)
+        rivals = rivals[: self._room()]
+        self._round(rivals, steps, first=True)
+        while rivals and steps < MOST_STEPS and self._fits(2 * self._least_s, self._end_s) and not self._job.stopping():
             ranked = sorted(rivals, key=lambda number: self._tried[number].token_s)
-            rivals, steps = ranked[: len(ranked) // 2], 2 * steps
+            rivals, steps = ranked[: max(1, len(ranked) // 2)], 2 * steps
+            self._round([0, *rivals] if self._tried[0].outcome == "ok" else rivals, steps)
         for number, tried in enumerate(self._tried):
             if tried.seconds or tried.outcome != "ok":
                 self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
-        return "ok"
+        return "stopped" if self._job.stopping() else "ok"
+
+    @property
+    def _least_s(self) -> float:
+        """A turn lasts at least so long."""
+        return (WARMUP_STEPS + 1) * self._shortest_s
+
+    def _room(self) -> int:
+        """How many rivals have time for a first turn, if their steps take as long as the first plan's; one at least."""
+        turn_s = (WARMUP_STEPS + FIRST_STEPS) * self._shortest_s
+        return max(1, int(self._left_s(self._end_s) / turn_s)) if turn_s else len(self._plans)
+
+    def _share_s(self, turns: int) -> float:
+        """When a turn should be over that is followed by all but one of so many."""
+        return perf_counter() + max(0.0, self._end_s - perf_counter()) / turns
+
+    def _round(self, numbers: Sequence[int], steps: int, *, first: bool = False) -> None:
+        """A turn of each, while there is time."""
+        for place, number in enumerate(numbers):
+            if not self._fits(self._least_s, self._end_s) or self._job.stopping():
+                return
+            self._turn(number, steps, until_s=self._share_s(len(numbers) - place), first=first)
 
     def _turn(self, number: int, steps: int, *, until_s: float, first: bool) -> None:
         """Warm up and make `steps` steps that count, or fewer when its share of the time is over; a failure is its outcome.

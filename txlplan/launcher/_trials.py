@@ -21,9 +21,9 @@ SHARE = 0.03
 MOST_S = 60.0
 """And the longest that they take however long the run."""
 LEAST_STEPS = WARMUP_STEPS + 2
-"""Of each plan in the first round."""
-START_S = 6.0
-"""Allowed for starting the worker: importing torch takes seconds. Only the number of trials depends on it."""
+"""Of the first plan and one rival, without which there are no trials."""
+START_S = 3.0
+"""Allowed for starting the worker: importing torch takes 2 to 4 seconds. Only whether there are trials depends on it."""
 INDISTINCT = 0.02
 """A plan must be faster than the planner's choice by more than this share to be taken instead, and clearly (`Speed`)."""
 
@@ -95,9 +95,9 @@ def near(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 
 def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None, budget: Budget) -> TrialPlan:
-    """Choose what to try within the budget, the first candidates before the others.
+    """What to try within the budget: all candidates, as many of which as there is time for (`engine.trials`), or none.
 
-    The first round of n trials costs a start and n times LEAST_STEPS steps; n falls until that is within the budget.
+    A trial of the first two costs a start and LEAST_STEPS steps of each, by their predicted times.
     """
     first = candidates[0]
     if len(candidates) < 2:
@@ -106,12 +106,10 @@ def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None,
         return TrialPlan(candidates=(first,), seconds=0, reason="no trials: the length of the run is not known")
     run_s = (total_steps or 0) * first.estimate.step_s.value
     budget_s = budget.of(run_s)
-    for count in range(len(candidates), 1, -1):
-        chosen = tuple(candidates[:count])
-        if START_S + LEAST_STEPS * sum(candidate.estimate.step_s.value for candidate in chosen) <= budget_s:
-            share = f" ({budget_s / run_s:.1%} of the predicted run)" if run_s else ""
-            reason = f"trials of {counted(count, 'plan')}, at most {format_s(budget_s)}{share}"
-            return TrialPlan(candidates=chosen, seconds=budget_s, reason=reason)
+    if START_S + LEAST_STEPS * sum(candidate.estimate.step_s.value for candidate in candidates[:2]) <= budget_s:
+        share = f" ({budget_s / run_s:.1%} of the predicted run)" if run_s else ""
+        reason = f"trials of up to {counted(len(candidates), 'plan')}, at most {format_s(budget_s)}{share}"
+        return TrialPlan(candidates=tuple(candidates), seconds=budget_s, reason=reason)
     short = f"{format_s(budget_s)} are too few" if budget.seconds is not None else f"a run of {format_s(run_s)} is too short"
     return TrialPlan(candidates=(first,), seconds=0, reason=f"no trials: {short} to gain from them")
 
