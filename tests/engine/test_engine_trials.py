@@ -90,8 +90,8 @@ def test_a_plan_that_cannot_run_is_told_and_left_behind(plan_of, tried):
 def test_a_plan_that_is_far_slower_is_left_after_one_step_where_more_would_take_long(plan_of, tried):
     """Sixty-four sequences at once, and one after the other; of a longer time the few steps are worth it."""
     plans = [Plan(micro_batch=64, threads=1), Plan(micro_batch=1, accumulation=64, threads=1)]
-    assert turns(tried(plan_of(), plans, seconds=2.0))[1] == [1, 1]
     assert turns(tried(plan_of(), plans, seconds=600.0))[1] == [1, WARMUP_STEPS + FIRST_STEPS]
+    assert turns(tried(plan_of(), plans, seconds=2.0))[1] == [1, 1]  # torch is loaded by now
 
 
 @pytest.mark.parametrize("task", ["score", "generate"])
