@@ -20,7 +20,7 @@ from txlplan.hardware import (
 )
 from txlplan.model import ModelConfig
 from txlplan.planner import Candidate, Offer, compare, plan
-from txlplan.planner._probability import probability_least, probability_less
+from txlplan.planner._probability import Origin, Shares, probability_least, probability_less
 from txlplan.workload import Workload
 
 
@@ -91,14 +91,15 @@ def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_recommen
     assert row.best is not None
     assert row.smaller is not None
     assert row.smaller.candidate.cluster.n_nodes < row.best.candidate.cluster.n_nodes
+    shared = 0.5 + 0.5 * 0.36
     even = [
         label
         for label, time_s in times.items()
-        if probability_less(times[fastest], time_s, shared_error=terms().economics.shared_error) <= 0.8
+        if probability_less(times[fastest], time_s, shared_error=shared) <= 0.8
     ]
     assert found.verdict.best == row.recommended.label == row.smaller.label == even[0], "sizes grow along the offer"
     assert row.smaller_probability == pytest.approx(
-        probability_less(times[fastest], times[even[0]], shared_error=terms().economics.shared_error)
+        probability_less(times[fastest], times[even[0]], shared_error=shared)
     )
     assert f"Rent {even[0]} (the smallest size that the ranges cannot tell from {fastest})" in found.verdict.sentence
     (note,) = [text for text in found.warnings if "the smaller one is recommended" in text]
@@ -134,7 +135,9 @@ def test_rows_are_ranked_by_their_best_figures_and_a_smaller_size_is_named_besid
     assert smaller is not None
     assert smaller.account is not None
     values = [smaller.account.time_s, first.account.time_s, second.account.time_s]
-    chances = [probability_least(values, ["plain"] * 3, place, shared_error=0.5) for place in range(3)]
+    origins = [Origin(stack="plain", device="a100-sxm4-40gb", setup=place) for place in range(3)]
+    shares = Shares(stack=0.5, device=0.18)
+    chances = [probability_least(values, origins, place, shares=shares) for place in range(3)]
     assert [verdict.probability, verdict.larger_probability] == chances[:2], "of the smaller one, and of its larger self"
     assert verdict.probability < verdict.larger_probability
     named = f"Rent {alone.smaller.label} (the smallest size that the ranges cannot tell from {first.label})"

@@ -13,7 +13,6 @@ from txlplan.estimates import Range
 from txlplan.hardware import Economics, Price, economics, with_prices
 from txlplan.model import parameter_count
 from txlplan.planner import Account, Candidate, Comparison, Duration, Offer, compare
-from txlplan.planner._probability import probability_least, probability_less
 
 HOUR_S = 3600.0
 KNOWN: Economics = economics.get("default")
@@ -271,28 +270,6 @@ def test_twice_the_run_may_miss_the_deadline() -> None:
     assert _cases(found)["the run is twice as long"] == ("", True)
 
 
-def test_probability_follows_from_the_ranges() -> None:
-    def spread(value: float, factor: float) -> Range:
-        return Range(value=value, low=value / factor, high=value * factor)
-
-    def least(*values: Range, stacks: tuple[str, ...] = ("s", "s"), shared: float = 0.0) -> float:
-        return probability_least(values, stacks, 0, shared_error=shared)
-
-    # Two log-normal values with sd 0.3 each: P = Phi(ln(1.2) / (0.3 sqrt 2)) = 0.6663.
-    factor = math.exp(1.2816 * 0.3)
-    assert least(spread(1.0, factor), spread(1.2, factor)) == pytest.approx(0.6663, abs=0.01)
-    # With half of the variance in common: Phi(ln(1.2) / (0.3 sqrt(2) sqrt(0.5))) = 0.7283; with all of it: 1.
-    assert least(spread(1.0, factor), spread(1.2, factor), shared=0.5) == pytest.approx(0.7283, abs=0.01)
-    assert least(spread(1.0, factor), spread(1.2, factor), shared=1.0) == 1.0
-    assert least(spread(1.0, factor), spread(1.2, factor), stacks=("s", "t"), shared=1.0) == pytest.approx(0.6663, abs=0.01)
-    assert least(spread(1.0, factor), spread(1.0, factor), shared=1.0) == 0.5, "equal candidates share the lead"
-    for shared in (0.0, 0.5, 0.9):
-        pair = spread(1.0, factor), spread(1.2, factor**1.5)
-        assert probability_less(*pair, shared_error=shared) == pytest.approx(least(*pair, shared=shared), abs=0.01)
-    assert probability_less(spread(1.0, factor), spread(1.2, factor), shared_error=1.0) == 1.0
-    assert probability_less(spread(1.0, 1.0), spread(1.0, 1.0), shared_error=0.0) == 0.5
-
-
 def test_the_verdict_says_how_sure_it_is() -> None:
     found = compare(WORKLOAD, [made("a"), made("b", speed=0.7)], terms=terms()).verdict
     assert found.probability is not None
@@ -300,7 +277,7 @@ def test_the_verdict_says_how_sure_it_is() -> None:
     assert 0.5 < found.probability_independent < found.probability < 0.99
     assert f"with a probability of {found.probability * 100:.0f} % " in found.sentence
     assert f"({found.probability_independent * 100:.0f} % if candidates shared no errors)" in found.sentence
-    assert "share 50 % of the variance" in found.details[0]
+    assert "share 50 % of the variance of their errors, and with the same device 68 %; " in found.details[0]
     certain = compare(WORKLOAD, [made("a"), made("b", speed=0.01)], terms=terms()).verdict
     assert certain.probability == 1.0
     assert "with a probability of over 99 % (over 99 % if" in certain.sentence

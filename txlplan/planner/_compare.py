@@ -19,7 +19,7 @@ from txlplan.planner._known import Known, known_by_size
 from txlplan.planner._limits import refusal, unpriced
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay
-from txlplan.planner._probability import probability_within
+from txlplan.planner._probability import Origin, probability_within
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._space import Space
 from txlplan.planner._stand_in import Entry, Rank, best_size, rank_size, stand_in
@@ -85,6 +85,18 @@ class Size:
     def tokens_per_s(self) -> Range | None:
         """Predicted throughput, None without a plan."""
         return self.planned.choice.estimate.tokens_per_s if self.planned else None
+
+    @property
+    def origin(self) -> Origin:
+        """What its errors have in common with those of others. Only for sizes that have a plan."""
+        assert self.planned is not None
+        cluster = self.candidate.cluster
+        links = (cluster.system.intra_node, cluster.system.inter_node if self.planned.n_nodes > 1 else None)
+        return Origin(
+            stack=self.candidate.stack.id,
+            device=cluster.device.id,
+            setup=(self.planned.n_devices, cluster.per_node, *links),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -182,6 +182,7 @@ def assumption_table(comparison: Comparison) -> Table:
         "evaluate_every_steps": format_count(economics.evaluate_every_steps),
         "evaluation_tokens": format_count(economics.evaluation_tokens),
         "shared_error": percent(economics.shared_error),
+        "shared_device_error": percent(economics.shared_device_error),
     }
     rows = tuple(
         (key.replace("_", " "), value, economics.sources.get(key, economics.sources.get("default", "unknown")))
