@@ -15,7 +15,7 @@ from txlplan.advice._scenario import Scenario, read_scenario, scenario_of
 from txlplan.advice._side_by_side import side_by_side
 from txlplan.advice._workload import workload_of
 from txlplan.errors import InputError
-from txlplan.hardware import Economics, economics
+from txlplan.hardware import Economics, booked_without_system, economics
 from txlplan.planner import Terms
 
 _MANY_SIZES = 16
@@ -52,7 +52,8 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
         budget_usd=found.budget_usd,
     )
     comparison = planner.compare(workload, offers, terms=terms, space=space, mapped=mapped)
-    return Advice(scenario=found, comparison=replace(comparison, warnings=(*_unused(found), *comparison.warnings)))
+    unused = (*_unused(found), *booked_without_system(offer.sizes[0].cluster.system.id for offer in offers))
+    return Advice(scenario=found, comparison=replace(comparison, warnings=(*unused, *comparison.warnings)))
 
 
 def _unused(scenario: Scenario) -> tuple[str, ...]:
