@@ -19,7 +19,7 @@ from txlplan.hardware import (
     with_prices,
 )
 from txlplan.model import ModelConfig
-from txlplan.planner import Candidate, Offer, compare, plan
+from txlplan.planner import Candidate, Offer, Space, compare, plan, whole_node_plan
 from txlplan.planner._probability import Origin, Shares, probability_least, probability_less
 from txlplan.workload import Workload
 
@@ -326,6 +326,22 @@ def test_energy_is_that_of_whole_nodes_where_nobody_knows_what_idle_devices_draw
     alone = compare(replace(WORKLOAD, global_batch=1), [node()], terms=terms(rank_by="energy"))
     idle = alone.rows[0].account.n_uncounted
     assert (f" of {8 - idle} of 8 devices: what the idle {idle} draw is unknown" in alone.verdict.sentence) == bool(idle)
+
+
+def test_plans_of_whole_nodes_come_first_and_are_found_among_all() -> None:
+    """What is costed once for both gives what each space would give alone; a size without such a plan has another one."""
+    asked, cluster = replace(SMALL_BATCH, objective="least-energy"), node().cluster
+    whole = whole_node_plan(asked, cluster, STACK, Space(), runners_up=0)
+    alone = plan(asked, cluster, STACK, space=Space(whole_nodes=True), runners_up=0)
+    assert (whole.plan, whole.totals) == (alone.plan, alone.totals)
+    assert plan(asked, cluster, STACK).plan != whole.plan
+    few = Space(data_parallel=(1, 2, 4), tensor_parallel=(1,), pipeline_parallel=(1,), context_parallel=(1,))
+    assert whole_node_plan(asked, cluster, STACK, few, runners_up=0) == plan(asked, cluster, STACK, space=few, runners_up=0)
+    with pytest.raises(NoPlanFitsError, match="deadline"):
+        whole_node_plan(replace(asked, deadline_s=1.0), cluster, STACK, Space())
+    offer = Offer(sizes=(node(), replace(node(), cluster=replace(cluster, n_nodes=2))))
+    row = compare(SMALL_BATCH, [offer], terms=terms(rank_by="energy"), space=replace(few, data_parallel=(4, 16))).rows[0]
+    assert [size.planned.n_devices if size.planned else None for size in row.sizes] == [4, None]
 
 
 def test_idle_devices_of_known_draw_are_in_the_energy() -> None:

@@ -176,17 +176,15 @@ def _rank(row: Row, terms: Terms) -> Rank:
 
 
 def _row(workload: Workload, terms: Terms, space: Space | None, offer: Offer) -> Row:
-    space = space or Space()
-    idle_w = offer.sizes[0].cluster.device.power_idle_w
-    sizes = _sizes(workload, terms, replace(space, whole_nodes=terms.rank_by == "energy" and idle_w is None), offer)
-    if all(size.planned is None for size in sizes):
-        sizes = _sizes(workload, terms, space, offer)
+    sizes = _sizes(workload, terms, space or Space(), offer)
     best = best_size(_in(sizes), terms)
     return Row(offer=offer, sizes=tuple(sizes), best=best[0] if best else None)
 
 
 def _sizes(workload: Workload, terms: Terms, space: Space, offer: Offer) -> list[Size]:
-    known = known_by_size(workload, offer, space)
+    """For least energy, where nobody knows what idle devices draw, by plans that leave none idle, as far as there are such."""
+    whole_first = terms.rank_by == "energy" and offer.sizes[0].cluster.device.power_idle_w is None
+    known = known_by_size(workload, offer, space, whole_first=whole_first)
     sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
     return _with_efficiency(sizes)
 
