@@ -92,15 +92,9 @@ def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_recommen
     assert row.smaller is not None
     assert row.smaller.candidate.cluster.n_nodes < row.best.candidate.cluster.n_nodes
     shared = 0.5 + 0.5 * 0.36
-    even = [
-        label
-        for label, time_s in times.items()
-        if probability_less(times[fastest], time_s, shared_error=shared) <= 0.8
-    ]
+    even = [label for label, time_s in times.items() if probability_less(times[fastest], time_s, shared_error=shared) <= 0.8]
     assert found.verdict.best == row.recommended.label == row.smaller.label == even[0], "sizes grow along the offer"
-    assert row.smaller_probability == pytest.approx(
-        probability_less(times[fastest], times[even[0]], shared_error=shared)
-    )
+    assert row.smaller_probability == pytest.approx(probability_less(times[fastest], times[even[0]], shared_error=shared))
     assert f"Rent {even[0]} (the smallest size that the ranges cannot tell from {fastest})" in found.verdict.sentence
     (note,) = [text for text in found.warnings if "the smaller one is recommended" in text]
     assert fastest in note

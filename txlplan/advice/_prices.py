@@ -59,11 +59,11 @@ def import_prices(path: Path, *, date: datetime.date, region: str | None = None,
         if system is None:
             unmatched.append(f"{path}:{line}: {_why_unmatched(row)}")
         try:
-            entries = _entries(row, system, date, path)
+            stated = _entries(row, system, date, path)
         except ValueError as error:
             bad.append(f"{path}:{line}: {error}")
             continue
-        for entry in entries:
+        for entry in stated:
             if region is None or entry.region == region:
                 key = (entry.system, entry.kind)
                 found[key] = min(found.get(key, entry), entry, key=lambda one: one.rent_usd_per_h or math.inf)
@@ -73,9 +73,7 @@ def import_prices(path: Path, *, date: datetime.date, region: str | None = None,
     kept, replaced = _beside(target, found)
     book = PriceBook(id=path.stem, prices=tuple(sorted((*entries, *kept), key=lambda one: (one.system, one.kind))))
     files.write_text(target, to_toml(book))
-    return Imported(
-        path=target, entries=entries, replaced=replaced, n_rows=n_rows, unmatched=tuple(unmatched), bad=tuple(bad)
-    )
+    return Imported(path=target, entries=entries, replaced=replaced, n_rows=n_rows, unmatched=tuple(unmatched), bad=tuple(bad))
 
 
 def _beside(target: Path, found: Mapping[tuple[str, str], BookEntry]) -> tuple[list[BookEntry], tuple[BookEntry, ...]]:
@@ -86,7 +84,8 @@ def _beside(target: Path, found: Mapping[tuple[str, str], BookEntry]) -> tuple[l
     if not target.exists():
         return [], ()
     book = parse_toml(PriceBook, {"id": target.stem, **read_toml(target)}, str(target))
-    kept, replaced = [], []
+    kept: list[BookEntry] = []
+    replaced: list[BookEntry] = []
     for entry in book.prices:
         new = found.get((entry.system, entry.kind))
         later = new is not None and entry.day is not None and new.day is not None and entry.day > new.day

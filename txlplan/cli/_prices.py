@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(
-    system: Annotated[str | None, typer.Argument(metavar="SYSTEM", help="One system, as in `compare --on`; by default all.")] = None,
+    system: Annotated[
+        str | None, typer.Argument(metavar="SYSTEM", help="One system, as in `compare --on`; by default all.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show prices with their date, age and source; those older than 90 days are marked stale.

@@ -52,7 +52,7 @@ def priced(system: SystemProfile) -> SystemProfile:
 def booked_without_system(candidates: Iterable[str] = ()) -> tuple[str, ...]:
     """Of every name in the books that is no system, a sentence, with the nearest that are.
 
-    A device may stand for a node with one; this machine (`local`, `local-gpu`) and `candidates`, which come from files, have none here.
+    A device may stand for a node with one; this machine (`local`, `local-gpu`) and `candidates` have no file there.
     """
     known = {*systems.paths(), *devices.paths(), *candidates}
     found: dict[str, None] = {}

@@ -189,6 +189,11 @@ def _details(rows: Sequence[Row], terms: Terms, chances: _Chances) -> tuple[str,
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
             f"{economics.utilisation * 100:.0f} % use, and electricity with cooling."
         )
+        if idle := account.n_uncounted:
+            details.append(
+                f"What its {idle} idle devices draw is unknown: the electricity has {economics.idle_share * 100:.3g} % of "
+                "their rated power, and its range all between nothing and that power."
+            )
     if (simpler := rows[0].simpler) and simpler.planned and simpler.account:
         details.append(
             f"A simpler plan, which the ranges cannot tell from its best, takes {_figures(simpler.account)}: "

@@ -183,6 +183,7 @@ def assumption_table(comparison: Comparison) -> Table:
         "evaluation_tokens": format_count(economics.evaluation_tokens),
         "shared_error": percent(economics.shared_error),
         "shared_device_error": percent(economics.shared_device_error),
+        "idle_share": percent(economics.idle_share),
     }
     rows = tuple(
         (key.replace("_", " "), value, economics.sources.get(key, economics.sources.get("default", "unknown")))
