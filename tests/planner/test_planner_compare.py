@@ -21,6 +21,7 @@ from txlplan.hardware import (
 from txlplan.model import ModelConfig
 from txlplan.planner import Candidate, Offer, Space, compare, plan, whole_node_plan
 from txlplan.planner._probability import Origin, Shares, probability_least, probability_less
+from txlplan.units import format_s
 from txlplan.workload import Workload
 
 
@@ -385,3 +386,32 @@ def test_a_plan_that_fits_by_its_best_figure_alone_says_so() -> None:
     assert not any(text.startswith(said) for text in found.warnings), "once is enough"
     second = compare(WORKLOAD, [made("fast", speed=9), vague], terms=terms())
     assert [text.startswith(said) for text in second.warnings].count(True) == 1
+
+
+def test_a_surer_plan_of_what_is_recommended_is_named_with_what_it_takes() -> None:
+    (free,) = compare(WORKLOAD, [made("a")], terms=terms()).rows
+    assert free.best is not None
+    assert free.best.planned is not None
+    assert free.surer is None
+    peak, capacity = free.best.planned.choice.estimate.peak_memory_bytes, free.best.planned.choice.estimate.capacity_bytes
+    one = made("a")
+    small = replace(one.cluster.device, memory_bytes=int(one.cluster.device.memory_bytes * 1.02 * peak.value / capacity))
+    tight = replace(one, cluster=replace(one.cluster, device=small))
+    found = compare(WORKLOAD, [tight], terms=terms())
+    (row,) = found.rows
+    assert row.best is not None
+    assert row.best.planned is not None
+    assert row.best.planned.choice.estimate.tight
+    assert row.surer is not None
+    assert row.surer.planned is not None
+    assert row.surer.account is not None
+    sure = row.surer.planned.choice.estimate
+    assert sure.peak_memory_bytes.high <= sure.capacity_bytes
+    assert row.surer.account.time_s.value >= row.account.time_s.value
+    (said,) = [text for text in found.verdict.details if "fits memory by its best figure" in text]
+    assert f". The best plan that fits there too takes {format_s(row.surer.account.time_s.value)} for $" in said
+    if row.surer.account.time_s.value > row.account.time_s.value:
+        between_s = (row.surer.account.time_s.value + row.account.time_s.value) / 2
+        late = compare(replace(WORKLOAD, deadline_s=between_s), [tight], terms=terms())
+        assert late.rows[0].surer is None
+        assert any(text.endswith("No plan of it that does is within the limits.") for text in late.verdict.details)

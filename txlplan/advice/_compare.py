@@ -39,7 +39,7 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
         found = scenario_of(changes) if scenario is None else read_scenario(Path(scenario), changes)
     day = today or datetime.date.today()
     terms = Terms(rank_by=found.rank_by, pay=found.pay, economics=_economics(found), today=day)
-    space = planner.Space(runnable=True) if found.runnable else None
+    space = planner.without(planner.Space(runnable=found.runnable), found.without)
     offers = offers_of(found, day)
     many = sum(len(offer.sizes) for offer in offers) > _MANY_SIZES
     mapped = side_by_side if many else map
@@ -50,6 +50,8 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
         global_batch=found.global_batch,
         deadline_s=found.deadline_s,
         budget_usd=found.budget_usd,
+        power_cap_w=found.max_power_w,
+        memory_headroom=found.memory_headroom,
     )
     comparison = planner.compare(workload, offers, terms=terms, space=space, mapped=mapped)
     unused = (*_unused(found), *booked_without_system(offer.sizes[0].cluster.system.id for offer in offers))

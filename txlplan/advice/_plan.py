@@ -46,6 +46,8 @@ class Question:
     deadline_s: Annotated[float, DURATION] | None = None
     budget_usd: Annotated[float, USD] | None = None
     max_power_w: Annotated[float, WATTS] | None = None
+    memory_headroom: float | None = None
+    """Share of a device's usable memory that a plan must leave free; None: a twentieth."""
     without: tuple[str, ...] = ()
     """What is not to be used: tensor-parallel, zero, offload, …"""
     precision: Precision | None = None
@@ -106,6 +108,7 @@ def _workload(asked: Question) -> Workload:
         deadline_s=asked.deadline_s,
         budget_usd=asked.budget_usd,
         power_cap_w=asked.max_power_w,
+        memory_headroom=asked.memory_headroom,
     )
 
 

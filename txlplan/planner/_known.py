@@ -92,7 +92,7 @@ def known_by_size(workload: Workload, offer: Offer, space: Space, *, whole_first
 
 def _by_size(workload: Workload, offer: Offer, space: Space) -> list[Known]:
     largest = max(offer.sizes, key=lambda size: size.cluster.n_nodes)
-    spaces = [_space_of(space, size.cluster, len(offer.sizes) > 1) for size in offer.sizes]
+    spaces = [space_of(space, size.cluster, ranged=len(offer.sizes) > 1) for size in offer.sizes]
     if len(offer.sizes) == 1 or largest.cluster.device.kind == "cpu" or not _alike(offer.sizes, largest):
         return [_alone(workload, size, own) for size, own in zip(offer.sizes, spaces, strict=True)]
     devices = {number for own in spaces for number in own.devices or ()}
@@ -124,7 +124,8 @@ def _one(together: Estimates, space: Space, workload: Workload) -> Known:
     )
 
 
-def _space_of(space: Space, cluster: Cluster, ranged: bool) -> Space:
+def space_of(space: Space, cluster: Cluster, *, ranged: bool) -> Space:
+    """Of one size; one of a range is seen as the size that it is."""
     if cluster.device.kind == "cpu" or not ranged:
         return space
     if cluster.n_nodes > 1:

@@ -183,7 +183,7 @@ def _details(rows: Sequence[Row], terms: Terms, chances: _Chances) -> tuple[str,
             "considered where the idle power of the device is known (power_idle), or where there is no other."
         )
     if text := tight_memory(rows[0].recommended):
-        details.append(f"{text[0].upper()}{text[1:]}.")
+        details.append(f"{text[0].upper()}{text[1:]}. {_surer(rows[0])}")
     if account.way == "buy" and account.cost_usd:
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
@@ -208,6 +208,13 @@ def _details(rows: Sequence[Row], terms: Terms, chances: _Chances) -> tuple[str,
             "Prices are taken as exact."
         )
     return tuple(details)
+
+
+def _surer(row: Row) -> str:
+    """The plan that fits at the high end too, and what it takes."""
+    if row.surer is None or row.surer.planned is None or row.surer.account is None:
+        return "No plan of it that does is within the limits."
+    return f"The best plan that fits there too takes {_figures(row.surer.account)}: {describe(row.surer.planned.choice.plan)}."
 
 
 def _system(row: Row) -> str:
