@@ -328,6 +328,13 @@ def test_limits_of_power_and_memory_and_what_is_left_out(txlplan: Any, small: li
     assert txlplan(*small, "--on", "p4d.24xlarge", "--without", "wheels").exit_code == 2
 
 
+def test_what_misses_the_deadline_if_the_run_is_longer_does_so_with_the_plan_shown(txlplan: Any, small: list[str]) -> None:
+    time_s = txlplan(*small, "--on", "p3.16xlarge", "--json").json["candidates"][0]["account"]["time_s"]["value"]
+    lines = txlplan(*small, "--on", "p3.16xlarge", "--deadline", f"{1.5 * time_s} s").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("if the run is twice as long: ")]
+    assert line.startswith("if the run is twice as long: with the plans shown, every candidate misses the deadline")
+
+
 def test_a_price_stated_for_once_leaves_the_next_command_runnable(
     txlplan: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

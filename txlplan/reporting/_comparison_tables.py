@@ -136,7 +136,7 @@ def sensitivity_table(comparison: Comparison) -> Table:
     rows = tuple(
         (
             one.change,
-            one.best or ("unknown" if one.changes is None else "none: all miss deadline or budget"),
+            one.best or ("unknown" if one.changes is None else "none: with the plans shown, all miss deadline or budget"),
             {None: "cannot be told: its price or figure is unknown", True: "another", False: "the same"}[one.changes],
             format_s(one.time_s.value if one.time_s else None),
             format_usd(one.cost_usd.value if one.cost_usd else None),
