@@ -259,7 +259,9 @@ def test_plans_that_cannot_be_run_are_marked_or_left_out(txlplan):
     assert "ZeRO" in whole.stdout
     assert "not run by this version" in whole.stdout
     assert "not run by this version" not in runs.stdout
-    assert "--system dgx-1 --nodes 2 --tokens 1000000000 --runnable -o plan.toml" in runs.stderr
+    words = last_next(runs)
+    assert words[:9] == ["plan", "--model", "nvidia-wt103-base", "--system", "dgx-1", "--nodes", "2", "--tokens", "1000000000"]
+    assert words[-3:] == ["--runnable", "-o", "plan.toml"]
 
 
 def last_next(result: Any) -> list[str]:
@@ -280,6 +282,57 @@ def test_the_next_command_plans_what_was_recommended_as_it_was_named(
     assert words[words.index("--system") + 1] == "./my box.toml"
     assert txlplan(*words).exit_code == 0
     assert (tmp_path / "plan.toml").exists()
+
+
+def test_the_next_command_has_the_limits_as_it_counts_them(
+    txlplan: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`plan` counts steps alone: their share of the deadline and of the budget, of a rent that it knows too."""
+    monkeypatch.chdir(tmp_path)
+    limits = ("--deadline", "30 d", "--budget", "50000 USD", "--max-power", "4 kW", "--memory-headroom", "0.1")
+    asked = (*small, "--on", "p4d.24xlarge", *limits, "--without", "zero,offload", "--rank-by", "cost")
+    result = txlplan(*asked)
+    assert result.exit_code == 0, result.stderr
+    words = last_next(result)
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    account = txlplan(*asked, "--json").json["candidates"][0]["account"]
+    share = account["duration"]["steps_s"] / account["time_s"]["value"]
+    assert float(given["--deadline"].removesuffix(" s")) == pytest.approx(30 * 86400 * share, abs=0.01)
+    assert float(given["--budget"].removesuffix(" USD")) == pytest.approx(50_000 * share, abs=0.01)
+    assert (given["--max-power"], given["--memory-headroom"], given["--without"]) == ("4000.0 W", "0.1", "zero,offload")
+    planned = txlplan(*words, "--json")
+    assert planned.exit_code == 0, planned.stderr
+    assert planned.json["choice"]["totals"]["time_s"]["value"] <= 30 * 86400 * share
+    stated = last_next(txlplan(*small, "--on", "dgx-1", "--budget", "50000 USD", "--price", "dgx-1=20/h"))
+    assert "--budget" not in stated, "plan knows no price that is stated for once"
+
+
+def test_limits_of_power_and_memory_and_what_is_left_out(txlplan: Any, small: list[str]) -> None:
+    def plans(*more: str) -> list[Any]:
+        result = txlplan(*small, "--on", "p4d.24xlarge", *more, "--json")
+        assert result.exit_code == 0, result.stderr
+        return [row["plan"] for row in result.json["candidates"]]
+
+    (four,) = plans("--max-power", "1.6 kW")
+    assert four["data_parallel"] * four["tensor_parallel"] * four["pipeline_parallel"] * four["context_parallel"] <= 4
+    (bare,) = plans("--without", "tensor-parallel,pipeline-parallel,context-parallel,zero,offload,checkpointing")
+    assert bare["zero_stage"] == 0
+    assert bare["data_parallel"] == 8
+    for command in ("compare", "plan"):
+        where = ("--on", "p4d.24xlarge") if command == "compare" else ("--system", "p4d.24xlarge")
+        refused = txlplan(command, *small[1:], *where, "--memory-headroom", "0.999")
+        assert refused.exit_code == 3, refused.stderr
+        wrong = txlplan(command, *small[1:], *where, "--memory-headroom", "1.5")
+        assert wrong.exit_code == 2
+        assert "memory_headroom = 1.5 must be in [0, 1)" in wrong.stderr
+    assert txlplan(*small, "--on", "p4d.24xlarge", "--without", "wheels").exit_code == 2
+
+
+def test_what_misses_the_deadline_if_the_run_is_longer_does_so_with_the_plan_shown(txlplan: Any, small: list[str]) -> None:
+    time_s = txlplan(*small, "--on", "p3.16xlarge", "--json").json["candidates"][0]["account"]["time_s"]["value"]
+    lines = txlplan(*small, "--on", "p3.16xlarge", "--deadline", f"{1.5 * time_s} s").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("if the run is twice as long: ")]
+    assert line.startswith("if the run is twice as long: with the plans shown, every candidate misses the deadline")
 
 
 def test_a_price_stated_for_once_leaves_the_next_command_runnable(

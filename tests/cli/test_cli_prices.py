@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from txlplan import resources
 from txlplan.advice._prices import _is_device
-from txlplan.hardware import devices, priced, systems
+from txlplan.hardware import devices, price_books, priced, systems
 
 HEADER = "InstanceType,vCPUs,MemoryGiB,AcceleratorName,AcceleratorCount,Price,SpotPrice,Region,AvailabilityZone\n"
 GOOD = (
@@ -55,6 +56,52 @@ def test_one_region_and_an_older_date(txlplan: Any, catalog: Path) -> None:
     result = txlplan("prices", "import", catalog, "--region", "us-east-1", "--date", "2020-01-01", "--json")
     assert [entry["rent_usd_per_h"] for entry in result.json["prices"]] == [20.5, 6.25]
     assert priced(systems.get("p4d.24xlarge")).price("on-demand").date > "2020-01-01", "a newer price stays in use"
+
+
+def test_catalogs_of_one_name_are_kept_in_one_book(txlplan: Any, catalog: Path, tmp_path: Path) -> None:
+    """Every cloud's catalog is called vms.csv: what another one brought stays, what the same one brought is replaced."""
+    assert txlplan("prices", "import", catalog, "--date", "2026-01-02", "--json").json["replaced"] == []
+    other = tmp_path / "other" / "vms.csv"
+    other.parent.mkdir()
+    other.write_text(HEADER + "p3.2xlarge,8,61,V100,1,3.06,0.95,us-east-1,\np4d.24xlarge,96,1152,A100,8,30.0,,us-west-2,\n")
+    result = txlplan("prices", "import", other, "--date", "2026-01-03", "--json").json
+    assert [(one["system"], one["kind"], one["rent_usd_per_h"]) for one in result["replaced"]] == [
+        ("p4d.24xlarge", "on-demand", 19.75)
+    ]
+    (book,) = price_books.all()
+    kept = {(one.system, one.kind): one.rent_usd_per_h for one in book.prices}
+    assert len(kept) == len(book.prices) == 9 + 2
+    assert kept["p4d.24xlarge", "on-demand"] == 30.0
+    assert kept["p4d.24xlarge", "spot"] == 6.25
+    assert kept["nd96asr-v4", "on-demand"] == 26.0
+    assert kept["p3.2xlarge", "spot"] == 0.95
+    shown = txlplan("prices", "import", other, "--date", "2026-01-04").stdout
+    assert "replaced: p3.2xlarge on-demand, $3.06 of 2026-01-03 (vms.csv, imported on " in shown
+    older = txlplan("prices", "import", other, "--date", "2025-01-01", "--json").json
+    assert older["replaced"] == [], "what is of a later day stays"
+    assert {one.date for one in price_books.get("vms").prices if one.system == "p3.2xlarge"} == {"2026-01-04", "2025-01-01"}
+
+
+def test_a_book_of_a_system_that_is_none_is_said(txlplan: Any, home: Path) -> None:
+    book = resources.user("profiles") / "prices" / "own.toml"
+    book.parent.mkdir(parents=True)
+    entry = '[[prices]]\nsystem = "{}"\nkind = "on-demand"\nrent = "7 USD/h"\ndate = "2026-11-01"\nsource = "own"\n'
+    book.write_text(entry.format("dgx-a100-40bg") + entry.format("local-gpu") + entry.format("t4"))
+    said = f"{book}: no system is called 'dgx-a100-40bg', so its price is not used; nearest: dgx-a100-40gb"
+    assert said in txlplan("prices", "show").stderr
+    (note,) = [
+        text
+        for text in txlplan("compare", "--model", "demo-bytes", "--tokens", "1e8", "--on", "dgx-1", "--json").json["warnings"]
+        if "is not used" in text
+    ]
+    assert note.startswith(said)
+
+
+def test_prices_of_this_machine_and_of_a_device(txlplan: Any, home: Path) -> None:
+    for name in ("local", "t4"):
+        result = txlplan("prices", "show", name)
+        assert result.exit_code == 0, result.stderr
+        assert f"no price is known of {name}" in result.stdout
 
 
 def test_bad_rows_are_named_by_line_and_nothing_is_written(txlplan: Any, catalog: Path, home: Path) -> None:

@@ -19,8 +19,9 @@ from txlplan.hardware import (
     with_prices,
 )
 from txlplan.model import ModelConfig
-from txlplan.planner import Candidate, Offer, compare, plan
-from txlplan.planner._probability import probability_least, probability_less
+from txlplan.planner import Candidate, Offer, Space, compare, plan, whole_node_plan
+from txlplan.planner._probability import Origin, Shares, probability_least, probability_less
+from txlplan.units import format_s
 from txlplan.workload import Workload
 
 
@@ -91,15 +92,10 @@ def test_the_smallest_size_that_the_ranges_cannot_tell_from_the_best_is_recommen
     assert row.best is not None
     assert row.smaller is not None
     assert row.smaller.candidate.cluster.n_nodes < row.best.candidate.cluster.n_nodes
-    even = [
-        label
-        for label, time_s in times.items()
-        if probability_less(times[fastest], time_s, shared_error=terms().economics.shared_error) <= 0.8
-    ]
+    shared = 0.5 + 0.5 * 0.36
+    even = [label for label, time_s in times.items() if probability_less(times[fastest], time_s, shared_error=shared) <= 0.8]
     assert found.verdict.best == row.recommended.label == row.smaller.label == even[0], "sizes grow along the offer"
-    assert row.smaller_probability == pytest.approx(
-        probability_less(times[fastest], times[even[0]], shared_error=terms().economics.shared_error)
-    )
+    assert row.smaller_probability == pytest.approx(probability_less(times[fastest], times[even[0]], shared_error=shared))
     assert f"Rent {even[0]} (the smallest size that the ranges cannot tell from {fastest})" in found.verdict.sentence
     (note,) = [text for text in found.warnings if "the smaller one is recommended" in text]
     assert fastest in note
@@ -134,7 +130,9 @@ def test_rows_are_ranked_by_their_best_figures_and_a_smaller_size_is_named_besid
     assert smaller is not None
     assert smaller.account is not None
     values = [smaller.account.time_s, first.account.time_s, second.account.time_s]
-    chances = [probability_least(values, ["plain"] * 3, place, shared_error=0.5) for place in range(3)]
+    origins = [Origin(stack="plain", device="a100-sxm4-40gb", setup=place) for place in range(3)]
+    shares = Shares(stack=0.5, device=0.18)
+    chances = [probability_least(values, origins, place, shares=shares) for place in range(3)]
     assert [verdict.probability, verdict.larger_probability] == chances[:2], "of the smaller one, and of its larger self"
     assert verdict.probability < verdict.larger_probability
     named = f"Rent {alone.smaller.label} (the smallest size that the ranges cannot tell from {first.label})"
@@ -325,6 +323,22 @@ def test_energy_is_that_of_whole_nodes_where_nobody_knows_what_idle_devices_draw
     assert (f" of {8 - idle} of 8 devices: what the idle {idle} draw is unknown" in alone.verdict.sentence) == bool(idle)
 
 
+def test_plans_of_whole_nodes_come_first_and_are_found_among_all() -> None:
+    """What is costed once for both gives what each space would give alone; a size without such a plan has another one."""
+    asked, cluster = replace(SMALL_BATCH, objective="least-energy"), node().cluster
+    whole = whole_node_plan(asked, cluster, STACK, Space(), runners_up=0)
+    alone = plan(asked, cluster, STACK, space=Space(whole_nodes=True), runners_up=0)
+    assert (whole.plan, whole.totals) == (alone.plan, alone.totals)
+    assert plan(asked, cluster, STACK).plan != whole.plan
+    few = Space(data_parallel=(1, 2, 4), tensor_parallel=(1,), pipeline_parallel=(1,), context_parallel=(1,))
+    assert whole_node_plan(asked, cluster, STACK, few, runners_up=0) == plan(asked, cluster, STACK, space=few, runners_up=0)
+    with pytest.raises(NoPlanFitsError, match="deadline"):
+        whole_node_plan(replace(asked, deadline_s=1.0), cluster, STACK, Space())
+    offer = Offer(sizes=(node(), replace(node(), cluster=replace(cluster, n_nodes=2))))
+    row = compare(SMALL_BATCH, [offer], terms=terms(rank_by="energy"), space=replace(few, data_parallel=(4, 16))).rows[0]
+    assert [size.planned.n_devices if size.planned else None for size in row.sizes] == [4, None]
+
+
 def test_idle_devices_of_known_draw_are_in_the_energy() -> None:
     idle_w = 50.0
     target = replace(WORKLOAD, global_batch=256, objective="least-energy")
@@ -372,3 +386,32 @@ def test_a_plan_that_fits_by_its_best_figure_alone_says_so() -> None:
     assert not any(text.startswith(said) for text in found.warnings), "once is enough"
     second = compare(WORKLOAD, [made("fast", speed=9), vague], terms=terms())
     assert [text.startswith(said) for text in second.warnings].count(True) == 1
+
+
+def test_a_surer_plan_of_what_is_recommended_is_named_with_what_it_takes() -> None:
+    (free,) = compare(WORKLOAD, [made("a")], terms=terms()).rows
+    assert free.best is not None
+    assert free.best.planned is not None
+    assert free.surer is None
+    peak, capacity = free.best.planned.choice.estimate.peak_memory_bytes, free.best.planned.choice.estimate.capacity_bytes
+    one = made("a")
+    small = replace(one.cluster.device, memory_bytes=int(one.cluster.device.memory_bytes * 1.02 * peak.value / capacity))
+    tight = replace(one, cluster=replace(one.cluster, device=small))
+    found = compare(WORKLOAD, [tight], terms=terms())
+    (row,) = found.rows
+    assert row.best is not None
+    assert row.best.planned is not None
+    assert row.best.planned.choice.estimate.tight
+    assert row.surer is not None
+    assert row.surer.planned is not None
+    assert row.surer.account is not None
+    sure = row.surer.planned.choice.estimate
+    assert sure.peak_memory_bytes.high <= sure.capacity_bytes
+    assert row.surer.account.time_s.value >= row.account.time_s.value
+    (said,) = [text for text in found.verdict.details if "fits memory by its best figure" in text]
+    assert f". The best plan that fits there too takes {format_s(row.surer.account.time_s.value)} for $" in said
+    if row.surer.account.time_s.value > row.account.time_s.value:
+        between_s = (row.surer.account.time_s.value + row.account.time_s.value) / 2
+        late = compare(replace(WORKLOAD, deadline_s=between_s), [tight], terms=terms())
+        assert late.rows[0].surer is None
+        assert any(text.endswith("No plan of it that does is within the limits.") for text in late.verdict.details)

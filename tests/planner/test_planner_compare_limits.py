@@ -193,7 +193,7 @@ def test_the_chance_to_meet_the_limits_is_told() -> None:
     (row,) = found.rows
     assert row.best is not None
     sd = math.log(time_s.high / time_s.low) / (2 * 1.2815515)
-    expected = 0.5 * (1 + math.erf(math.log(time_s.high / time_s.value) / sd / math.sqrt(2)))
+    expected = 0.5 * (1 + math.erf(math.log(time_s.high / math.sqrt(time_s.low * time_s.high)) / sd / math.sqrt(2)))
     assert row.best.deadline_probability == found.verdict.deadline_probability == pytest.approx(expected, abs=1e-4)
     assert 0.88 < expected < 0.92, "the upper end of an 80 % range"
     assert row.best.budget_probability == found.verdict.budget_probability == pytest.approx(0.5, abs=0.001)

@@ -10,7 +10,8 @@ import pytest
 
 from txlplan import resources
 from txlplan.errors import InputError
-from txlplan.validation import Published, Row, Unreadable, Unscored, Validation, predict, read_published, summarise
+from txlplan.hardware import devices
+from txlplan.validation import Published, Row, Unreadable, Unscored, Validation, predict, rank, read_published, summarise
 
 FILE = resources.shipped("profiles") / "measurements" / "published.csv"
 
@@ -43,6 +44,17 @@ def test_the_accuracy_that_ships(shipped):
     assert 0.7 <= memory.coverage <= 0.9
     assert shipped.wrong_fits == ()
     assert shipped.mean_of_groups < 0.055
+
+
+def test_what_a_buyer_depends_on(shipped):
+    """Of pairs of systems that differ by more than 10 %, and of the settings that were measured on one system."""
+    found = rank(shipped.rows, {device.id: device for device in devices.all()})
+    order = found.predicted
+    assert order.pairs > 800
+    assert order.right >= 0.97
+    assert order.ratio_error <= 0.08
+    assert found.systems > 40
+    assert found.choice_loss <= 0.005
 
 
 def test_a_file_of_many_rows_is_quick(tmp_path):

@@ -15,7 +15,7 @@ from txlplan.advice._scenario import Scenario, read_scenario, scenario_of
 from txlplan.advice._side_by_side import side_by_side
 from txlplan.advice._workload import workload_of
 from txlplan.errors import InputError
-from txlplan.hardware import Economics, economics
+from txlplan.hardware import Economics, booked_without_system, economics
 from txlplan.planner import Terms
 
 _MANY_SIZES = 16
@@ -39,7 +39,7 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
         found = scenario_of(changes) if scenario is None else read_scenario(Path(scenario), changes)
     day = today or datetime.date.today()
     terms = Terms(rank_by=found.rank_by, pay=found.pay, economics=_economics(found), today=day)
-    space = planner.Space(runnable=True) if found.runnable else None
+    space = planner.without(planner.Space(runnable=found.runnable), found.without)
     offers = offers_of(found, day)
     many = sum(len(offer.sizes) for offer in offers) > _MANY_SIZES
     mapped = side_by_side if many else map
@@ -50,9 +50,12 @@ def compare(scenario: Scenario | str | Path | None = None, *, today: datetime.da
         global_batch=found.global_batch,
         deadline_s=found.deadline_s,
         budget_usd=found.budget_usd,
+        power_cap_w=found.max_power_w,
+        memory_headroom=found.memory_headroom,
     )
     comparison = planner.compare(workload, offers, terms=terms, space=space, mapped=mapped)
-    return Advice(scenario=found, comparison=replace(comparison, warnings=(*_unused(found), *comparison.warnings)))
+    unused = (*_unused(found), *booked_without_system(offer.sizes[0].cluster.system.id for offer in offers))
+    return Advice(scenario=found, comparison=replace(comparison, warnings=(*unused, *comparison.warnings)))
 
 
 def _unused(scenario: Scenario) -> tuple[str, ...]:

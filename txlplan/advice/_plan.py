@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from txlplan.choices import Objective, Precision, Task
 from txlplan.config import parse_toml
 from txlplan.config._schema import STRICT
 from txlplan.cost import tokens_per_step
-from txlplan.errors import InputError, NoPlanFitsError
+from txlplan.errors import InputError
 from txlplan.model import ModelConfig, models
 from txlplan.plan_file import DataSettings, PlanFile, RunSettings
 from txlplan.planner import Candidate, Choice
@@ -47,6 +46,8 @@ class Question:
     deadline_s: Annotated[float, DURATION] | None = None
     budget_usd: Annotated[float, USD] | None = None
     max_power_w: Annotated[float, WATTS] | None = None
+    memory_headroom: float | None = None
+    """Share of a device's usable memory that a plan must leave free; None: a twentieth."""
     without: tuple[str, ...] = ()
     """What is not to be used: tensor-parallel, zero, offload, …"""
     precision: Precision | None = None
@@ -83,9 +84,8 @@ def _chosen(workload: Workload, target: Candidate, space: planner.Space, *, expl
     For least energy, where nobody knows what idle devices draw, that of plans that leave none of a node idle, if there are any.
     """
     if workload.objective == "least-energy" and target.cluster.device.power_idle_w is None:
-        whole = replace(space, whole_nodes=True)
-        with contextlib.suppress(NoPlanFitsError, InputError):
-            return whole, planner.plan(workload, target.cluster, target.stack, space=whole, explain=explain)
+        choice = planner.whole_node_plan(workload, target.cluster, target.stack, space, explain=explain)
+        return replace(space, whole_nodes=choice.plan.n_devices % target.cluster.per_node == 0), choice
     return space, planner.plan(workload, target.cluster, target.stack, space=space, explain=explain)
 
 
@@ -108,6 +108,7 @@ def _workload(asked: Question) -> Workload:
         deadline_s=asked.deadline_s,
         budget_usd=asked.budget_usd,
         power_cap_w=asked.max_power_w,
+        memory_headroom=asked.memory_headroom,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from txlplan import files, resources
-from txlplan.config import to_toml
+from txlplan.config import parse_toml, read_toml, to_toml
 from txlplan.errors import InputError
 from txlplan.hardware import BookEntry, DeviceProfile, PriceBook, SystemProfile, devices, systems
 
@@ -28,9 +28,11 @@ class Imported:
     """What an import took and left."""
 
     path: Path
-    """The price book that was written."""
+    """The price book that was written; what an earlier import left there of other systems and kinds is still in it."""
     entries: tuple[BookEntry, ...]
     """The cheapest region of each system and kind."""
+    replaced: tuple[BookEntry, ...]
+    """Prices of the book in whose place these stand: of the same system and kind, and not of a later day."""
     n_rows: int
     unmatched: tuple[str, ...]
     """Rows that no system profile describes, each with its line and why."""
@@ -43,8 +45,8 @@ def import_prices(path: Path, *, date: datetime.date, region: str | None = None,
 
     Of several regions the cheapest is taken, or `region` alone. An instance type matches the system of its name, without
     regard to case, `_` and `-`, and to what a cloud puts in front (`Standard_`); a row whose accelerators are not those of that
-    system is bad. Nothing is written when a row is bad
-    (unless `skip_bad`), when nothing matches, or when a price is zero, negative or no number. Raises InputError.
+    system is bad. Nothing is written when a row is bad (unless `skip_bad`), when nothing matches, or when a price is zero,
+    negative or no number. A book of that name keeps its other prices. Raises InputError.
     """
     known = {_key(system.id): system for system in systems.all()}
     bad: list[str] = []
@@ -57,19 +59,38 @@ def import_prices(path: Path, *, date: datetime.date, region: str | None = None,
         if system is None:
             unmatched.append(f"{path}:{line}: {_why_unmatched(row)}")
         try:
-            entries = _entries(row, system, date, path)
+            stated = _entries(row, system, date, path)
         except ValueError as error:
             bad.append(f"{path}:{line}: {error}")
             continue
-        for entry in entries:
+        for entry in stated:
             if region is None or entry.region == region:
                 key = (entry.system, entry.kind)
                 found[key] = min(found.get(key, entry), entry, key=lambda one: one.rent_usd_per_h or math.inf)
     _refuse(path, bad, found, n_rows, region, skip_bad=skip_bad)
-    book = PriceBook(id=path.stem, prices=tuple(found[key] for key in sorted(found)))
+    entries = tuple(found[key] for key in sorted(found))
     target = resources.user("profiles") / "prices" / f"{path.stem}.toml"
+    kept, replaced = _beside(target, found)
+    book = PriceBook(id=path.stem, prices=tuple(sorted((*entries, *kept), key=lambda one: (one.system, one.kind))))
     files.write_text(target, to_toml(book))
-    return Imported(path=target, entries=book.prices, n_rows=n_rows, unmatched=tuple(unmatched), bad=tuple(bad))
+    return Imported(path=target, entries=entries, replaced=replaced, n_rows=n_rows, unmatched=tuple(unmatched), bad=tuple(bad))
+
+
+def _beside(target: Path, found: Mapping[tuple[str, str], BookEntry]) -> tuple[list[BookEntry], tuple[BookEntry, ...]]:
+    """Of the prices that a book holds already, those that stay, and those that are replaced.
+
+    A later one stays, and is the one that is used. Raises ConfigError for a file that is no book.
+    """
+    if not target.exists():
+        return [], ()
+    book = parse_toml(PriceBook, {"id": target.stem, **read_toml(target)}, str(target))
+    kept: list[BookEntry] = []
+    replaced: list[BookEntry] = []
+    for entry in book.prices:
+        new = found.get((entry.system, entry.kind))
+        later = new is not None and entry.day is not None and new.day is not None and entry.day > new.day
+        (kept if new is None or later else replaced).append(entry)
+    return kept, tuple(replaced)
 
 
 def _refuse(

@@ -12,7 +12,7 @@ from txlplan.config import parse_toml, read_toml
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 from txlplan.planner import Pay, RankBy
-from txlplan.units import COUNT, DURATION, USD
+from txlplan.units import COUNT, DURATION, USD, WATTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +67,12 @@ class Scenario:
     pay: Pay = "auto"
     deadline_s: Annotated[float, DURATION] | None = None
     budget_usd: Annotated[float, USD] | None = None
+    max_power_w: Annotated[float, WATTS] | None = None
+    """Most that the rated power of the devices in use may be."""
+    memory_headroom: float | None = None
+    """Share of a device's usable memory that a plan must leave free; None: a twentieth."""
+    without: tuple[str, ...] = ()
+    """What plans are not to use: tensor-parallel, zero, offload, …"""
     runnable: bool = False
     """Only plans that this version executes."""
     stack: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from txlplan.cli._targets import StackOption
 from txlplan.errors import BarMissedError, InputError
 
 if TYPE_CHECKING:
-    from txlplan.advice import Advice
+    from txlplan.advice import Advice, Scenario
     from txlplan.planner import Row
     from txlplan.reporting import Format
 
@@ -40,6 +41,14 @@ _Budget = Annotated[
     typer.Option(
         "--budget", help="Most money per run, e.g. '500 USD'; a purchase is counted by its share of the machine's life."
     ),
+]
+_MaxPower = Annotated[str | None, typer.Option("--max-power", help="Most rated power in use, e.g. '10 kW'.")]
+_MemoryHeadroom = Annotated[
+    float | None, typer.Option("--memory-headroom", help="Share of a device's memory to leave free; by default 0.05.")
+]
+_Without = Annotated[
+    str | None,
+    typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
 ]
 _Price = Annotated[
     list[str] | None,
@@ -85,6 +94,9 @@ def _compare(
     pay: _Pay = None,
     deadline: _Deadline = None,
     budget: _Budget = None,
+    max_power: _MaxPower = None,
+    memory_headroom: _MemoryHeadroom = None,
+    without: _Without = None,
     price: _Price = None,
     device_like: _DeviceLike = None,
     set_: _Set = None,
@@ -109,9 +121,11 @@ def _compare(
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """Fields of a scenario, by their TOML keys; None where an option says nothing."""
-    plain = ("model", "tokens", "task", "global_batch", "rank_by", "pay", "deadline", "budget", "stack")
+    limits = ("deadline", "budget", "max_power", "memory_headroom")
+    plain = ("model", "tokens", "task", "global_batch", "rank_by", "pay", "stack", *limits)
     return {name: given[name] for name in plain} | {
         "on": None if given["on"] is None else [name.strip() for name in given["on"].split(",") if name.strip()],
+        "without": None if given["without"] is None else given["without"].replace(",", " ").split(),
         "prices": _prices(given["price"]),
         "assume": _values(given["assume"], "--assume"),
         "what_if": _what_if(given["device_like"], given["set_"]),
@@ -151,11 +165,37 @@ def _next(found: Advice) -> str:
         "--task": asked.task if asked.task != "train" else None,
         "--tokens": asked.tokens,
         "--global-batch": asked.global_batch,
+        **_limits(row, asked),
         "--stack": asked.stack,
         "--objective": _objective(row, asked.rank_by),
     }
     words = [text for option, value in given.items() if value is not None for text in (option, str(value))]
     return shlex.join(["txlplan", "plan", *words, *(["--runnable"] if asked.runnable else []), "-o", "plan.toml"])
+
+
+def _limits(row: Row, asked: Scenario) -> dict[str, str | float | None]:
+    """Of the plan, which counts steps alone: their share of deadline and budget, rounded down.
+
+    It knows a rent on demand, and none that was stated for once: a budget of anything else is not passed on.
+    """
+    from txlplan.advice import STATED
+
+    account = row.recommended.account
+    assert account is not None
+    steps = account.duration.steps_s / account.time_s.value
+    rented = account.way == "rent" and account.price is not None and account.price.source != STATED
+    return {
+        "--deadline": None if asked.deadline_s is None else f"{_down(asked.deadline_s * steps)} s",
+        "--budget": f"{_down(asked.budget_usd * steps)} USD" if asked.budget_usd is not None and rented else None,
+        "--max-power": None if asked.max_power_w is None else f"{asked.max_power_w!r} W",
+        "--memory-headroom": asked.memory_headroom,
+        "--without": ",".join(asked.without) or None,
+    }
+
+
+def _down(value: float) -> float:
+    """To a hundredth."""
+    return math.floor(value * 100) / 100
 
 
 def _objective(row: Row, rank_by: str) -> str | None:

@@ -91,5 +91,5 @@ def _then(case: Sensitivity) -> str:
     if case.changes is None:
         return "cannot be told: its price, or what candidates are ranked by, is unknown"
     if not case.best:
-        return "every candidate misses the deadline or the budget"
+        return "with the plans shown, every candidate misses the deadline or the budget (a new comparison may find others)"
     return f"take {case.best} instead" if case.changes else "the recommendation stands"

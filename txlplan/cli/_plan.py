@@ -40,6 +40,9 @@ _Objective = Annotated[
 _Deadline = Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")]
 _Budget = Annotated[str | None, typer.Option("--budget", help="Most rent, e.g. '500 USD'.")]
 _MaxPower = Annotated[str | None, typer.Option("--max-power", help="Most rated power in use, e.g. '10 kW'.")]
+_MemoryHeadroom = Annotated[
+    float | None, typer.Option("--memory-headroom", help="Share of a device's memory to leave free; by default 0.05.")
+]
 _Without = Annotated[
     str | None,
     typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
@@ -72,6 +75,7 @@ def plan(
     deadline: _Deadline = None,
     budget: _Budget = None,
     max_power: _MaxPower = None,
+    memory_headroom: _MemoryHeadroom = None,
     without: _Without = None,
     precision: _PrecisionOption = None,
     micro_batch: _MicroBatch = None,

@@ -29,27 +29,32 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(
-    system: Annotated[str | None, typer.Argument(metavar="SYSTEM", help="One system; by default all.")] = None,
+    system: Annotated[
+        str | None, typer.Argument(metavar="SYSTEM", help="One system, as in `compare --on`; by default all.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show prices with their date, age and source; those older than 90 days are marked stale.
 
     Example: txlplan prices show p4d.24xlarge
     """
+    from txlplan.advice import candidate
     from txlplan.config import to_plain
-    from txlplan.hardware import age_days, is_stale, priced, systems
+    from txlplan.hardware import age_days, booked_without_system, is_stale, priced, systems
 
     today = datetime.date.today()
-    chosen = [systems.get(system)] if system else systems.all()
-    found = [(each.id, price) for each in map(priced, chosen) for price in each.prices]
+    chosen = [candidate(system).cluster.system] if system else [priced(each) for each in systems.all()]
+    found = [(each.id, price) for each in chosen for price in each.prices]
     rows = [
         {"system": name, **to_plain(price), "age_days": age_days(price, today), "stale": is_stale(price, today)}
         for name, price in found
     ]
     output = Output(as_json)
     output.document(rows, lambda console: _print(console, rows, found, system, today))
+    for text in booked_without_system():
+        output.say(f"note: {text}")
     if found:
-        output.next_step(f"txlplan compare --model nvidia-wt103-base --tokens 1.8e9 --on {found[0][0]}")
+        output.next_step(f"txlplan compare --model nvidia-wt103-base --tokens 1.8e9 --on {system or found[0][0]}")
 
 
 def _print(
@@ -87,7 +92,8 @@ def _import(
 ) -> None:
     """Import prices from a CSV with the columns InstanceType, AcceleratorName, AcceleratorCount, Price, SpotPrice, Region.
 
-    Rows are matched to systems by their instance type. The newest price of a kind is the one that is used.
+    Rows are matched to systems by their instance type. The newest price of a kind is the one that is used. What a file of the
+    same name brought before of other systems stays.
 
     Example: txlplan prices import aws-vms.csv --region us-east-1
     """
@@ -106,6 +112,7 @@ def _import(
         "path": str(found.path),
         "prices": to_plain(found.entries),
         "rows": found.n_rows,
+        "replaced": to_plain(found.replaced),
         "unmatched": list(found.unmatched),
         "bad": list(found.bad),
     }
@@ -118,6 +125,9 @@ def _print_import(console: Console, document: dict[str, Any]) -> None:
         where = f" in {entry['region']}" if entry["region"] else ""
         text = f"{entry['system']}: ${entry['rent_usd_per_h']:,.4g}/h {entry['kind']}{where}"
         console.print(text, markup=False, highlight=False)
+    for entry in document["replaced"]:
+        text = f"replaced: {entry['system']} {entry['kind']}, ${entry['rent_usd_per_h'] or entry['purchase_usd']:,.4g}"
+        console.print(f"{text} of {entry['date']} ({entry['source']})", markup=False, highlight=False)
     for text in document["bad"]:
         console.print(f"left out: {text}", markup=False, highlight=False)
     shown = document["unmatched"][:_SHOWN]

@@ -9,9 +9,6 @@ from txlplan.cost._op_stream import FloatArray
 from txlplan.estimates import Range
 from txlplan.hardware import DeviceProfile
 
-IDLE_SHARE = 0.15
-"""Idle over rated power where the idle power is unknown (A100 SXM: 55 of 400 W; V100 SXM2: 40 of 300 W)."""
-
 
 def energy_j_per_step(
     device: DeviceProfile, n_devices: int, step: Range, busy_share: float, reached_share: float
@@ -24,9 +21,9 @@ def energy_j_per_step(
     the shortest step, in which power is linear in `busy_share` × `reached_share` (of the peaks of compute or memory that bound
     operations, what they reach, 0 to 1), and the high end rated power over the longest step.
     """
-    if device.power_w is None:
+    idle_w = device.waiting_w()
+    if device.power_w is None or idle_w is None:
         return None
-    idle_w = _idle_w(device)
     busy = min(max(busy_share, 0.0), 1.0)
     likely_w, low_w = (idle_w + (device.power_w - idle_w) * share for share in (busy, busy * min(max(reached_share, 0.0), 1.0)))
     return Range(
@@ -40,13 +37,8 @@ def energy_j(
     device: DeviceProfile, n_devices: npt.NDArray[np.int64], step_s: FloatArray, busy_s: FloatArray
 ) -> FloatArray | None:
     """The value of `energy_j_per_step` for many plans, [candidates]."""
-    if device.power_w is None:
+    idle_w = device.waiting_w()
+    if device.power_w is None or idle_w is None:
         return None
-    idle_w = _idle_w(device)
     joules: FloatArray = n_devices * (idle_w * step_s + (device.power_w - idle_w) * np.clip(busy_s, 0.0, step_s))
     return joules
-
-
-def _idle_w(device: DeviceProfile) -> float:
-    assert device.power_w is not None
-    return IDLE_SHARE * device.power_w if device.power_idle_w is None else device.power_idle_w

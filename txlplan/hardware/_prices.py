@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from txlplan.config import Catalog
 from txlplan.config._schema import STRICT
+from txlplan.hardware._catalogs import devices, systems
 from txlplan.hardware._system import Price, SystemProfile
 from txlplan.units import counted
 
@@ -45,6 +47,23 @@ def priced(system: SystemProfile) -> SystemProfile:
     """The system with the prices of every book added; the newest of a kind is the one used."""
     booked = (entry.price() for book in price_books.all() for entry in book.prices if entry.system == system.id)
     return replace(system, prices=(*booked, *system.prices))
+
+
+def booked_without_system(candidates: Iterable[str] = ()) -> tuple[str, ...]:
+    """Of every name in the books that is no system, a sentence, with the nearest that are.
+
+    A device may stand for a node with one; this machine (`local`, `local-gpu`) and `candidates` have no file there.
+    """
+    known = {*systems.paths(), *devices.paths(), *candidates}
+    found: dict[str, None] = {}
+    for book in price_books.all():
+        for entry in book.prices:
+            if entry.system in known or entry.system.partition("-")[0] == "local":
+                continue
+            nearest = difflib.get_close_matches(entry.system, known, n=3, cutoff=0.4)
+            where = f"; nearest: {', '.join(nearest)}" if nearest else ""
+            found[f"{price_books.path(book.id)}: no system is called {entry.system!r}, so its price is not used{where}"] = None
+    return tuple(found)
 
 
 def with_prices(system: SystemProfile, prices: Iterable[Price]) -> SystemProfile:

@@ -8,6 +8,7 @@ from txlplan.planner._duration import Duration
 from txlplan.planner._explain import Rejection, standing
 from txlplan.planner._high_end import surer_plan
 from txlplan.planner._infeasible import Fix, describe, fixes, memory_refusal
+from txlplan.planner._known import whole_node_plan
 from txlplan.planner._money import Totals, totals
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay, Way, outlay
@@ -52,5 +53,6 @@ __all__ = [
     "standing",
     "surer_plan",
     "totals",
+    "whole_node_plan",
     "without",
 ]

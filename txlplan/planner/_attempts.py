@@ -56,7 +56,7 @@ def attempts(workload: Workload, candidate: Candidate, known: Known, terms: Term
     Raises NoPlanFitsError, InputError where there is no plan at all.
     """
     ask = _Ask(workload=workload, candidate=candidate, known=known, terms=terms)
-    wanted = _objective(candidate, terms)
+    wanted = objective(candidate, terms)
     first = ask.free(wanted)
     if not first.missed or unpriced(workload, first.account, terms):
         return [first]
@@ -81,19 +81,19 @@ class _Ask:
     known: Known
     terms: Terms
 
-    def free(self, objective: Objective) -> Attempt:
+    def free(self, wanted: Objective) -> Attempt:
         """The best plan whatever it takes, with the simpler one that `plan` would offer. Raises NoPlanFitsError, InputError."""
-        asked = replace(self.workload, objective=objective, deadline_s=None, budget_usd=None)
+        asked = replace(self.workload, objective=wanted, deadline_s=None, budget_usd=None)
         choice = self.known.best(asked, self.candidate)
         best = best_by_figures(choice, asked, self.candidate.cluster)
         found = attempt(self.workload, self.candidate, best, self.terms)
         return replace(found, simpler=choice if choice.optimum else None)
 
-    def within(self, objective: Objective, last: Attempt, limits: Workload) -> Iterator[Attempt]:
+    def within(self, wanted: Objective, last: Attempt, limits: Workload) -> Iterator[Attempt]:
         """The best plan within limits, less the overhead of the plan before, until a plan comes again or none is left."""
         seen = {last.planned.choice.plan}
         for _ in range(_ROUNDS):
-            asked, candidate = _less_overhead(replace(limits, objective=objective), self.candidate, last)
+            asked, candidate = _less_overhead(replace(limits, objective=wanted), self.candidate, last)
             choice = self.known.within(asked, candidate)
             if choice is None or choice.plan in seen:
                 return
@@ -120,7 +120,7 @@ def _less_overhead(limits: Workload, candidate: Candidate, known: Attempt) -> tu
     return limits, candidate
 
 
-def _objective(candidate: Candidate, terms: Terms) -> Objective:
+def objective(candidate: Candidate, terms: Terms) -> Objective:
     """Of the plan on one candidate; where a figure that it needs is unknown, the fastest stands in."""
     cluster = candidate.cluster
     priced = any(price.kind in _PRICES[terms.pay] for price in cluster.system.prices)

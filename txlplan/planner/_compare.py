@@ -12,14 +12,16 @@ from txlplan.errors import InputError, TxlplanError
 from txlplan.estimates import Range
 from txlplan.hardware import Economics
 from txlplan.hardware import economics as economics_catalog
-from txlplan.planner._attempts import Attempt, attempt, attempts, nearest
+from txlplan.planner._attempts import Attempt, attempt, attempts, nearest, objective
 from txlplan.planner._choose import Choice
 from txlplan.planner._duration import Planned
-from txlplan.planner._known import Known, known_by_size
+from txlplan.planner._high_end import surer_plan
+from txlplan.planner._known import Known, known_by_size, space_of
 from txlplan.planner._limits import refusal, unpriced
+from txlplan.planner._money import totals
 from txlplan.planner._offer import Offer
 from txlplan.planner._payment import Account, Pay
-from txlplan.planner._probability import probability_within
+from txlplan.planner._probability import Origin, probability_within
 from txlplan.planner._resolve import Candidate
 from txlplan.planner._space import Space
 from txlplan.planner._stand_in import Entry, Rank, best_size, rank_size, stand_in
@@ -86,6 +88,18 @@ class Size:
         """Predicted throughput, None without a plan."""
         return self.planned.choice.estimate.tokens_per_s if self.planned else None
 
+    @property
+    def origin(self) -> Origin:
+        """What its errors have in common with those of others. Only for sizes that have a plan."""
+        assert self.planned is not None
+        cluster = self.candidate.cluster
+        links = (cluster.system.intra_node, cluster.system.inter_node if self.planned.n_nodes > 1 else None)
+        return Origin(
+            stack=self.candidate.stack.id,
+            device=cluster.device.id,
+            setup=(self.planned.n_devices, cluster.per_node, *links),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -101,6 +115,9 @@ class Row:
     """That the best really is better than that one."""
     simpler: Size | None = None
     """Of the first row: what is recommended with a simpler plan that the ranges cannot tell from its best."""
+    surer: Size | None = None
+    """Of the first row, where the plan that is recommended fits memory by its best figure only: with the best plan that fits at
+    the high end of its range too, and is within the limits; None where there is none."""
     on_front: bool = False
     """No other candidate is as good in time, cost and energy, and better in one."""
 
@@ -156,7 +173,8 @@ def rows_of(workload: Workload, offers: Sequence[Offer], terms: Terms, space: Sp
     if rows[0].best is None or terms.lacks_price(rows[0].account):
         raise refusal(workload, [size for row in rows for size in row.sizes], terms)
     first, *others = _with_front(rows)
-    return [_with_simpler(workload, first, terms), *others]
+    first = _with_simpler(workload, first, terms)
+    return [replace(first, surer=_surer(workload, first, terms, space or Space())), *others]
 
 
 def _rank(row: Row, terms: Terms) -> Rank:
@@ -164,17 +182,13 @@ def _rank(row: Row, terms: Terms) -> Rank:
 
 
 def _row(workload: Workload, terms: Terms, space: Space | None, offer: Offer) -> Row:
-    space = space or Space()
-    idle_w = offer.sizes[0].cluster.device.power_idle_w
-    sizes = _sizes(workload, terms, replace(space, whole_nodes=terms.rank_by == "energy" and idle_w is None), offer)
-    if all(size.planned is None for size in sizes):
-        sizes = _sizes(workload, terms, space, offer)
+    sizes = _sizes(workload, terms, space or Space(), offer)
     best = best_size(_in(sizes), terms)
     return Row(offer=offer, sizes=tuple(sizes), best=best[0] if best else None)
 
 
 def _sizes(workload: Workload, terms: Terms, space: Space, offer: Offer) -> list[Size]:
-    known = known_by_size(workload, offer, space)
+    known = known_by_size(workload, offer, space, whole_first=_whole_first(offer, terms))
     sizes = [_size(workload, offer, candidate, terms, own) for candidate, own in zip(offer.sizes, known, strict=True)]
     return _with_efficiency(sizes)
 
@@ -194,6 +208,31 @@ def _with_simpler(workload: Workload, row: Row, terms: Terms) -> Row:
         return row
     tried = attempt(workload, size.candidate, size.simpler, terms)
     return row if tried.missed else replace(row, simpler=_filled(size, workload, tried))
+
+
+def _surer(workload: Workload, row: Row, terms: Terms, space: Space) -> Size | None:
+    """What is recommended with a plan that fits at the high end of the range of its memory too; None where its own does."""
+    size = row.recommended
+    assert size.planned is not None
+    cluster, choice = size.candidate.cluster, size.planned.choice
+    own = replace(
+        space_of(space, cluster, ranged=len(row.sizes) > 1),
+        whole_nodes=_whole_first(row.offer, terms) and choice.plan.n_devices % cluster.per_node == 0,
+    )
+    asked = replace(workload, objective=objective(size.candidate, terms), deadline_s=None, budget_usd=None)
+    found = surer_plan(asked, cluster, size.candidate.stack, own, choice)
+    if found is None:
+        return None
+    figures = totals(workload, cluster, found.plan, found.estimate)
+    runnable = found.plan.runnable
+    other = replace(choice, plan=found.plan, estimate=found.estimate, totals=figures, runnable=runnable, runners_up=())
+    tried = attempt(workload, size.candidate, other, terms)
+    return None if tried.missed else _filled(size, workload, tried)
+
+
+def _whole_first(offer: Offer, terms: Terms) -> bool:
+    """Ranked by energy, where nobody knows what idle devices draw, plans that leave none idle come first."""
+    return terms.rank_by == "energy" and offer.sizes[0].cluster.device.power_idle_w is None
 
 
 def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, known: Known) -> Size:

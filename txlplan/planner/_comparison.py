@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from txlplan.hardware import Price, age_text, is_stale
+from txlplan.hardware import IDLE_SHARE, Price, age_text, is_stale
 from txlplan.planner._break_even import BreakEven, break_evens, pairs
 from txlplan.planner._compare import Mapped, Row, Terms, rows_of
 from txlplan.planner._limits import no_price, price_hint
@@ -56,7 +56,9 @@ def compare(
     Raises InputError without candidates or tokens, NoPlanFitsError when none fits memory, deadline and budget.
     """
     terms = terms or Terms.default()
-    asked = [offer if isinstance(offer, Offer) else Offer(sizes=(offer,)) for offer in offers]
+    asked = [
+        _waiting(offer if isinstance(offer, Offer) else Offer(sizes=(offer,)), terms.economics.idle_share) for offer in offers
+    ]
     rows = rows_of(workload, asked, terms, space, mapped)
     return Comparison(
         workload=workload,
@@ -67,6 +69,17 @@ def compare(
         sensitivities=sensitivities(workload, rows, terms),
         warnings=_warnings(rows, terms),
     )
+
+
+def _waiting(offer: Offer, share: float) -> Offer:
+    """Its devices draw the share of their rated power that is assumed while they wait, where their profile says nothing."""
+    if share == IDLE_SHARE or offer.sizes[0].cluster.device.idle_share is not None:
+        return offer
+    sizes = tuple(
+        replace(size, cluster=replace(size.cluster, device=replace(size.cluster.device, idle_share=share)))
+        for size in offer.sizes
+    )
+    return replace(offer, sizes=sizes)
 
 
 def _warnings(rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ class Duration:
     """Expected loss to failures (and, on spot nodes, interruptions): work done again, and restarts."""
     total_s: Range
 
+    @property
+    def lost_share(self) -> float:
+        """Of the time, what failures are expected to take."""
+        return self.failures_s / self.total_s.value
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
@@ -39,23 +44,33 @@ class _Work:
     economics: Economics
 
     def duration(self, steps_s: float, evaluation_s: float) -> dict[str, float]:
-        """Parts of the time, to first order in the share that is lost.
+        """Parts of the time.
 
-        With `C` the time of a checkpoint, `M` the mean time between failures and Young's interval `τ = √(2 C M)` between
-        checkpoints, useful time `T` costs `T C/τ` of checkpoints and meets `T/M` failures, each of which repeats `τ/2` on
-        average and restarts (J. W. Young, "A first order approximation to the optimum checkpoint interval", 1974).
-        At least one checkpoint is written, the last.
+        With `C` the time of a checkpoint, `R` of a restart, `M` the mean time between failures and Young's interval
+        `τ = √(2 C M)` between checkpoints, useful time `T` takes `T C/τ` of checkpoints and, failures and restarts that fail in
+        turn counted, `M exp(R/M) (exp((τ + C)/M) − 1) T/τ` in all (J. W. Young, "A first order approximation to the optimum
+        checkpoint interval", 1974; J. T. Daly, "A higher order estimate of the optimum checkpoint interval for restart dumps",
+        2006, equation 20). At least one checkpoint is written, the last.
         """
-        useful_s = steps_s + evaluation_s
-        young_s = math.sqrt(2 * self.checkpoint_s * self.failure_s) if self.checkpoint_s else useful_s
+        useful_s, mean_s = steps_s + evaluation_s, self.failure_s
+        young_s = math.sqrt(2 * self.checkpoint_s * mean_s) if self.checkpoint_s else useful_s
         interval_s = min(young_s, useful_s)
+        intervals = useful_s / interval_s
+        checkpoints_s = intervals * self.checkpoint_s
+        repeated = math.exp(_bounded(self.economics.restart_s / mean_s))
+        in_all_s = intervals * mean_s * repeated * math.expm1(_bounded((interval_s + self.checkpoint_s) / mean_s))
         return {
             "start_s": self.economics.start_s,
             "steps_s": steps_s,
             "evaluation_s": evaluation_s,
-            "checkpoints_s": useful_s * self.checkpoint_s / interval_s,
-            "failures_s": useful_s / self.failure_s * (interval_s / 2 + self.economics.restart_s),
+            "checkpoints_s": checkpoints_s,
+            "failures_s": max(in_all_s - useful_s - checkpoints_s, 0.0),
         }
+
+
+def _bounded(exponent: float) -> float:
+    """What is beyond it never ends, and is refused long before (`_limits`); the figure stays finite."""
+    return min(exponent, 100.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,21 @@ _PRICES: dict[Pay, str] = {"auto": "price", "rent": "on-demand price", "spot": "
 _EXAMPLES: dict[Pay, str] = {"auto": "18.50/h", "rent": "18.50/h", "spot": "'spot 7.10/h'", "buy": "'150000 USD'"}
 
 
+MOST_LOST = 0.5
+"""Share of the time that failures may take: beyond it, the interval between checkpoints is not the best one any more."""
+
+
+def hopeless(account: Account) -> str:
+    """That failures undo more than is done; empty where they do not."""
+    lost = account.duration.lost_share
+    if lost <= MOST_LOST:
+        return ""
+    undone = "failures and interruptions" if account.way == "spot" else "failures"
+    return (
+        f"{undone} are expected to take {min(lost, 0.999) * 100:.3g} % of its time: fewer devices, or shorter runs, fail less"
+    )
+
+
 def unpriced(workload: Workload, account: Account, terms: Terms) -> str:
     """Why an account has no cost where one decides: candidates are ranked by it, or there is a budget. Empty elsewhere."""
     if account.cost_usd is not None or not (terms.rank_by == "cost" or workload.budget_usd is not None):
@@ -43,8 +58,8 @@ def price_hint(system: str, pay: Pay) -> str:
 
 
 def beyond_limits(workload: Workload, account: Account, terms: Terms) -> str:
-    """Why an account is out: past deadline or budget, or without a cost where that decides; empty where it is in."""
-    reasons = []
+    """Why an account is out: lost to failures, past deadline or budget, or without a cost that decides; empty if it is in."""
+    reasons = [text] if (text := hopeless(account)) else []
     if _late(workload, account):
         reasons.append(f"takes {format_s(account.time_s.value)}, the deadline is {format_s(workload.deadline_s)}")
     if text := unpriced(workload, account, terms):
@@ -64,7 +79,7 @@ def refusal(workload: Workload, sizes: Sequence[Size], terms: Terms) -> TxlplanE
         names = [size.candidate.cluster.system.id for size in sizes]
         without = "or rank by time, without --pay and --budget"
         return InputError(no_price(names, terms.pay), hint=f"{price_hint(min(names), terms.pay)}, {without}")
-    accounts = [account for size in sizes for account in size.tried]
+    accounts = [account for size in sizes for account in size.tried if not hopeless(account)]
     priced = [account for account in accounts if account.cost_usd]
     if workload.deadline_s is not None and workload.budget_usd is not None and priced:
         return _pair(workload, priced)

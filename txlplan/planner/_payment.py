@@ -120,13 +120,18 @@ def _energy_j(found: Planned, time_s: Range) -> Range | None:
 def _electricity_usd(found: Planned, economics: Economics, time_s: Range, energy_j: Range | None) -> Range | None:
     """Electricity and cooling of bought nodes; None where the devices' power is unknown.
 
-    Where the rated power of the node is known, what it exceeds its devices' by (host, fans, network) is counted in full.
+    Where the rated power of the node is known, what it exceeds its devices' by (host, fans, network) is counted in full. Idle
+    devices whose draw is unknown draw something between nothing and their rated power, and the share of it that is assumed.
     """
     device, system = found.candidate.cluster.device, found.candidate.cluster.system
-    if energy_j is None or device.power_w is None:
+    waiting_w = device.waiting_w()
+    if energy_j is None or device.power_w is None or waiting_w is None:
         return None
     rest_w = max((system.power_w or 0.0) - system.n_devices * device.power_w, 0.0) * found.n_nodes
     factor = economics.pue * economics.electricity_usd_per_j
+    n_idle = n_uncounted(found.candidate.cluster, found.n_devices)
+    idle = Range(value=n_idle * waiting_w * time_s.value, low=0.0, high=n_idle * device.power_w * time_s.high)
+    energy_j = added(energy_j, idle)
     return added(_map(energy_j, lambda joules: joules * factor), _map(time_s, lambda seconds: seconds * rest_w * factor))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from txlplan.estimates import Range
 from txlplan.planner._payment import Account
-from txlplan.planner._probability import probability_less
+from txlplan.planner._probability import Shares, probability_less
 
 if TYPE_CHECKING:
     from txlplan.planner._compare import Size, Terms
@@ -50,12 +50,13 @@ def stand_in(known: Sequence[Entry], best: Entry, terms: Terms) -> StandIn | Non
     """The smallest size that the ranges cannot tell from the best; None where that is the smallest itself.
 
     Sizes are compared in what candidates are ranked by (in time where that is unknown), their errors shared as those of one
-    stack are. A smaller one takes fewer nodes for fewer node hours, so that it costs less rent, or less of what was bought.
+    device are. A smaller one takes fewer nodes for fewer node hours, so that it costs less rent, or less of what was bought.
     """
-    least = _figure(best[1], terms)
+    least, shares = _figure(best[1], terms), Shares.of(terms.economics)
 
     def better(entry: Entry) -> float:
-        return probability_less(least, _figure(entry[1], terms), shared_error=terms.economics.shared_error)
+        common = shares.common(best[0].origin, entry[0].origin)
+        return probability_less(least, _figure(entry[1], terms), shared_error=common)
 
     even = [
         entry

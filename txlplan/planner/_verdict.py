@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from txlplan.estimates import Range
 from txlplan.planner._compare import Row, Size, Terms
 from txlplan.planner._infeasible import describe
 from txlplan.planner._limits import a_price, price_hint
 from txlplan.planner._payment import Account, outlay
-from txlplan.planner._probability import probability_least
+from txlplan.planner._probability import Shares, probability_least
 from txlplan.units import format_bytes, format_j, format_s, format_usd
 from txlplan.workload import Workload
 
@@ -35,7 +35,7 @@ class Verdict:
     """What is recommended does not exist."""
     probability: float | None
     """That what is recommended really is the best of the candidates whose figure is known, by their ranges, errors of one stack
-    partly shared (of a smaller size: of these and itself); None where there is nothing to compare it with."""
+    and of one device partly shared (of a smaller size: of these and itself); None where there is nothing to compare it with."""
     probability_independent: float | None
     """The same if no two candidates shared an error."""
     larger_probability: float | None
@@ -87,13 +87,13 @@ def _chances(rows: Sequence[Row], terms: Terms) -> _Chances:
     smaller = [(size, size.account)] if size and size.account and terms.metric(size.account) else []
     entries = [*smaller, *known]
     values = [found for _, account in entries if (found := terms.metric(account))]
-    stacks = [size.candidate.stack.id for size, _ in entries]
-    shared = terms.economics.shared_error
+    origins, shares = [size.origin for size, _ in entries], Shares.of(terms.economics)
+    alone = [replace(origin, stack=f"{place}") for place, origin in enumerate(origins)]
     return _Chances(
         n_compared=len(known),
-        likely=probability_least(values, stacks, 0, shared_error=shared),
-        independent=probability_least(values, stacks, 0, shared_error=0.0),
-        larger=probability_least(values, stacks, 1, shared_error=shared) if smaller else None,
+        likely=probability_least(values, origins, 0, shares=shares),
+        independent=probability_least(values, alone, 0, shares=shares),
+        larger=probability_least(values, origins, 1, shares=shares) if smaller else None,
     )
 
 
@@ -183,23 +183,38 @@ def _details(rows: Sequence[Row], terms: Terms, chances: _Chances) -> tuple[str,
             "considered where the idle power of the device is known (power_idle), or where there is no other."
         )
     if text := tight_memory(rows[0].recommended):
-        details.append(f"{text[0].upper()}{text[1:]}.")
+        details.append(f"{text[0].upper()}{text[1:]}. {_surer(rows[0])}")
     if account.way == "buy" and account.cost_usd:
         details.append(
             f"The cost of what is bought is its share of {economics.life_years:g} years at "
             f"{economics.utilisation * 100:.0f} % use, and electricity with cooling."
         )
+        if idle := account.n_uncounted:
+            details.append(
+                f"What its {idle} idle devices draw is unknown: the electricity has {economics.idle_share * 100:.3g} % of "
+                "their rated power, and its range all between nothing and that power."
+            )
     if (simpler := rows[0].simpler) and simpler.planned and simpler.account:
         details.append(
             f"A simpler plan, which the ranges cannot tell from its best, takes {_figures(simpler.account)}: "
             f"{describe(simpler.planned.choice.plan)}."
         )
     if chances.likely is not None:
+        shares = Shares.of(economics)
         details.append(
             "The probability follows from the 80 % ranges. Candidates with the same stack are taken to share "
-            f"{economics.shared_error * 100:.0f} % of the variance of their errors; prices are taken as exact."
+            f"{economics.shared_error * 100:.0f} % of the variance of their errors, and with the same device "
+            f"{(shares.stack + shares.device) * 100:.0f} %; where their number and the links are the same too, all of it. "
+            "Prices are taken as exact."
         )
     return tuple(details)
+
+
+def _surer(row: Row) -> str:
+    """The plan that fits at the high end too, and what it takes."""
+    if row.surer is None or row.surer.planned is None or row.surer.account is None:
+        return "No plan of it that does is within the limits."
+    return f"The best plan that fits there too takes {_figures(row.surer.account)}: {describe(row.surer.planned.choice.plan)}."
 
 
 def _system(row: Row) -> str:

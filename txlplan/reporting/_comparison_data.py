@@ -148,6 +148,7 @@ def _candidate(row: Row) -> dict[str, Any]:
         "budget_probability": size.budget_probability,
         "smaller": row.smaller.label if row.smaller else None,
         "smaller_probability": row.smaller_probability,
+        "surer_plan": describe(row.surer.planned.choice.plan) if row.surer and row.surer.planned else None,
         "plan": to_plain(choice.plan) if choice else None,
         "estimate": to_plain(choice.estimate) if choice else None,
         "account": _account(row.account) if row.best else None,

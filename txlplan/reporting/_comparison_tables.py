@@ -136,7 +136,7 @@ def sensitivity_table(comparison: Comparison) -> Table:
     rows = tuple(
         (
             one.change,
-            one.best or ("unknown" if one.changes is None else "none: all miss deadline or budget"),
+            one.best or ("unknown" if one.changes is None else "none: with the plans shown, all miss deadline or budget"),
             {None: "cannot be told: its price or figure is unknown", True: "another", False: "the same"}[one.changes],
             format_s(one.time_s.value if one.time_s else None),
             format_usd(one.cost_usd.value if one.cost_usd else None),
@@ -182,6 +182,8 @@ def assumption_table(comparison: Comparison) -> Table:
         "evaluate_every_steps": format_count(economics.evaluate_every_steps),
         "evaluation_tokens": format_count(economics.evaluation_tokens),
         "shared_error": percent(economics.shared_error),
+        "shared_device_error": percent(economics.shared_device_error),
+        "idle_share": percent(economics.idle_share),
     }
     rows = tuple(
         (key.replace("_", " "), value, economics.sources.get(key, economics.sources.get("default", "unknown")))
