@@ -16,6 +16,7 @@ import numpy.typing as npt
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._products import interpolated
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile
+from txlplan.model._tiles import FEW_ROWS
 
 PRODUCTS = ("gemm", "bmm")
 _STAND_INS: dict[str, tuple[str, ...]] = {
@@ -34,8 +35,6 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
 """Kinds whose points serve, nearest first, where a kind has none of its own."""
 _HULL_FACTOR = 8.0
 """Work within this factor of the measured range counts as measured; beyond it the estimate is extrapolated."""
-_FEW_ROWS = 16
-"""Products of so few rows are other code in a library than those of many: they are bound by reading their operands."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,11 +113,11 @@ def _of_products(
     points: tuple[EfficiencyPoint, ...], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray
 ) -> FloatArray:
     """Products of few rows by points of few rows, others by others, where there are both."""
-    few = tuple(point for point in points if (point.m or 0) <= _FEW_ROWS)
-    many = tuple(point for point in points if (point.m or 0) > _FEW_ROWS)
+    few = tuple(point for point in points if (point.m or 0) <= FEW_ROWS)
+    many = tuple(point for point in points if (point.m or 0) > FEW_ROWS)
     if not few or not many:
         return interpolated(points, work, m, n, k)
-    return np.where(m <= _FEW_ROWS, interpolated(few, work, m, n, k), interpolated(many, work, m, n, k))
+    return np.where(m <= FEW_ROWS, interpolated(few, work, m, n, k), interpolated(many, work, m, n, k))
 
 
 _BEST_PRODUCT = {"gpu": 0.80, "tpu": 0.65, "cpu": 0.60}

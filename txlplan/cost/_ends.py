@@ -178,7 +178,17 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     if not section.training:
         section.held = section.held + around
     n, k = float(outputs(model, cluster)), _width(model, cluster)
-    section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
+    section.gradient(
+        f"{name} logits again",
+        SOFTMAX,
+        m=rows,
+        n=n,
+        k=k,
+        count=again,
+        around=around,
+        launches=again * pieces,
+        measured_as="forward",
+    )
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
     section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=around)

@@ -129,12 +129,12 @@ def _projections(section: Section, tiled: _Tiled) -> None:
         inside, gradient = inside + weight * c, 0.0
     section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
     around = inside + keys + (at.BTD + memory) * c
-    for of_weights in (False, True):
-        section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, of_weights=of_weights)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
     n = 2.0 * at.W
     section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
     section.gradient(
-        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, of_weights=True
+        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
     )
     section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
     if pre:

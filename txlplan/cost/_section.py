@@ -8,6 +8,7 @@ import numpy as np
 
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
+from txlplan.hardware._stack import Phase as Measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,16 +209,16 @@ class Section:
         gradient: Figure = 0.0,
         left: Figure = 0.0,
         launches: Figure = 1.0,
-        of_weights: bool = False,
+        measured_as: Measured | None = None,
     ) -> None:
         """One of the two gradients of the products described last, given by the shape of those. `left`: as of `back`.
 
-        It has as many FLOPs and moves the same tensors, and efficiencies are measured for a product with its gradients.
+        It has as many FLOPs and moves the same tensors. `measured_as`: where it is not the gradient of the input.
         """
         if self.training:
             op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
             op = replace(op, transient_bytes=around, gradient_bytes=gradient, saved_bytes=left, launches=launches)
-            self._backward_op(replace(op, of_weights=of_weights))
+            self._backward_op(replace(op, measured_as=measured_as))
 
     def attention(
         self, name: str, group: str, *, m: Figure, n: Figure, k: Figure, count: Figure, operands: Figure, kept: Figure
@@ -300,7 +301,7 @@ class Section:
             gradient=gradient,
             left=left,
             launches=pieces,
-            of_weights=True,
+            measured_as="weights",
         )
         if bias:
             size = n * self.numbers.compute

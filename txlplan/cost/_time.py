@@ -152,8 +152,8 @@ def _op_times(
 
 def _phases(stream: OpStream) -> tuple[str, ...]:
     """As efficiency points name them; what is computed again is forward."""
-    named = zip(stream.phases, stream.of_weights, strict=True)
-    return tuple("forward" if phase != "backward" else "weights" if weights else "backward" for phase, weights in named)
+    named = zip(stream.phases, stream.measured_as, strict=True)
+    return tuple(own or ("backward" if phase == "backward" else "forward") for phase, own in named)
 
 
 @lru_cache(maxsize=256)
