@@ -28,6 +28,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "gather": ("gather", "copy", "elementwise"),
     "loss": ("loss", "softmax", "elementwise", "copy"),
     "sampling": ("sampling", "loss", "softmax", "elementwise", "copy"),
+    "random": ("random", "elementwise", "copy"),
     "optimizer": ("optimizer", "elementwise", "copy"),
     "copy": ("copy", "elementwise"),
     "collective": ("collective", "copy"),
@@ -74,6 +75,10 @@ class EfficiencyModel:
             shares = np.array([point.utilisation for point in points])
             share = np.interp(np.log(np.maximum(work, 1.0)), np.log(works[order]), shares[order])
         return Utilisation(share=share * self._scale, measured=inside)
+
+    def measures(self, kind: str) -> bool:
+        """Whether there are points of this kind."""
+        return any(known == kind for known, _ in self._points)
 
     def _nearest_points(self, kind: str, dtype: str) -> tuple[tuple[EfficiencyPoint, ...], bool]:
         """Points of the kind (or of a related kind), and whether they are of the kind and dtype asked for."""

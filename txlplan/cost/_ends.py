@@ -35,7 +35,7 @@ def embedding(section: Section, at: Lengths) -> None:
     kept = 0.0 if section.numbers.narrows else distances
     section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
     if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / r)
+        section.dropout_of_constant("sinusoid dropout", EMBEDDING, elements=distances / r, size=r)
 
 
 def embedded_words(section: Section, at: Lengths) -> None:

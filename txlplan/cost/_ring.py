@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from txlplan.cost._ends import SOFTMAX, embedded_words, log_probabilities, loss
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._op_stream import Figure, FloatArray, Op
@@ -53,8 +55,10 @@ def reading(
 
 
 def _biases(section: Section, group: str, products: int, elements: FloatArray, at: Lengths) -> None:
-    few, moved = 1.0 * (at.B <= FEW_ROWS), elements * section.numbers.compute
-    section.run("biases", group, launches=products * few, read=moved * few, written=moved * few, around=0.0)
+    """Of so many `products`, where each is of few rows."""
+    few: FloatArray = np.where(at.B <= FEW_ROWS, 1.0, 0.0)
+    moved = elements * section.numbers.compute * few
+    section.run("biases", group, launches=products * few, read=moved, written=moved, around=0.0)
 
 
 def streamed(at: Lengths, numbers: Numbers) -> Op:

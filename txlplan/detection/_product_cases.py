@@ -108,7 +108,8 @@ def token_scores(many: int, keys: int, width: int, dtype: str, device: str) -> C
     count = _turns(many * keys * width, dtype)
 
     def build() -> Work:
-        query, windows = filled(many, 1, width, dtype=DTYPES[dtype], device=device), _windows(count, many, keys, width, dtype)
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        query, windows = new(many, 1, width), _windows(count, many, keys, width, new)
         return lambda: _run(torch.bmm(query, each.transpose(1, 2)) for each in windows)
 
     return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, keys, width))
@@ -119,7 +120,8 @@ def token_values(many: int, keys: int, width: int, dtype: str, device: str) -> C
     count = _turns(many * keys * width, dtype)
 
     def build() -> Work:
-        weights, windows = filled(many, 1, keys, dtype=DTYPES[dtype], device=device), _windows(count, many, keys, width, dtype)
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        weights, windows = new(many, 1, keys), _windows(count, many, keys, width, new)
         return lambda: _run(torch.bmm(weights, each) for each in windows)
 
     return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, width, keys))
@@ -137,10 +139,10 @@ def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: st
     return _case("bmm", "forward", dtype, 2.0 * heads * sequences * keys * width, count, build, (sequences, keys, width))
 
 
-def _windows(count: int, many: int, keys: int, width: int, dtype: str) -> list[Tensor]:
+def _windows(count: int, many: int, keys: int, width: int, new: Callable[..., Tensor]) -> list[Tensor]:
     """The last keys (or values) of buffers with half as much room to slide through as a ring has."""
     room = keys + -(-keys // 2)
-    return [filled(many, room, width, dtype=DTYPES[dtype], device="cpu")[:, -keys:] for _ in range(count)]
+    return [new(many, room, width)[:, -keys:] for _ in range(count)]
 
 
 def _turns(elements: int, dtype: str) -> int:
