@@ -123,7 +123,7 @@ def test_every_product_with_a_weight_has_a_gradient_of_it(path: str, precision: 
     stream = stream_of(model, implementation=path, precision=precision)
     flops = (stream.flops * stream.repeat).sum(axis=1)
     forward = [kind == "gemm" and phase == "forward" for kind, phase in zip(stream.kinds, stream.phases, strict=True)]
-    assert flops[np.array(stream.of_weights)].sum() == pytest.approx(flops[forward].sum(), rel=1e-12)
+    assert flops[np.array(stream.measured_as) == "weights"].sum() == pytest.approx(flops[forward].sum(), rel=1e-12)
 
 
 @pytest.mark.parametrize("adaptive", [{}, {"cutoffs": (20, 40)}, {"cutoffs": (20, 40), "div_val": 2}])

@@ -51,6 +51,20 @@ def test_a_law_of_calls_traffic_and_arithmetic_is_found_again(shape):
     assert share_of(points, *shape) == pytest.approx(2.0 * np.prod(shape) / cost(*shape), rel=1e-3)
 
 
+@pytest.mark.parametrize("rows", [(1, 4, 16), (1,)])
+def test_points_of_one_row_do_not_split_a_law_that_they_cannot_tell_apart(rows):
+    """Moving n·k is as arithmetic where m is 1; with other rows the law is found for those between."""
+
+    def cost(m: float, n: float, k: float) -> float:
+        return 2e4 + 3.0 * n * k + 2.0 * m * n * k
+
+    points = [
+        point(m, n, k, 2.0 * m * n * k / cost(m, n, k)) for m in rows for n, k in ((128, 64), (512, 32), (256, 256), (64, 700))
+    ]
+    wanted = {(1, 4, 16): 2.0 * 8 * 400 * 48 / cost(8, 400, 48), (1,): 2.0 * 400 * 48 / cost(1, 400, 48)}[rows]
+    assert share_of(points, 8 if len(rows) > 1 else 1, 400, 48) == pytest.approx(wanted, rel=0.02)
+
+
 def test_few_rows_are_predicted_by_few_rows(cpu: DeviceProfile, measured_stack: StackProfile):
     few = [point(m, 512, 512, 0.01 * m) for m in (1, 4, 16)]
     stack = replace(measured_stack, efficiency=(*measured_stack.efficiency, *few))

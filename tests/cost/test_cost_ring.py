@@ -91,3 +91,27 @@ def test_micro_batches_costed_together_are_each_as_alone(task: Any, tiny_model: 
     for column, size in enumerate((1.0, 4.0)):
         alone = build(chosen, np.array([size]))
         assert together.total(together.flops, *set(together.phases))[column] == alone.total(alone.flops, *set(alone.phases))[0]
+
+
+@pytest.mark.parametrize(("precision", "batch", "apart"), [("fp32", 16, 1), ("fp32", 17, 0), ("bf16", 16, 0)])
+def test_products_that_are_cut_for_threads_add_their_biases_apart(precision: Any, batch: int, apart: int) -> None:
+    """Inner and outer ones of every layer, and the logits of every cluster."""
+    model = replace(presets.get("demo-bytes"), vocab_size=100, cutoffs=(20, 40))
+    launches = [
+        stream.total(stream.launches, "forward")[0]
+        for several in (False, True)
+        for stream in [
+            build(
+                Settings(
+                    model=model,
+                    task="generate",
+                    optimization=Optimization(),
+                    implementation="fast",
+                    precision=precision,
+                    several_threads=several,
+                ),
+                np.array([float(batch)]),
+            )
+        ]
+    ]
+    assert launches[1] - launches[0] == apart * (2 * model.n_layer + 3)

@@ -103,3 +103,17 @@ def test_dropout_masks_take_a_cpu_the_time_to_draw_them(
     extra = dropped_s - plain_s
     assert numbers * 1e-9 < float(extra[0]) < numbers * 4e-9
     assert _device_s(dropped, step_time(dropped, gpu, stack), "forward") < 1e-3
+
+
+def test_masks_that_a_stack_has_measured_take_what_was_measured(
+    cpu: DeviceProfile, stack: StackProfile, tiny_model: ModelConfig
+) -> None:
+    from txlplan.hardware import EfficiencyPoint
+
+    dropped = _stream(replace(tiny_model, dropatt=0.1))
+    measured = replace(stack, efficiency=(EfficiencyPoint(kind="random", dtype="fp32", work=1e5, utilisation=0.1),))
+    rows = [row for row, kind in enumerate(dropped.kinds) if kind == "random"]
+    moved = dropped.bytes_moved[rows]
+    assert moved == pytest.approx(9 * dropped.draws[rows])
+    taken = step_time(dropped, cpu, measured).op_s[rows]
+    assert taken == pytest.approx(moved / (0.1 * cpu.memory_bandwidth_bytes_per_s))

@@ -50,7 +50,8 @@ def test_reading_dispatches_more_lightly_than_training(result):
 def test_bf16_is_measured_however_slow_it_is():
     rates = _dtypes("cpu", lambda: None)
     assert set(rates) >= {"fp32", "bf16"}
-    assert all(rate > 1e7 for rate in rates.values())
+    assert all(rate > 1e7 for each in rates.values() for rate in each.values())
+    assert all(set(each) == {"forward", "backward", "weights"} for each in rates.values())
 
 
 def test_the_number_of_threads_is_put_back(result, threads_before):
@@ -118,7 +119,7 @@ class _Counter(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling"]
+    "kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling", "random"]
 )
 def test_a_case_dispatches_the_operations_that_it_counts(kind):
     """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""

@@ -49,6 +49,8 @@ class Settings:
     """Devices that share the positions of segment and memory."""
     compiled: bool = False
     """The step of generation is compiled."""
+    several_threads: bool = False
+    """A CPU computes with more than one: single tokens' products in fp32 are cut for them."""
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
@@ -67,6 +69,7 @@ class Settings:
             tensor_parallel=plan.tensor_parallel,
             context_parallel=plan.context_parallel,
             compiled=plan.compile,
+            several_threads=device.kind == "cpu" and (plan.threads or device.cores) > 1,
         )
 
     @property
@@ -188,7 +191,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
 
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)
-    reading(first, layers, last, at, settings.shares)
+    cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
+    reading(first, layers, last, at, settings.shares, adds_biases=cut)
     beside_products = one and settings.implementation == "fast"
     ops = [*([streamed(at, settings.numbers)] if beside_products else []), *first.forward(), *layers.forward(), *last.forward()]
     dispatch = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._products import interpolated
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile
+from txlplan.model._tiles import FEW_ROWS
 
 PRODUCTS = ("gemm", "bmm")
 _STAND_INS: dict[str, tuple[str, ...]] = {
@@ -27,6 +28,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "gather": ("gather", "copy", "elementwise"),
     "loss": ("loss", "softmax", "elementwise", "copy"),
     "sampling": ("sampling", "loss", "softmax", "elementwise", "copy"),
+    "random": ("random", "elementwise", "copy"),
     "optimizer": ("optimizer", "elementwise", "copy"),
     "copy": ("copy", "elementwise"),
     "collective": ("collective", "copy"),
@@ -34,8 +36,6 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
 """Kinds whose points serve, nearest first, where a kind has none of its own."""
 _HULL_FACTOR = 8.0
 """Work within this factor of the measured range counts as measured; beyond it the estimate is extrapolated."""
-_FEW_ROWS = 16
-"""Products of so few rows are other code in a library than those of many: they are bound by reading their operands."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +76,10 @@ class EfficiencyModel:
             share = np.interp(np.log(np.maximum(work, 1.0)), np.log(works[order]), shares[order])
         return Utilisation(share=share * self._scale, measured=inside)
 
+    def measures(self, kind: str) -> bool:
+        """Whether there are points of this kind."""
+        return any(known == kind for known, _ in self._points)
+
     def _nearest_points(self, kind: str, dtype: str) -> tuple[tuple[EfficiencyPoint, ...], bool]:
         """Points of the kind (or of a related kind), and whether they are of the kind and dtype asked for."""
         for stand_in in _STAND_INS[kind]:
@@ -114,11 +118,11 @@ def _of_products(
     points: tuple[EfficiencyPoint, ...], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray
 ) -> FloatArray:
     """Products of few rows by points of few rows, others by others, where there are both."""
-    few = tuple(point for point in points if (point.m or 0) <= _FEW_ROWS)
-    many = tuple(point for point in points if (point.m or 0) > _FEW_ROWS)
+    few = tuple(point for point in points if (point.m or 0) <= FEW_ROWS)
+    many = tuple(point for point in points if (point.m or 0) > FEW_ROWS)
     if not few or not many:
         return interpolated(points, work, m, n, k)
-    return np.where(m <= _FEW_ROWS, interpolated(few, work, m, n, k), interpolated(many, work, m, n, k))
+    return np.where(m <= FEW_ROWS, interpolated(few, work, m, n, k), interpolated(many, work, m, n, k))
 
 
 _BEST_PRODUCT = {"gpu": 0.80, "tpu": 0.65, "cpu": 0.60}

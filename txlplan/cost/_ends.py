@@ -35,7 +35,7 @@ def embedding(section: Section, at: Lengths) -> None:
     kept = 0.0 if section.numbers.narrows else distances
     section.run("sinusoids", EMBEDDING, launches=8, read=2 * distances, written=3 * distances, kept=kept)
     if model.dropout > 0 and section.training:
-        section.run("sinusoid dropout", EMBEDDING, launches=3, read=3 * distances, written=3 * distances, draws=distances / r)
+        section.dropout_of_constant("sinusoid dropout", EMBEDDING, elements=distances / r, size=r)
 
 
 def embedded_words(section: Section, at: Lengths) -> None:
@@ -178,7 +178,17 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     if not section.training:
         section.held = section.held + around
     n, k = float(outputs(model, cluster)), _width(model, cluster)
-    section.gradient(f"{name} logits again", SOFTMAX, m=rows, n=n, k=k, count=again, around=around, launches=again * pieces)
+    section.gradient(
+        f"{name} logits again",
+        SOFTMAX,
+        m=rows,
+        n=n,
+        k=k,
+        count=again,
+        around=around,
+        launches=again * pieces,
+        measured_as="forward",
+    )
     section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
     section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=around)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
-from txlplan.cost._op_stream import Figure, FloatArray
-from txlplan.cost._section import Section
+from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._section import MASKED_BY, Section, Shape, masked
 from txlplan.model._tiles import Block, blocks
 
 
@@ -52,7 +52,7 @@ class _Tiled:
         distances = float(at.S * at.W) * section.numbers.wide
         return (2 * at.BSW + 2 * at.BTW + self.scores) * c + mask + distances
 
-    def product(self, distances: int = 0) -> dict[str, Figure]:
+    def product(self, distances: int = 0) -> Shape:
         """Queries by keys (and `distances` more columns), one product a sequence, head and block, of their mean size."""
         count, queries = len(self.blocks), self.at.T
         keys = sum(block.queries * (block.keys + distances) for block in self.blocks) / queries
@@ -97,6 +97,7 @@ def _inputs(section: Section, at: Lengths) -> None:
         kept=at.BSD * c + (0.0 if section.numbers.narrows else at.BTD * r),
         around=0.0,
     )
+    section.back("attention residual", PROJECTIONS, read=2 * at.BTD * r, written=at.BTD * r)
 
 
 def _memory(at: Lengths) -> FloatArray:
@@ -129,21 +130,28 @@ def _projections(section: Section, tiled: _Tiled) -> None:
         inside, gradient = inside + weight * c, 0.0
     section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
     around = inside + keys + (at.BTD + memory) * c
-    for gradient_of in (section.gradient, section.weight_gradient):
-        gradient_of("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
     n = 2.0 * at.W
     section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
-    section.weight_gradient("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient)
-    section.gradient("keys and values", PROJECTIONS, m=at.rows, n=n, k=width, around=inside + at.BTD * c)
+    section.gradient(
+        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
+    )
+    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
+    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
     if pre:
+        gathered = at.B * float(at.M) * n * c
+        section.back(
+            "keys and values of the memory", PROJECTIONS, "copy", read=gathered, written=gathered, around=inside, dtype=d
+        )
         section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + memory) * c)
     section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
+    section.back("distances by head", SCORES, "copy", read=padded, written=padded, around=inside, dtype=d)
     biased, gradient = 2 * at.BTW * c, 2 * at.W * wide if at.model.untie_r else 0.0
     section.run("query biases", SCORES, launches=4, read=2 * biased, written=2 * biased, around=biased, dtype=d)
     around = tiled.backward_bytes(section)
-    section.back(
-        "query biases", SCORES, launches=7, read=2 * biased, written=2 * biased, around=around, gradient=gradient, dtype=d
-    )
+    read, written = 2 * biased, 2 * biased + float((at.S + 1) * at.W) * wide
+    section.back("query biases", SCORES, launches=10, read=read, written=written, around=around, gradient=gradient, dtype=d)
 
 
 def _scores(section: Section, tiled: _Tiled) -> None:
@@ -175,13 +183,14 @@ def _scores(section: Section, tiled: _Tiled) -> None:
 def _values(section: Section, tiled: _Tiled) -> None:
     """Probabilities dropped by a mask of the whole layer; values weighted by them, and gathered from heads."""
     c, d, at = section.numbers.compute, section.numbers.narrow, tiled.at
-    rate, moved, mixed, tiles = at.model.dropatt, tiled.scores * c, at.BTW * c, tiled.tiles
+    rate, mixed, tiles = at.model.dropatt, at.BTW * c, tiled.tiles
     if rate > 0 and section.training:
         section.mask("attention dropout", SCORES, elements=at.BHTS)
-        moved_twice = 2 * moved
-        section.run("attention dropout", SCORES, launches=2 * tiles, read=moved_twice, written=moved_twice, around=0.0, dtype=d)
+        read, written = masked(tiled.scores, c)
+        launches = MASKED_BY * tiles
+        section.run("attention dropout", SCORES, launches=launches, read=read, written=written, around=0.0, dtype=d)
         section.back(
-            "attention dropout", SCORES, launches=4 * tiles, read=2 * moved_twice, written=2 * moved_twice, around=mixed
+            "attention dropout", SCORES, launches=2 * launches, read=2 * read, written=2 * written, around=mixed, dtype=d
         )
     shape = tiled.product()
     section.product("weighted values", VALUES, "bmm", **shape)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
 from txlplan.cost._op_stream import Figure
-from txlplan.cost._section import Section
+from txlplan.cost._section import Section, Shape
 
 _PADDED_TO = 16
 """torch pads a bias to such multiples of keys, and reads a slice of it."""
@@ -105,7 +105,7 @@ def _position_scores(section: Section, at: Lengths) -> None:
     section.held = section.held + distances
     operands = at.BTW * c + at.B * distances
     section.run("position operands", SCORES, "copy", launches=2, read=operands, written=operands, kept=operands, dtype=d)
-    shape: dict[str, Figure] = {
+    shape: Shape = {
         "count": at.B * at.model.n_head,
         "m": float(at.T),
         "n": float(columns),

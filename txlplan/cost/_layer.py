@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from txlplan.cost._op_stream import Figure, FloatArray
-from txlplan.cost._section import Section
+from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._section import Section, Shape
 from txlplan.model import ModelConfig
 
 PROJECTIONS, SCORES, VALUES, FEED_FORWARD, RESIDUAL = (
@@ -137,7 +137,7 @@ def _scores(section: Section, at: Lengths) -> None:
     """Content and position scores, shifted, added, scaled and masked. Products first copy their operands by head."""
     c, d = section.numbers.compute, section.numbers.narrow
     scores = at.BHTS * c
-    shape: dict[str, Figure] = {
+    shape: Shape = {
         "count": at.B * at.model.n_head,
         "m": float(at.T),
         "n": float(at.S),
@@ -181,7 +181,7 @@ def _softmax(section: Section, at: Lengths) -> None:
 def _values(section: Section, at: Lengths) -> None:
     """Values weighted by the probabilities, and gathered from heads."""
     c, d = section.numbers.compute, section.numbers.narrow
-    shape: dict[str, Figure] = {
+    shape: Shape = {
         "count": at.B * at.model.n_head,
         "m": float(at.T),
         "n": float(at.model.d_head),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.hardware._stack import OpKind
+from txlplan.hardware._stack import Phase as Measured
 
 FloatArray = npt.NDArray[np.float64]
 Figure = float | FloatArray
@@ -64,8 +65,9 @@ class Op:
     """Parameter gradients that it leaves behind."""
     transient_bytes: Figure = 0.0
     """Live only around it: inputs and outputs that nothing keeps."""
-    of_weights: bool = False
-    """A product of backward that gives a weight's gradient, whose efficiency is measured apart from that of an input's."""
+    measured_as: Measured | None = None
+    """Which efficiency a product has, where its phase does not say: `weights` where it gives a weight's gradient, `forward`
+    where backward computes a layer's output again."""
     launches: Figure = 1.0
     """Operations the host dispatches, and kernels the device starts."""
     repeat: Figure = 1.0
@@ -83,7 +85,7 @@ class OpStream:
     kinds: tuple[OpKind, ...]
     phases: tuple[Phase, ...]
     dtypes: tuple[str, ...]
-    of_weights: tuple[bool, ...]
+    measured_as: tuple[Measured | None, ...]
     m: FloatArray
     n: FloatArray
     k: FloatArray
@@ -112,7 +114,7 @@ class OpStream:
             kinds=tuple(op.kind for op in ops),
             phases=tuple(op.phase for op in ops),
             dtypes=tuple(op.dtype for op in ops),
-            of_weights=tuple(op.of_weights for op in ops),
+            measured_as=tuple(op.measured_as for op in ops),
             **figures,
         )
 
@@ -128,7 +130,7 @@ class OpStream:
         rows = [row for row, other in enumerate(self.names) if other != name]
         if len(rows) == len(self):
             return self
-        labels = ("names", "groups", "sections", "kinds", "phases", "dtypes", "of_weights")
+        labels = ("names", "groups", "sections", "kinds", "phases", "dtypes", "measured_as")
         chosen: dict[str, Any] = {label: tuple(getattr(self, label)[row] for row in rows) for label in labels}
         return OpStream(**chosen, **{name: getattr(self, name)[rows] for name in FIGURES})
 

@@ -63,7 +63,7 @@ def _positive(rows: FloatArray) -> FloatArray:
     Of few points no more is asked than they can tell: half as many coefficients, arithmetic first.
     """
     scale = rows.max(axis=0)
-    used = np.sort(_IMPORTANCE[: (len(rows) + 1) // 2])
+    used = np.sort(_told_apart(rows / scale)[: (len(rows) + 1) // 2])
     while True:
         found = np.linalg.lstsq(rows[:, used] / scale[used], np.ones(len(rows)), rcond=1e-9)[0]
         if (found >= 0).all() or used.size == 1:
@@ -72,3 +72,12 @@ def _positive(rows: FloatArray) -> FloatArray:
     coefficients = np.zeros(rows.shape[1])
     coefficients[used] = np.abs(found) / scale[used]
     return coefficients
+
+
+def _told_apart(rows: FloatArray) -> list[int]:
+    """Columns by importance, but for those that others already give: of products of one row, moving n·k is as arithmetic."""
+    chosen: list[int] = []
+    for column in _IMPORTANCE.tolist():
+        if np.linalg.matrix_rank(rows[:, [*chosen, column]], tol=1e-9) > len(chosen):
+            chosen.append(column)
+    return chosen

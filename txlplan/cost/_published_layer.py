@@ -9,8 +9,7 @@ nothing is cast but the scores. Letters as in `_layer`.
 from __future__ import annotations
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
-from txlplan.cost._op_stream import Figure
-from txlplan.cost._section import Section
+from txlplan.cost._section import Section, Shape
 
 _WIDE = 4.0
 """Bytes of a score while it is masked."""
@@ -45,8 +44,8 @@ def _scores(section: Section, at: Lengths) -> None:
     """Content scores by sequence and head, position scores by head alone, shifted by a padded copy, added and scaled."""
     c, d = section.numbers.compute, section.numbers.narrow
     scores, heads = at.BHTS * c, at.model.n_head
-    by_sequence: dict[str, Figure] = {"count": at.B * heads, "m": float(at.T), "n": float(at.S), "k": float(at.model.d_head)}
-    by_head: dict[str, Figure] = {"count": float(heads), "m": at.rows, "n": float(at.S), "k": float(at.model.d_head)}
+    by_sequence: Shape = {"count": at.B * heads, "m": float(at.T), "n": float(at.S), "k": float(at.model.d_head)}
+    by_head: Shape = {"count": float(heads), "m": at.rows, "n": float(at.S), "k": float(at.model.d_head)}
     for name, shape, keys in (("content", by_sequence, at.BSW * c), ("position", by_head, float(at.S * at.W) * c)):
         section.product(f"{name} scores", SCORES, "bmm", **shape)
         for around in (keys, at.BTW * c):
@@ -82,7 +81,7 @@ def _mask(section: Section, at: Lengths) -> None:
 def _values(section: Section, at: Lengths) -> None:
     """Values weighted by the probabilities, and gathered from heads."""
     c, d = section.numbers.compute, section.numbers.narrow
-    shape: dict[str, Figure] = {
+    shape: Shape = {
         "count": at.B * at.model.n_head,
         "m": float(at.T),
         "n": float(at.model.d_head),

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from txlplan.cost._ends import embedded_words, log_probabilities, loss
+import numpy as np
+
+from txlplan.cost._ends import SOFTMAX, embedded_words, log_probabilities, loss
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._op_stream import Figure, FloatArray, Op
 from txlplan.cost._section import Numbers, Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
+from txlplan.model._tiles import FEW_ROWS
 
 KEPT, STREAMED = "kept keys and values", "weights and memory"
 
@@ -31,15 +34,31 @@ def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: flo
     return kept
 
 
-def reading(first: Section, layers: Section, last: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
-    """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory."""
+def reading(
+    first: Section, layers: Section, last: Section, at: Lengths, tail_shares: Sequence[float], *, adds_biases: bool = False
+) -> None:
+    """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory.
+
+    `adds_biases`: products of single tokens of few rows are cut, and add their biases by operations of their own.
+    """
     embedded_words(first, at)
     _slide(first, at)
     _layer(layers, at)
     if at.T == 1:
         log_probabilities(last, at, join=False)
+        if adds_biases:
+            _biases(layers, FEED_FORWARD, 2, at.B * (at.model.d_inner + at.model.d_model), at)
+            words = at.model.vocab_size + at.model.n_clusters - 1
+            _biases(last, SOFTMAX, at.model.n_clusters, at.B * words, at)
     else:
         loss(last, at, tail_shares)
+
+
+def _biases(section: Section, group: str, products: int, elements: FloatArray, at: Lengths) -> None:
+    """Of so many `products`, where each is of few rows."""
+    few: FloatArray = np.where(at.B <= FEW_ROWS, 1.0, 0.0)
+    moved = elements * section.numbers.compute * few
+    section.run("biases", group, launches=products * few, read=moved, written=moved, around=0.0)
 
 
 def streamed(at: Lengths, numbers: Numbers) -> Op:

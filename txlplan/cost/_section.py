@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
+from txlplan.hardware._stack import Phase as Measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,16 @@ class Numbers:
     def narrows(self) -> bool:
         """Whether a residual is cast for the products that take it."""
         return self.compute != self.residual
+
+
+class Shape(TypedDict):
+    """`count` products [m, k] × [k, n], in so many `launches` (one)."""
+
+    count: Figure
+    m: Figure
+    n: Figure
+    k: Figure
+    launches: NotRequired[Figure]
 
 
 class Section:
@@ -208,34 +220,16 @@ class Section:
         gradient: Figure = 0.0,
         left: Figure = 0.0,
         launches: Figure = 1.0,
+        measured_as: Measured | None = None,
     ) -> None:
         """One of the two gradients of the products described last, given by the shape of those. `left`: as of `back`.
 
-        It has as many FLOPs and moves the same tensors, and efficiencies are measured for a product with its gradients.
+        It has as many FLOPs and moves the same tensors. `measured_as`: where it is not the gradient of the input.
         """
         if self.training:
             op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
             op = replace(op, transient_bytes=around, gradient_bytes=gradient, saved_bytes=left, launches=launches)
-            self._backward_op(op)
-
-    def weight_gradient(
-        self,
-        name: str,
-        group: str,
-        *,
-        m: Figure,
-        n: Figure,
-        k: Figure,
-        around: Figure,
-        gradient: Figure = 0.0,
-        left: Figure = 0.0,
-        launches: Figure = 1.0,
-    ) -> None:
-        """That of the two which is a weight's."""
-        if self.training:
-            op = self._product(f"{name} backward", group, "gemm", m, n, k, 1.0, "backward")
-            op = replace(op, transient_bytes=around, gradient_bytes=gradient, saved_bytes=left, launches=launches)
-            self._backward_op(replace(op, of_weights=True))
+            self._backward_op(replace(op, measured_as=measured_as))
 
     def attention(
         self, name: str, group: str, *, m: Figure, n: Figure, k: Figure, count: Figure, operands: Figure, kept: Figure
@@ -308,7 +302,18 @@ class Section:
         if input_gradient:
             self.gradient(name, group, m=rows, n=n, k=k, around=around + out_bytes + in_bytes, launches=pieces)
         both = around + out_bytes + beside
-        self.weight_gradient(name, group, m=rows, n=n, k=k, around=both, gradient=gradient, left=left, launches=pieces)
+        self.gradient(
+            name,
+            group,
+            m=rows,
+            n=n,
+            k=k,
+            around=both,
+            gradient=gradient,
+            left=left,
+            launches=pieces,
+            measured_as="weights",
+        )
         if bias:
             size = n * self.numbers.compute
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow)
@@ -325,16 +330,39 @@ class Section:
         kept = moved if kept_output else 0.0
         if self._fused_dropout:
             self.run(name, group, read=moved, written=moved + elements, kept=elements + kept)
-        else:
-            self.mask(name, group, elements=elements)
-            self.run(name, group, read=moved + elements, written=moved, kept=kept)
-        self.back(name, group, read=moved + elements, written=moved)
+            self.back(name, group, read=moved + elements, written=moved)
+            return
+        self.mask(name, group, elements=elements)
+        read, written, dtype = *masked(elements, size), self.numbers.narrow if size == self.numbers.compute else "fp32"
+        around = moved - kept
+        self.run(name, group, read=read, written=written, around=around, kept=kept, launches=MASKED_BY, dtype=dtype)
+        self.back(name, group, read=read, written=written, around=2 * moved, launches=MASKED_BY, dtype=dtype)
 
-    def mask(self, name: str, group: str, *, elements: Figure) -> None:
-        """Draw which elements dropout keeps: two random bytes each, compared with a threshold; a byte each is kept."""
-        drawn = _DRAWN_BYTES * elements
-        written = drawn + elements
-        self.run(f"{name} mask", group, read=drawn, written=written, around=drawn, kept=elements, launches=2, draws=elements)
+    def dropout_of_constant(self, name: str, group: str, *, elements: Figure, size: float) -> None:
+        """Dropout of what needs no gradient: nothing is kept."""
+        if self._fused_dropout:
+            moved = 3 * elements * size
+            self.run(name, group, launches=3, read=moved, written=moved)
+        else:
+            self.mask(name, group, elements=elements, keeps=False)
+            read, written = masked(elements, size)
+            self.run(name, group, launches=MASKED_BY, read=read, written=written, around=elements * size)
+
+    def mask(self, name: str, group: str, *, elements: Figure, keeps: bool = True) -> None:
+        """Draw which elements dropout keeps: two random bytes each, compared in place with a threshold, and narrowed to a byte
+        each, which backward wants where it `keeps` them."""
+        drawn, kept = _DRAWN_BYTES * elements, elements if keeps else 0.0 * elements
+        self.run(
+            f"{name} mask",
+            group,
+            "random",
+            read=2 * drawn,
+            written=2 * drawn + elements,
+            around=drawn,
+            kept=kept,
+            launches=3,
+            draws=elements,
+        )
 
     def narrow(self, name: str, *, elements: Figure, gradient: bool = True) -> None:
         """A residual cast for the product that keeps it; nothing where it is in the precision of products."""
@@ -392,6 +420,16 @@ class Section:
             launches=0.0,
             repeat=self._repeat,
         )
+
+
+MASKED_BY = 2
+"""Operations that apply a mask on a CPU: by it, and by the scale in place."""
+
+
+def masked(elements: Figure, size: float) -> tuple[Figure, Figure]:
+    """Bytes read and written by these: the mask is first widened to the numbers that it multiplies."""
+    moved = elements * size
+    return elements + 3 * moved, 3 * moved
 
 
 CASTS, AUTOCAST_COPY = "precision casts", "weight cast"

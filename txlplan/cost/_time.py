@@ -30,8 +30,9 @@ _HOST_OP_S = 8e-6
 _LAUNCH_S = {"gpu": 2.5e-6, "tpu": 1e-6, "cpu": 0.0}
 """Back-to-back kernel launch where a stack does not say (te42kyfo/gpu-benches gpu-small-kernels: 2.1–2.6 us)."""
 _CPU_DRAW_S = 1.0e-9
-"""Random bits for one element of a dropout mask on a CPU: torch draws 64 bits at a time on one thread whatever the number
-of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a draw)."""
+"""Random bits for one element of a dropout mask on a CPU, where a stack has not measured them: torch draws 64 bits at a time
+on one thread whatever the number of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a
+draw)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -149,7 +150,7 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
     """All operations of a kind, dtype and phase at once."""
     efficiency = EfficiencyModel(device, stack, threads)
     launch_s = _LAUNCH_S[device.kind] if stack.launch_s is None else stack.launch_s
-    draw_s = _CPU_DRAW_S if device.kind == "cpu" else 0.0
+    draw_s = _CPU_DRAW_S if device.kind == "cpu" and not efficiency.measures("random") else 0.0
     names = ("flops", "bytes_moved", "m", "n", "k", "launches", "draws")
     flops, bytes_moved, m, n, k, launches, draws = (
         np.concatenate([getattr(stream, name).ravel() for stream in streams]) for name in names
@@ -193,8 +194,8 @@ def _places(streams: Sequence[OpStream]) -> dict[tuple[str, str, str], npt.NDArr
 
 def _phases(stream: OpStream) -> tuple[str, ...]:
     """As efficiency points name them; what is computed again is forward."""
-    named = zip(stream.phases, stream.of_weights, strict=True)
-    return tuple("forward" if phase != "backward" else "weights" if weights else "backward" for phase, weights in named)
+    named = zip(stream.phases, stream.measured_as, strict=True)
+    return tuple(own or ("backward" if phase == "backward" else "forward") for phase, own in named)
 
 
 @lru_cache(maxsize=256)

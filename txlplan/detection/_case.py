@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,8 @@ class Case:
         return self.work * self.operations
 
 
+Rates = Mapping[Phase, float]
+"""About how many FLOP/s products of a dtype reach with one thread, by phase."""
 VALUE = 0.01
 _KEPT_BYTES = 48e6
 """Tensors that one call keeps: beyond the caches of most CPUs, as the activations of a training step are."""

@@ -15,9 +15,11 @@ from txlplan.choices import Task
 from txlplan.cost import Settings, build
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._timing import Work, time_call
+from txlplan.engine.sampling import choose
 from txlplan.hardware import Implementation
 from txlplan.model import ModelConfig
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.plan_file import Sampling
 from txlplan.workload import Optimization
 
 _TINY = ModelConfig(id="probe-host", n_layer=2, d_model=8, n_head=2, d_head=4, d_inner=8, vocab_size=16, tgt_len=2, mem_len=2)
@@ -31,7 +33,7 @@ class Dispatch:
     forward_s: float
     backward_s: float
     reading_s: float
-    """Where nothing is differentiated: a token of one row, keys and values kept."""
+    """Where nothing is differentiated: a token of one row, keys and values kept, and the next one drawn."""
 
     @classmethod
     def middle(cls, several: Sequence[Dispatch]) -> Dispatch:
@@ -57,14 +59,15 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
     valid = torch.zeros((), dtype=torch.int64, device=device)
     memory = model.initial_memory(1, device)
     reader, ring = Inference(model, rows=1), KeyValueRing(_TINY, 1, longest=1, dtype=torch.float32, device=device)
-    ring.filled = [_TINY.mem_len]
+    ring.filled, random = [_TINY.mem_len], torch.Generator(device=device)
 
     def forward() -> Tensor:
         hidden, _ = model(tokens, memory, valid)
         return model.nll(hidden, tokens).mean()
 
-    def read() -> Tensor:
-        return reader.log_probabilities(reader.read(tokens[:, :1], ring)[:, -1]).float()
+    def read() -> None:
+        logarithms = reader.log_probabilities(reader.read(tokens[:, :1], ring)[:, -1]).float()
+        choose(logarithms, Sampling(), random).tolist()
 
     counted = _counted("train", implementation)
     forward_s, backward_s = _undisturbed(model, forward, synchronize)
@@ -78,7 +81,7 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
 
 
 def _counted(task: Task, implementation: Implementation) -> dict[Phase, float]:
-    """Operations of each phase, as the cost model counts them; those of sampling are not run here, and are few."""
+    """Operations of each phase, as the cost model counts them."""
     settings = Settings(model=_TINY, task=task, optimization=Optimization(), implementation=implementation)
     stream = build(settings, np.ones(1))
     phases: tuple[Phase, ...] = ("forward", "backward")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from txlplan.detection._case import Case
+from txlplan.detection._case import Case, Rates
 from txlplan.detection._cases import cases, elementwise
 from txlplan.detection._product_cases import bare
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
@@ -62,19 +62,19 @@ class Measurement:
 
 
 def measure(
-    where: str, dtypes: Mapping[str, float], all_threads: int, synchronize: Work, budget_s: float, progress: Progress | None
+    where: str, dtypes: Mapping[str, Rates], all_threads: int, synchronize: Work, budget_s: float, progress: Progress | None
 ) -> Measurement:
     """On a CPU with all threads, with one, and on a larger machine with half of them; on CUDA once.
 
-    `dtypes`: about how many FLOP/s a product of each reaches with one thread, by which those that would take long are left out.
+    `dtypes`: each with its rates, by which products that would take long are left out.
     """
     counts: list[int | None] = [None] if where != "cpu" else [*dict.fromkeys((all_threads, 1, max(1, all_threads // 2)))]
     everything = [
         (count, case)
         for count in counts
-        for dtype, rate in dtypes.items()
+        for dtype, rates in dtypes.items()
         for case in cases(dtype, where)
-        if case.shape is None or case.total <= _LONGEST_S * rate
+        if case.phase is None or case.total <= _LONGEST_S * rates[case.phase]
     ]
     copying = _with_threads(counts[0], lambda: _copy_builder(where))
     with_gradients, plain = elementwise(1, "fp32", where), bare()

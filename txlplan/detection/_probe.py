@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
+from txlplan.detection._case import Rates
 from txlplan.detection._closure import closed
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
@@ -19,7 +20,7 @@ from txlplan.detection._product_cases import backward, forward, weight_gradient
 from txlplan.detection._timing import Progress, Work, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
-from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile
+from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
 
 _BUDGET_S = 56.0
 """For everything; on an idle machine more than half of it goes to the operations."""
@@ -86,11 +87,11 @@ def _threads_put_back() -> Iterator[None]:
         torch.set_num_threads(threads_before)
 
 
-def _workers(dtypes: Mapping[str, float], budget_s: float, progress: Progress | None) -> Workers:
+def _workers(dtypes: Mapping[str, Rates], budget_s: float, progress: Progress | None) -> Workers:
     """Workers in the precision that a plan for this CPU most likely has."""
     if progress is not None:
         progress("whole training steps", 0.0)
-    return run_workers(usable_cpus(), "bf16" if dtypes["bf16"] > dtypes["fp32"] else "fp32", budget_s)
+    return run_workers(usable_cpus(), "bf16" if _whole(dtypes["bf16"]) > _whole(dtypes["fp32"]) else "fp32", budget_s)
 
 
 def _nothing() -> None:
@@ -115,22 +116,29 @@ def _incomplete(measured: Measurement) -> Iterator[str]:
         yield f"{missing} of {missing + len(measured.timed)} operations were not reached in time"
 
 
-def _dtypes(where: str, synchronize: Work) -> dict[str, float]:
-    """What is measured, and about how many FLOP/s its products reach: fp32, bf16, and others that are not much slower.
+def _dtypes(where: str, synchronize: Work) -> dict[str, Rates]:
+    """What is measured: fp32, bf16, and others that are not much slower.
 
     bf16 is measured on a CPU without units for it too, where it may be a hundred times slower than fp32: who asks for it is to
     be told so.
     """
     others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"]
-    rates = {dtype: _flops_per_s(dtype, where, synchronize) for dtype in ("fp32", *others)}
-    return {dtype: rate for dtype, rate in rates.items() if dtype == "bf16" or rate > _SLOWEST_SANE * rates["fp32"]}
+    found = {dtype: _rates(dtype, where, synchronize) for dtype in ("fp32", *others)}
+    least = _SLOWEST_SANE * _whole(found["fp32"])
+    return {dtype: rates for dtype, rates in found.items() if dtype == "bf16" or _whole(rates) > least}
 
 
-def _flops_per_s(dtype: str, where: str, synchronize: Work) -> float:
-    """Of one product with its gradients, large enough that its arithmetic decides."""
-    cases = [kind(*_TYPICAL, dtype, where) for kind in (forward, backward, weight_gradient)]
-    works = [case.build() for case in cases]
-    for work in works:
+def _rates(dtype: str, where: str, synchronize: Work) -> Rates:
+    """Of one product and its gradients, large enough that arithmetic decides."""
+    found: dict[Phase, float] = {}
+    for phase, kind in (("forward", forward), ("backward", backward), ("weights", weight_gradient)):
+        case = kind(*_TYPICAL, dtype, where)
+        work = case.build()
         work()
-    seconds = sum(min(time_call(work, synchronize) for _ in range(3)) for work in works)
-    return sum(case.total for case in cases) / seconds
+        found[phase] = case.total / min(time_call(work, synchronize) for _ in range(3))
+    return found
+
+
+def _whole(rates: Rates) -> float:
+    """FLOP/s of a product with both gradients."""
+    return len(rates) / sum(1 / rate for rate in rates.values())

@@ -27,6 +27,8 @@ _FEW = ((1, 256, 256), (8, 256, 256), (1, 1024, 512), (8, 1024, 512), (16, 512, 
 _TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
 _TOKENS = ((4, 128, 64), (32, 256, 64), (128, 128, 32))
 """Sequences × heads, keys, head width."""
+_TOKEN_POSITIONS = ((4, 4, 128, 64), (8, 16, 256, 64), (12, 4, 512, 32))
+"""Heads, sequences, keys, head width."""
 _IN_CACHE_BYTES, _MOST_TURNS = 8 << 20, 32
 """Of operands that are read in turn: beyond a core's own cache, within the last one."""
 
@@ -42,9 +44,10 @@ def products(dtype: str, device: str) -> Iterator[Case]:
         yield tile_backward(*tile, dtype, device)
     if device == "cpu":
         yield from (few_rows(*shape, dtype, device) for shape in _FEW)
-        for many, keys, width in _TOKENS:
-            yield token(many, keys, width, dtype, device)
-            yield token(many, width, keys, dtype, device)
+        for shape in _TOKENS:
+            yield token_scores(*shape, dtype, device)
+            yield token_values(*shape, dtype, device)
+        yield from (token_positions(*shape, dtype, device) for shape in _TOKEN_POSITIONS)
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
@@ -85,7 +88,7 @@ def weight_gradient(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 def bare() -> Case:
     """Dispatch of an operation without gradients, and nothing else."""
-    return token(1, 1, 1, "fp32", "cpu")
+    return token_scores(1, 1, 1, "fp32", "cpu")
 
 
 def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
@@ -100,16 +103,46 @@ def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
     return _case("gemm", "forward", dtype, 2.0 * m * n * k, count, build, (m, n, k))
 
 
-def token(b: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Attention of single tokens, layer after layer: `b` products of one row."""
-    count = _turns(b * n * k, dtype)
+def token_scores(many: int, keys: int, width: int, dtype: str, device: str) -> Case:
+    """Content scores of single tokens, layer after layer: of each sequence and head its query with the keys in a window."""
+    count = _turns(many * keys * width, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
-        left, several = new(b, 1, k), [new(b, n, k).transpose(1, 2) for _ in range(count)]
-        return lambda: _run(torch.bmm(left, right) for right in several)
+        query, windows = new(many, 1, width), _windows(count, many, keys, width, new)
+        return lambda: _run(torch.bmm(query, each.transpose(1, 2)) for each in windows)
 
-    return _case("bmm", "forward", dtype, 2.0 * b * n * k, count, build, (1, n, k))
+    return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, keys, width))
+
+
+def token_values(many: int, keys: int, width: int, dtype: str, device: str) -> Case:
+    """Values in a window, weighted by the probabilities of single tokens."""
+    count = _turns(many * keys * width, dtype)
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        weights, windows = new(many, 1, keys), _windows(count, many, keys, width, new)
+        return lambda: _run(torch.bmm(weights, each) for each in windows)
+
+    return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, width, keys))
+
+
+def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: str, device: str) -> Case:
+    """Position scores of single tokens: of each head the queries of all sequences with the distances."""
+    count = _turns(heads * keys * width, dtype)
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device=device)
+        queries, several = new(heads, sequences, width), [new(heads, keys, width) for _ in range(count)]
+        return lambda: _run(torch.bmm(queries, each.transpose(1, 2)) for each in several)
+
+    return _case("bmm", "forward", dtype, 2.0 * heads * sequences * keys * width, count, build, (sequences, keys, width))
+
+
+def _windows(count: int, many: int, keys: int, width: int, new: Callable[..., Tensor]) -> list[Tensor]:
+    """The last keys (or values) of buffers with half as much room to slide through as a ring has."""
+    room = keys + -(-keys // 2)
+    return [new(many, room, width)[:, -keys:] for _ in range(count)]
 
 
 def _turns(elements: int, dtype: str) -> int:

@@ -12,7 +12,7 @@ from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
 from txlplan.units import BYTES, SECONDS
 
 OpKind = Literal[
-    "gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "sampling", "optimizer", "copy", "collective"
+    "gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "sampling", "random", "optimizer", "copy", "collective"
 ]
 """What an operation is, for its efficiency: see cost/."""
 Phase = Literal["forward", "backward", "weights"]

@@ -1,4 +1,5 @@
-"""How scores are cut into tiles and logits into chunks: shared by the module that runs them and the cost model that counts."""
+"""How scores are cut into tiles, logits into chunks, and what few rows are: shared by the module that runs them and the cost
+model that counts."""
 
 from __future__ import annotations
 
@@ -60,6 +61,9 @@ def loss_rows(words: int) -> int:
     return max(1, _LOGITS_ELEMENTS // words)
 
 
+FEW_ROWS = 16
+"""Products of so few rows are bound by reading the weight. With more they are bound by arithmetic, and a library's own product
+is as fast as one that is cut for the threads."""
 UPDATED_TOGETHER = 1 << 18
 """Elements of parameters that LAMB updates by one operation, at most, unless one parameter has more: their temporaries stay in
 cache. On 2 cores of an AMD EPYC (Zen 3) all at once took 1.4 to 2 times as long."""

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MOST_FEW_ROWS = 16
-"""With more rows than this a product is bound by arithmetic, and the plain one is as fast."""
+from txlplan.model._tiles import FEW_ROWS
 
 
 class Product(Protocol):
@@ -24,7 +23,7 @@ class Product(Protocol):
 
 def product(weight_NK: Tensor, bias_N: Tensor | None = None, *, rows: int | None = None, activation: str = "none") -> Product:
     """The fastest for `rows` rows at a time; None: for many."""
-    few = rows is not None and rows <= MOST_FEW_ROWS and weight_NK.device.type == "cpu"
+    few = rows is not None and rows <= FEW_ROWS and weight_NK.device.type == "cpu"
     if few and weight_NK.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return PackedProduct(weight_NK, bias_N, rows=rows or 1, activation=activation)
     if few and weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:

@@ -67,7 +67,7 @@ class TiledScores:
     u_HK: Tensor
     v_HK: Tensor
     keep_BHTS: Tensor | None
-    """Probabilities that dropout keeps; None: all."""
+    """1 for probabilities that dropout keeps, else 0; None: it keeps all."""
     kept_scale: float
 
     def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, list[Tensor]]:
@@ -109,8 +109,8 @@ class TiledScores:
                 at.distances(r_HRK).add_(torch.bmm(position_GtR.transpose(1, 2), at.queries(position)))
                 position_GtK = torch.bmm(position_GtR, at.distances(self.r_HRK))
                 torch.add(content_GtK, position_GtK, out=at.queries(q_BTHK))
-                u_HK[at.heads] += content_GtK.sum(1, dtype=wide)
-                v_HK[at.heads] += position_GtK.sum(1, dtype=wide)
+                u_HK[at.heads].add_(content_GtK.sum(1, dtype=wide))
+                v_HK[at.heads].add_(position_GtK.sum(1, dtype=wide))
         scale = self.q_BTHK.shape[-1] ** -0.5
         scaled = (each.mul_(scale) for each in (q_BTHK, u_HK, v_HK))
         return Gradients(kv_BS2HK=kv_BS2HK, r_HRK=r_HRK, **dict(zip(("q_BTHK", "u_HK", "v_HK"), scaled, strict=True)))
