@@ -50,25 +50,23 @@ def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: 
     return np.where(across, np.minimum(ring_s, tree_s), ring_s)
 
 
-def exchange_s(
-    payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster, stack: StackProfile, backward_s: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Time of one exchange of all gradients, and the part of it that backward does not hide. Both [candidates]
-
-    Under a fitted kernel model nothing is hidden: the tied embedding, most of the payload, has its gradient last.
-    """
+def exchange_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster, stack: StackProfile) -> FloatArray:
+    """Time of one exchange of all gradients, hidden or not. [candidates]"""
     if stack.gradient_sync == "none":
-        nothing = np.zeros(data_parallel.shape)
-        return nothing, nothing
+        return np.zeros(data_parallel.shape)
     kernels = stack.kernels
     if kernels is None:
-        communication = all_reduce_s(payload_bytes, data_parallel, cluster)
-        return communication, exposed_s(communication, backward_s, stack.communication_overlap)
+        return all_reduce_s(payload_bytes, data_parallel, cluster)
     communication = all_reduce_s(payload_bytes / kernels.all_reduce, data_parallel, cluster)
     communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, cluster)
     communication = communication + waits(data_parallel) * kernels.all_reduce_wait_s
-    communication = np.where(data_parallel > 1, communication, 0.0)
-    return communication, communication
+    return np.where(data_parallel > 1, communication, 0.0)
+
+
+def overlap(stack: StackProfile) -> float:
+    """Share of an exchange that may be hidden. Under a fitted kernel model none: the tied embedding, most of the payload, has
+    its gradient last."""
+    return stack.communication_overlap if stack.kernels is None else 0.0
 
 
 def memory_s(payload_bytes: FloatArray, cluster: Cluster) -> FloatArray:
@@ -79,11 +77,6 @@ def memory_s(payload_bytes: FloatArray, cluster: Cluster) -> FloatArray:
 def waits(data_parallel: FloatArray) -> FloatArray:
     """How long devices wait for the slowest, in the wait of four: it grows with the logarithm of their number."""
     return np.log2(data_parallel) / 2
-
-
-def exposed_s(communication_s: FloatArray, backward_s: FloatArray, overlap: float) -> FloatArray:
-    """The part of an all-reduce that backward does not hide: it hides a share `overlap`, and no more than it takes itself."""
-    return communication_s - np.minimum(overlap * communication_s, backward_s)
 
 
 def _inside_bus_bandwidth(cluster: Cluster, devices: FloatArray) -> FloatArray:
