@@ -67,9 +67,9 @@ PLAIN = StackProfile(id="plain", family="txlplan", version="0")
 
 
 def over(bandwidth_bytes_per_s: float) -> Cluster:
-    """Two nodes."""
+    """Eight nodes."""
     link = Link(kind="infiniband", bandwidth_bytes_per_s=bandwidth_bytes_per_s, latency_s=0.0)
-    return Cluster(system=replace(BOX, inter_node=link), device=GPU, n_nodes=2)
+    return Cluster(system=replace(BOX, inter_node=link), device=GPU, n_nodes=8)
 
 
 @given(
@@ -110,7 +110,7 @@ def test_a_region_hides_what_is_sent_beside_it_and_no_more_than_it_takes(
     overlap=st.sampled_from([0.0, 0.5, 1.0]),
     unattributed=st.sampled_from([-0.3, 0.0, 0.5]),
     accumulation=st.sampled_from([1, 2, 6]),
-    mesh=st.sampled_from([(16, 1), (8, 2), (4, 3), (4, 4)]),
+    mesh=st.sampled_from([(16, 1), (16, 2), (16, 3), (16, 4)]),
     zero=st.sampled_from([0, 1, 2, 3]),
     vocabulary=st.sampled_from([100, 9_000, 60_000]),
     micro_batch=st.sampled_from([1, 8]),

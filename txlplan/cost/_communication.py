@@ -28,13 +28,14 @@ _SHARED_MEMORY_BYTES_PER_S = 4e9
 def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
     """Time of one all-reduce of `payload_bytes` (per device) over `data_parallel` devices, nothing hidden. [candidates]
 
-    Devices fill one node before the next. Raises InputError when plans need a link of which nothing is known.
+    Devices fill one node before the next; where several processes share each device, nodes hold equally many of them.
+    Raises InputError when plans need a link of which nothing is known.
     """
-    inside = np.minimum(data_parallel, cluster.per_node)
+    inside = np.minimum(data_parallel, np.maximum(cluster.per_node, data_parallel / cluster.n_nodes))
     bandwidth = _inside_bus_bandwidth(cluster, inside)
     latency = np.full(data_parallel.shape, _latency_s(cluster.system.intra_node))
-    across = data_parallel > cluster.per_node
-    if across.any() and cluster.device.kind != "cpu":
+    across = (data_parallel > cluster.per_node) & (cluster.n_nodes > 1)
+    if across.any():
         link = cluster.system.inter_node
         if link is None:
             raise InputError(

@@ -67,6 +67,8 @@ class Evaluated:
     peak_memory_bytes: FloatArray
     least_memory_bytes: FloatArray
     """What is held however activations are checkpointed."""
+    most_layers: FloatArray
+    """Of one stage."""
 
     def model_flops(self) -> float:
         """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
@@ -145,6 +147,7 @@ def evaluate(layout: Layout, stack: StackProfile, plans: Plans) -> Evaluated:
         busy_s=accumulation * busy_s + update.device_s,
         peak_memory_bytes=peaks.max(axis=0),
         least_memory_bytes=least.max(axis=0),
+        most_layers=np.where(exist, [position.stage.layers for position in positions], 0.0).max(axis=0),
     )
 
 
