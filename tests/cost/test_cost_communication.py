@@ -60,7 +60,7 @@ def test_nodes_without_a_link_cannot_train_together(gpus: Cluster) -> None:
 
 def test_nodes_of_cpus_need_a_link_too(cpus: Cluster, stack: StackProfile) -> None:
     """Processes of one node talk through its memory, those of several over their link; to score, they need not talk."""
-    workload, shared = Workload(model=MODEL), [Plan(data_parallel=2)]
+    workload, shared = Workload(model=MODEL), [Plan(micro_batch=1, data_parallel=2)]
     alone = estimate(workload, cpus, stack, shared)
     lonely = replace(cpus, n_nodes=2)
     with pytest.raises(InputError, match="pc has no inter_node link, so 2 of it cannot train together"):
@@ -71,4 +71,4 @@ def test_nodes_of_cpus_need_a_link_too(cpus: Cluster, stack: StackProfile) -> No
     assert estimate(workload, joined, stack, shared).step_s[0] > payload / 1e6 > alone.step_s[0]
     score = replace(workload, task="score")
     lone = estimate(score, lonely, stack, shared)
-    assert lone.step_s[0] == estimate(score, cpus, stack, [Plan()]).step_s[0]
+    assert lone.step_s[0] == estimate(score, cpus, stack, [Plan(micro_batch=1)]).step_s[0]

@@ -35,7 +35,7 @@ SPACES = st.builds(
     precision=_subset("fp32", "fp16"),
     activation_checkpointing=_subset("none", "attention", "feed-forward", "full"),
     checkpointed_layers=st.sampled_from([(0,), (1,), (0, 2)]),
-    data_parallel=_subset(1, 2, 4, 8),
+    data_parallel=st.sampled_from([(1,), (2,), (4,), (1, 8), (4, 8)]),
     tensor_parallel=_one(1, 2),
     pipeline_parallel=_one(1, 2),
     virtual_stages=_one(1, 2),
@@ -112,7 +112,9 @@ def test_the_choice_equals_brute_force(
         return
     choice = plan(workload, cluster, stack, space=space, simplify=False)
     assert choice.n_considered == len(plans)
-    assert known[choice.plan] == min(known.values())
+    assert known[choice.plan][:-1] == min(known.values())[:-1]
+    rounding = 1e-12 if objective == "fewest-devices" else 0.0  # two figures in one number
+    assert known[choice.plan][-1] <= min(known.values())[-1] * (1 + rounding)
     assert choice.plan.global_batch == batch
     assert all(other.behind >= 0 and other.difference for other in choice.runners_up)
 
@@ -161,14 +163,15 @@ def test_plans_that_no_layer_of_can_checkpoint_do_not_end_the_search() -> None:
 def test_every_number_of_layers_of_the_largest_stage_is_considered() -> None:
     """Beside a costly loss the first stages of a pipeline have more layers than an equal share."""
     model = replace(MODEL, n_layer=8, d_model=256, d_inner=512, vocab_size=60_000, n_head=4)
-    workload = Workload(model=model, global_batch=64)
-    space = Space(pipeline_parallel=(2,), virtual_stages=(1,), data_parallel=(1,), activation_checkpointing=("full",))
-    plans = space.plans(workload, WIDE_CLUSTER, STACK)
+    workload, stack = Workload(model=model, global_batch=64), replace(STACK, host_op_s=0.0)
+    space = Space(
+        micro_batch=(16,), pipeline_parallel=(2,), virtual_stages=(1,), data_parallel=(1,), activation_checkpointing=("full",)
+    )
+    plans = space.plans(workload, WIDE_CLUSTER, stack)
     numbers = np.arange(1, model.n_layer + 1)
     one = plans[:1]
     alike = Plans.joined([one.replaced(checkpointed_layers=number) for number in numbers[:-1]] + [one])
-    peaks = estimate(workload, WIDE_CLUSTER, STACK, alike).step_s
-    told_apart = int(np.unique(peaks).size)
+    told_apart = int(np.unique(estimate(workload, WIDE_CLUSTER, stack, alike).step_s).size)
     assert told_apart > model.n_layer // 2
     mine = [each for each in plans if replace(each, checkpointed_layers=None) == replace(one[0], checkpointed_layers=None)]
     assert len(mine) == told_apart
@@ -243,19 +246,20 @@ def test_every_reason_tells_two_plans_apart(objective: Objective) -> None:
 
 def test_a_value_that_fits_with_checkpointing_is_not_called_out() -> None:
     """fp32 with all of the batch at once fits where layers run again, and no other way."""
-    space = Space(micro_batch=(64, 32), data_parallel=(1,), runnable=True, precision=("fp32",))
-    workload = Workload(model=MODEL, global_batch=64)
+    space = Space(micro_batch=(64, 32), data_parallel=(1,), runnable=True, precision=("fp32",), checkpointed_layers=(0,))
+    space = replace(space, activation_checkpointing=("none", "full"))
+    workload, stack = Workload(model=MODEL, global_batch=64), replace(STACK, host_op_s=0.0, launch_s=0.0)
     plans = [Plan(micro_batch=64), Plan(micro_batch=64, activation_checkpointing="full"), Plan(micro_batch=32, accumulation=2)]
-    large, full, small = estimate(workload, CLUSTER, STACK, plans).peak_memory_bytes
+    large, full, small = estimate(workload, CLUSTER, stack, plans).peak_memory_bytes
     assert max(full, small) < large
     cluster = with_memory(int((max(full, small) + large) / 2 / 0.95))
-    found = plan(workload, cluster, STACK, space=space, explain=True)
+    found = plan(workload, cluster, stack, space=space, explain=True)
     assert found.plan.micro_batch == 32
     said = next(one for one in found.rejections if (one.setting, one.value) == ("micro_batch", 64))
     assert said.behind is not None
     assert "activation_checkpointing" in said.reason
     within = replace(space, activation_checkpointing=("none",))
-    out = plan(workload, cluster, STACK, space=within, explain=True).rejections
+    out = plan(workload, cluster, stack, space=within, explain=True).rejections
     said = next(one for one in out if (one.setting, one.value) == ("micro_batch", 64))
     assert said.behind is None
     assert said.reason.startswith("does not fit: ")
