@@ -78,7 +78,7 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
     most = np.where(
         plans.virtual_stages > 1, -(-model.n_layer // plans.pipeline_parallel), model.n_layer - plans.pipeline_parallel + 1
     )
-    message = f"checkpointed_layers = {{plan.checkpointed_layers}}, but no stage can have so many of the {model.n_layer} layers"
+    message = f"checkpointed_layers = {{plan.checkpointed_layers}}, but no stage has so many of the {model.n_layer} layers"
     yield plans.checkpointed_layers > most, message, "leave checkpointed_layers out to checkpoint all"
     parts = plans.pipeline_parallel * plans.virtual_stages
     interleaved = plans.virtual_stages > 1
