@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from txlplan.cost._communication import all_reduce_s, exposed_s
+from txlplan.cost import estimate
+from txlplan.cost._communication import all_reduce_s
 from txlplan.errors import InputError
-from txlplan.hardware import Cluster
+from txlplan.hardware import Cluster, Link, StackProfile
+from txlplan.model import ModelConfig, parameter_count
+from txlplan.plan_file import Plan
+from txlplan.workload import Workload
+
+MODEL = ModelConfig(id="m", n_layer=2, d_model=64, n_head=4, d_head=16, d_inner=128, vocab_size=500, tgt_len=32, mem_len=32)
 
 
 def _ring_by_steps(payload_bytes: float, devices: int, bandwidth: float, latency_s: float) -> float:
@@ -54,9 +58,17 @@ def test_nodes_without_a_link_cannot_train_together(gpus: Cluster) -> None:
         all_reduce_s(np.array([4e8]), np.array([16.0]), lonely)
 
 
-@given(payload=st.lists(st.floats(0, 1e10), min_size=1, max_size=5), overlap=st.floats(0, 1), backward=st.floats(0, 10))
-def test_exposed_is_between_none_and_all(payload: list[float], overlap: float, backward: float) -> None:
-    whole = np.array(payload)
-    exposed = exposed_s(whole, np.full(whole.shape, backward), overlap)
-    assert (exposed >= -1e-9 * whole).all()
-    assert (exposed <= whole).all()
+def test_nodes_of_cpus_need_a_link_too(cpus: Cluster, stack: StackProfile) -> None:
+    """Processes of one node talk through its memory, those of several over their link; to score, they need not talk."""
+    workload, shared = Workload(model=MODEL), [Plan(micro_batch=1, data_parallel=2)]
+    alone = estimate(workload, cpus, stack, shared)
+    lonely = replace(cpus, n_nodes=2)
+    with pytest.raises(InputError, match="pc has no inter_node link, so 2 of it cannot train together"):
+        estimate(workload, lonely, stack, shared)
+    link = Link(kind="ethernet", bandwidth_bytes_per_s=1e6)
+    joined = replace(lonely, system=replace(cpus.system, inter_node=link))
+    payload = 4.0 * parameter_count(MODEL)
+    assert estimate(workload, joined, stack, shared).step_s[0] > payload / 1e6 > alone.step_s[0]
+    score = replace(workload, task="score")
+    lone = estimate(score, lonely, stack, shared)
+    assert lone.step_s[0] == estimate(score, cpus, stack, [Plan(micro_batch=1)]).step_s[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
 from small_box import CLUSTER, MODEL, STACK, SYSTEM, with_memory
 
+from txlplan.choices import Task
 from txlplan.cost import estimate
 from txlplan.errors import NoPlanFitsError
 from txlplan.model import models
@@ -100,3 +102,22 @@ def test_a_suggested_global_batch_is_the_largest_that_fits() -> None:
     largest = Space(micro_batch=(1,), data_parallel=(devices,), activation_checkpointing=("full",))
     with pytest.raises(NoPlanFitsError):
         plan(Workload(model=MODEL, global_batch=batch + devices), cluster, STACK, space=largest)
+
+
+@pytest.mark.parametrize("task", ["train", "score"])
+def test_fixes_of_a_huge_micro_batch_are_found_at_once(task: Task) -> None:
+    """By halves: the largest that fits, and one more does not."""
+    cluster, size = with_memory(400 * 2**20), MOST_SEQUENCES
+    workload = Workload(model=MODEL, task=task, global_batch=size)
+    refused = Plan(micro_batch=size, precision="fp32")
+    started = time.process_time()
+    found = {fix.kind: fix for fix in fixes(workload, cluster, STACK, refused)}
+    assert time.process_time() - started < 5
+    if task == "train":
+        assert "batch" in found
+        return
+    fits = found["batch"].plan.micro_batch
+    free = replace(workload, global_batch=None)
+    one, more = estimate(free, cluster, STACK, [Plan(micro_batch=fits), Plan(micro_batch=fits + 1)]).fits
+    assert one
+    assert not more

@@ -136,16 +136,63 @@ def test_deadline_and_budget() -> None:
     seconds, dollars = best.totals.time_s.value, best.totals.cost_usd.value
     assert dollars == pytest.approx(seconds / 3600 * 12.0)
     assert plan(replace(workload, deadline_s=seconds * 1.01, budget_usd=dollars * 1.01), CLUSTER, STACK).plan == best.plan
-    for limit in ({"deadline_s": 1e12}, {"budget_usd": 1e12}):
-        wide = plan(replace(WIDE, tokens=10**9, **limit), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
-        assert wide.optimum is None
-        assert wide.plan == plan(WIDE, WIDE_CLUSTER, STACK, simplify=False).plan
     with pytest.raises(NoPlanFitsError, match="deadline"):
         plan(replace(workload, deadline_s=seconds * 0.99), CLUSTER, STACK)
     with pytest.raises(NoPlanFitsError, match="cheapest costs"):
         plan(replace(workload, budget_usd=dollars * 0.5), CLUSTER, STACK)
     with pytest.raises(InputError, match="tokens"):
         plan(Workload(model=MODEL, deadline_s=1.0), CLUSTER, STACK)
+
+
+@pytest.mark.parametrize("name", ["deadline_s", "budget_usd"])
+def test_within_a_limit_a_simpler_plan_is_offered_where_it_surely_keeps_it(name: str) -> None:
+    """One that keeps it at the high end of its range; else the best by its figures, which keeps it by them."""
+    workload = replace(WIDE, tokens=10**9)
+    free, best = (plan(workload, WIDE_CLUSTER, STACK, simplify=simplify) for simplify in (True, False))
+    assert free.plan != best.plan
+    assert free.totals.time_s is not None
+    assert free.totals.cost_usd is not None
+    figure = free.totals.time_s if name == "deadline_s" else free.totals.cost_usd
+    for share in (1.000001, 10.0, 1e9):
+        within = plan(replace(workload, **{name: figure.high * share}), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
+        assert within.plan == free.plan
+        assert within.optimum is not None
+    close = plan(replace(workload, **{name: figure.value * 1.01}), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
+    assert close.plan == best.plan
+    assert close.optimum is None
+
+
+def test_of_as_few_devices_plans_are_compared_in_time() -> None:
+    """A slower plan on the same device is not as good."""
+    workload = replace(WIDE, tokens=10**9, objective="fewest-devices", deadline_s=1e9)
+    space = Space(data_parallel=(1,), precision=("fp32",), offload=("none",), runnable=True)
+    found = plan(workload, CLUSTER, STACK, space=space, explain=True)
+    assert found.runners_up
+    for other in found.runners_up:
+        assert other.plan.n_devices == found.plan.n_devices
+        slower = found.estimate.tokens_per_s.value / other.estimate.tokens_per_s.value - 1
+        assert other.behind == pytest.approx(slower, abs=1e-12)
+    assert found.runners_up[-1].behind > 0.01
+    slow = [one for one in found.rejections if one.setting == "micro_batch" and one.behind]
+    assert slow
+    assert all((one.behind or 0) < 0.0005 or "as good" not in one.reason for one in slow)
+
+
+def test_figures_of_plans_that_fit_are_named_where_none_fits_without_checkpointing() -> None:
+    """The least that the refusal names is that of a checkpointed plan, beyond what the plain ones would take."""
+    space = Space(micro_batch=(64,), data_parallel=(1, 2), precision=("fp32",), runnable=True)
+    workload = Workload(model=MODEL, global_batch=128, tokens=10**9)
+    plans = [Plan(micro_batch=64, accumulation=2 // n, data_parallel=n, activation_checkpointing=kind)
+             for n in (1, 2) for kind in ("none", "full")]  # fmt: skip
+    peaks = estimate(workload, CLUSTER, STACK, plans).peak_memory_bytes
+    tight = with_memory(int((max(peaks[1], peaks[3]) + min(peaks[0], peaks[2])) / 2 / 0.95))
+    fastest = plan(workload, tight, STACK, space=space, simplify=False)
+    assert fastest.totals.time_s is not None
+    least = f"the fastest takes {format_s(fastest.totals.time_s.value)}"
+    with pytest.raises(NoPlanFitsError, match=f"meets the deadline of .*: {least}"):
+        plan(replace(workload, deadline_s=1e-3), tight, STACK, space=space)
+    with pytest.raises(NoPlanFitsError, match="the term that overflows"):
+        plan(replace(workload, deadline_s=1e-3), with_memory(301 * 2**20), STACK, space=space)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,9 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
         yield size % plans.context_parallel != 0, message, None
     message = f"pipeline_parallel = {{plan.pipeline_parallel}}, but the model has {model.n_layer} layers"
     yield plans.pipeline_parallel > model.n_layer, message, None
-    most = -(-model.n_layer // plans.pipeline_parallel)
+    most = np.where(
+        plans.virtual_stages > 1, -(-model.n_layer // plans.pipeline_parallel), model.n_layer - plans.pipeline_parallel + 1
+    )
     message = f"checkpointed_layers = {{plan.checkpointed_layers}}, but no stage has so many of the {model.n_layer} layers"
     yield plans.checkpointed_layers > most, message, "leave checkpointed_layers out to checkpoint all"
     parts = plans.pipeline_parallel * plans.virtual_stages

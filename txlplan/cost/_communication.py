@@ -28,13 +28,14 @@ _SHARED_MEMORY_BYTES_PER_S = 4e9
 def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
     """Time of one all-reduce of `payload_bytes` (per device) over `data_parallel` devices, nothing hidden. [candidates]
 
-    Devices fill one node before the next. Raises InputError when plans need a link of which nothing is known.
+    Devices fill one node before the next; where several processes share each device, nodes hold equally many of them.
+    Raises InputError when plans need a link of which nothing is known.
     """
-    inside = np.minimum(data_parallel, cluster.per_node)
+    inside = np.minimum(data_parallel, np.maximum(cluster.per_node, data_parallel / cluster.n_nodes))
     bandwidth = _inside_bus_bandwidth(cluster, inside)
     latency = np.full(data_parallel.shape, _latency_s(cluster.system.intra_node))
-    across = data_parallel > cluster.per_node
-    if across.any() and cluster.device.kind != "cpu":
+    across = (data_parallel > cluster.per_node) & (cluster.n_nodes > 1)
+    if across.any():
         link = cluster.system.inter_node
         if link is None:
             raise InputError(
@@ -50,25 +51,23 @@ def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: 
     return np.where(across, np.minimum(ring_s, tree_s), ring_s)
 
 
-def exchange_s(
-    payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster, stack: StackProfile, backward_s: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Time of one exchange of all gradients, and the part of it that backward does not hide. Both [candidates]
-
-    Under a fitted kernel model nothing is hidden: the tied embedding, most of the payload, has its gradient last.
-    """
+def exchange_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster, stack: StackProfile) -> FloatArray:
+    """Time of one exchange of all gradients, hidden or not. [candidates]"""
     if stack.gradient_sync == "none":
-        nothing = np.zeros(data_parallel.shape)
-        return nothing, nothing
+        return np.zeros(data_parallel.shape)
     kernels = stack.kernels
     if kernels is None:
-        communication = all_reduce_s(payload_bytes, data_parallel, cluster)
-        return communication, exposed_s(communication, backward_s, stack.communication_overlap)
+        return all_reduce_s(payload_bytes, data_parallel, cluster)
     communication = all_reduce_s(payload_bytes / kernels.all_reduce, data_parallel, cluster)
     communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, cluster)
     communication = communication + waits(data_parallel) * kernels.all_reduce_wait_s
-    communication = np.where(data_parallel > 1, communication, 0.0)
-    return communication, communication
+    return np.where(data_parallel > 1, communication, 0.0)
+
+
+def overlap(stack: StackProfile) -> float:
+    """Share of an exchange that may be hidden. Under a fitted kernel model none: the tied embedding, most of the payload, has
+    its gradient last."""
+    return stack.communication_overlap if stack.kernels is None else 0.0
 
 
 def memory_s(payload_bytes: FloatArray, cluster: Cluster) -> FloatArray:
@@ -79,11 +78,6 @@ def memory_s(payload_bytes: FloatArray, cluster: Cluster) -> FloatArray:
 def waits(data_parallel: FloatArray) -> FloatArray:
     """How long devices wait for the slowest, in the wait of four: it grows with the logarithm of their number."""
     return np.log2(data_parallel) / 2
-
-
-def exposed_s(communication_s: FloatArray, backward_s: FloatArray, overlap: float) -> FloatArray:
-    """The part of an all-reduce that backward does not hide: it hides a share `overlap`, and no more than it takes itself."""
-    return communication_s - np.minimum(overlap * communication_s, backward_s)
 
 
 def _inside_bus_bandwidth(cluster: Cluster, devices: FloatArray) -> FloatArray:

@@ -23,6 +23,17 @@ from txlplan.hardware import Cluster, StackProfile
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
+_ARRAYS = (
+    "capacity_bytes",
+    "step_s",
+    "tokens_per_s",
+    "peak_memory_bytes",
+    "least_memory_bytes",
+    "fits",
+    "busy_s",
+    "most_layers",
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimates:
@@ -42,6 +53,8 @@ class Estimates:
     fits: npt.NDArray[np.bool_]
     busy_s: FloatArray
     """Of a step, in which the mean device computes."""
+    most_layers: FloatArray
+    """Layers of the stage that has most."""
     single: Evaluated | None = None
     """All that is known, where there is one plan."""
 
@@ -50,8 +63,7 @@ class Estimates:
 
     def take(self, indices: npt.NDArray[np.int64]) -> Estimates:
         """Of the plans at `indices`."""
-        names = ("capacity_bytes", "step_s", "tokens_per_s", "peak_memory_bytes", "least_memory_bytes", "fits", "busy_s")
-        arrays = {name: getattr(self, name)[indices] for name in names}
+        arrays = {name: getattr(self, name)[indices] for name in _ARRAYS}
         return replace(self, plans=self.plans.take(indices), single=None, **arrays)
 
     def __iter__(self) -> Iterator[Estimate]:
@@ -108,7 +120,7 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
     plans = Plans.of(plans)
     check(plans, cluster, workload, stack)
     size = len(plans)
-    step_s, peak, least, busy_s = (np.empty(size) for _ in range(4))
+    step_s, peak, least, busy_s, layers = (np.empty(size) for _ in range(5))
     capacity = np.empty(size, dtype=np.int64)
     usable_bytes = int(cluster.device.usable_bytes() * (1 - workload.memory_headroom))
     single = None
@@ -120,7 +132,7 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
     several = [(layout, plans.take(some)) for layout, some in chunks]
     for (layout, some), found in zip(chunks, evaluated(several, stack), strict=True):
         step_s[some], busy_s[some] = found.step_s, found.busy_s
-        peak[some], least[some] = found.peak_memory_bytes, found.least_memory_bytes
+        peak[some], least[some], layers[some] = found.peak_memory_bytes, found.least_memory_bytes, found.most_layers
         capacity[some] = usable_bytes // layout.ranks
         single = found if size == 1 else None
     tokens = plans.global_batch * float(1 if workload.task == "generate" else workload.model.tgt_len)
@@ -136,6 +148,7 @@ def estimate(workload: Workload, cluster: Cluster, stack: StackProfile, plans: P
         least_memory_bytes=least,
         fits=peak <= capacity,
         busy_s=busy_s,
+        most_layers=layers,
         single=single,
     )
 

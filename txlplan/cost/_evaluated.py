@@ -56,6 +56,8 @@ class Evaluated:
     """Position whose devices hold most."""
     update: Updating
     exchange: Exchange
+    exposed_s: FloatArray
+    """What a step waits for the exchange."""
     unattributed_s: FloatArray
     """What whole steps take beyond their operations and dispatch."""
     bubble_s: FloatArray
@@ -66,6 +68,8 @@ class Evaluated:
     peak_memory_bytes: FloatArray
     least_memory_bytes: FloatArray
     """What is held however activations are checkpointed."""
+    most_layers: FloatArray
+    """Of one stage."""
 
     def model_flops(self) -> float:
         """FLOPs of one step of the first plan on all devices, nothing recomputed and nothing counted twice."""
@@ -125,16 +129,16 @@ def _costed(layout: Layout, stack: StackProfile, plans: Plans, parts: Parts, col
     accumulation = plans.accumulation.astype(float)
     positions, slower = _positions(layout, stack, parts, plans, column)
     times, weights = [position.time for position in positions], [position.weight for position in positions]
-    exist, totals = np.array(weights) > 0, np.array([time.total_s for time in times])
+    exist, compute_s = np.array(weights) > 0, [time.compute_s for time in times]
+    totals = np.array([time.total_s + stack.unattributed * time.compute_s for time in times])
     slowest = np.where(exist, totals, -1.0).argmax(axis=0)
     slow_s = _picked(totals, slowest)
     filled_s = sum(weight * total_s for weight, total_s in zip(weights, totals, strict=True))
     bubble_s = (filled_s - slow_s) / plans.virtual_stages
     update = updating(layout, parts, plans, [position.stage for position in positions], slower)
-    compute_s = accumulation * _picked([time.compute_s for time in times], slowest) + update.total_s
-    backward_s = _picked([time.backward_s for time in times], slowest)
-    sent = exchange(layout, stack, plans, update.largest_share, backward_s, plans.pipeline_parallel > 1)
-    unattributed_s = stack.unattributed * compute_s
+    sent = exchange(layout, stack, plans, update.largest_share, plans.pipeline_parallel > 1)
+    stages_s = accumulation * slow_s
+    ready_s = sent.ready_s(times, exist, accumulation, stack.unattributed, stages_s)
     peaks = np.where(exist, np.array([position.held.total_bytes for position in positions]), -1.0)
     least = np.where(exist, np.array([whatever_is_kept_bytes(position.held) for position in positions]), -1.0)
     device_s = [time.forward_device_s + time.backward_device_s for time in times]
@@ -148,12 +152,14 @@ def _costed(layout: Layout, stack: StackProfile, plans: Plans, parts: Parts, col
         fullest=peaks.argmax(axis=0),
         update=update,
         exchange=sent,
-        unattributed_s=unattributed_s,
+        exposed_s=sent.communication_s - (stages_s - ready_s),
+        unattributed_s=stack.unattributed * (accumulation * _picked(compute_s, slowest) + update.total_s),
         bubble_s=bubble_s,
-        step_s=accumulation * slow_s + bubble_s + update.total_s + update.offload_s + unattributed_s + sent.exposed_s,
+        step_s=ready_s + bubble_s + (1 + stack.unattributed) * update.total_s + update.offload_s + sent.communication_s,
         busy_s=accumulation * busy_s + update.device_s,
         peak_memory_bytes=peaks.max(axis=0),
         least_memory_bytes=least.max(axis=0),
+        most_layers=np.where(exist, [position.stage.layers for position in positions], 0.0).max(axis=0),
     )
 
 

@@ -46,15 +46,16 @@ def link_terms(found: Evaluated, stack: StackProfile, plan: Plan) -> Iterator[Te
 def _all_reduce(found: Evaluated, stack: StackProfile, zero: int) -> Term:
     sent = found.exchange
     ranks, payload = int(sent.ranks[0]), float(sent.payload_bytes[0])
+    hides = "forward and backward hide" if zero > 1 else "backward hides"
     often = f" as {float(sent.times[0]):.1f} of these (ZeRO {zero})" if zero > 1 else ""
     return Term(
         name="all-reduce",
         quantity="time",
-        value=float(sent.exposed_s[0]),
+        value=float(found.exposed_s[0]),
         formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth))"
         + (", memory traffic and waiting" if stack.kernels else "")
         + often
-        + f" = {format_s(float(sent.communication_s[0]))}, less what backward hides",
+        + f" = {format_s(float(sent.communication_s[0]))}, less what {hides}",
         provenance="derived" if stack.kernels is None else stack.provenance,
         bound="link",
     )

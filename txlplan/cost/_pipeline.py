@@ -49,9 +49,14 @@ class StageTime:
         return self.forward_s + self.backward_s
 
     @property
+    def waited_s(self) -> FloatArray:
+        """What the device waits for."""
+        return self.tensor_s + self.context_s + self.message_s
+
+    @property
     def total_s(self) -> FloatArray:
-        """With all that the device waits for."""
-        return self.compute_s + self.tensor_s + self.context_s + self.message_s
+        """Compute and waiting."""
+        return self.compute_s + self.waited_s
 
 
 def stages_of(layout: Layout, parts: Parts, column: IntArray, pipeline: IntArray, virtual: IntArray) -> Stages:

@@ -8,18 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.choices import Objective
 from txlplan.cost import Estimates, Plans, estimate
-from txlplan.cost._ranges import time_log_sd
-from txlplan.errors import NoPlanFitsError
+from txlplan.cost._ranges import Z_80, time_log_sd
 from txlplan.estimates import Estimate
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.plan_file import Plan
 from txlplan.planner._explain import Rejection, rejections, settings_that_differ
-from txlplan.planner._infeasible import memory_refusal
 from txlplan.planner._money import Totals, totals
-from txlplan.planner._objective import limited, limits_refusal
+from txlplan.planner._objective import behind, limited
 from txlplan.planner._probability import probability_within
+from txlplan.planner._refusal import refusal
 from txlplan.planner._search import Found, search
 from txlplan.planner._space import Space
 from txlplan.workload import Workload
@@ -29,10 +27,8 @@ _EVEN = 0.2533
 _SHARED_ERROR = 0.5
 """Share of the variance of their errors that two plans on one cluster have in common; assumed, as for candidates of one stack
 (profiles/economics). Two plans then differ by √(2 (1 − share)) of the spread."""
-_NEAREST = 1024
-"""Plans with the least memory before checkpointing, among which a refusal names the nearest."""
-_NO_DEADLINE_S = 1e300
-"""What every plan meets, for a search that needs a deadline."""
+_TIMED = ("deadline_s", "budget_usd")
+"""Limits of a workload whose figures have the range of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +38,7 @@ class RunnerUp:
     plan: Plan
     estimate: Estimate
     behind: float
-    """Objective over the best one's, less one: 0.05 is 5 % worse."""
+    """Objective over the best one's, less one: 0.05 is 5 % worse; of as few devices, time over the best one's."""
     difference: str
     """The settings that differ: `micro_batch 8 (not 16), accumulation 2 (not 1)`."""
 
@@ -88,21 +84,21 @@ def plan(
 
     Plans whose objective is equal are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. With
     `simplify`, a plan that engages fewer mechanisms is offered where the best one is better with a probability of no more than
-    60 %, by the ranges; not with a deadline or a budget, which the simpler one may miss where the best one meets it. `known`:
-    estimates of the plans of the space without checkpointing, where they are there already.
+    60 %, by the ranges; with a deadline or a budget only one that meets it at the high end of its range, and with the fewest
+    devices none. `known`: estimates of the plans of the space without checkpointing, where they are there already.
     Raises NoPlanFitsError (memory or a limit), InputError when the objective needs an unknown figure.
     """
     space = space or Space()
-    free = workload.deadline_s is None and workload.budget_usd is None
-    slack = _slack(cluster, stack) if simplify and free and not space.bounded(workload, cluster) else 1.0
+    even = simplify and workload.objective != "fewest-devices" and not space.bounded(workload, cluster)
+    slack = _slack(cluster, stack) if even else 1.0
     found = search(workload, cluster, stack, space, keep=runners_up + 1, slack=slack, known=known)
     if not len(found.plans):
-        raise _refusal(workload, cluster, stack, space, found)
-    offered = _simplest(found, slack)
+        raise refusal(workload, cluster, stack, space, found)
+    offered = 0 if slack == 1.0 else _simplest(workload, cluster, stack, found, slack)
     choice = choice_of(workload, cluster, stack, found, offered=offered, runners_up=runners_up)
     if not explain:
         return choice
-    return replace(choice, rejections=rejections(workload, cluster, stack, found, offered, space.kinds(workload)))
+    return replace(choice, rejections=rejections(workload, cluster, stack, space, found, offered))
 
 
 def choice_of(
@@ -110,17 +106,19 @@ def choice_of(
 ) -> Choice:
     """One of the plans that a search found, as it is offered."""
     chosen = found.plans[offered]
-    of_it = estimate(workload, cluster, stack, [chosen])[0]
+    mine = estimate(workload, cluster, stack, [chosen])
+    of_it = mine[0]
     figures = totals(workload, cluster, chosen, of_it)
     others = [index for index in range(len(found.plans)) if index != offered][:runners_up]
 
     def other(index: int) -> RunnerUp:
         """One of those that are not offered, beside the one that is."""
         it = found.plans[index]
+        its = estimate(workload, cluster, stack, [it])
         return RunnerUp(
             plan=it,
-            estimate=estimate(workload, cluster, stack, [it])[0],
-            behind=float(found.objective[index] / found.objective[offered] - 1.0),
+            estimate=its[0],
+            behind=behind(workload, cluster, its, mine),
             difference=settings_that_differ(it, chosen),
         )
 
@@ -153,18 +151,39 @@ def best_by_figures(choice: Choice, workload: Workload, cluster: Cluster) -> Cho
 
 def _slack(cluster: Cluster, stack: StackProfile) -> float:
     """Objective over the best one's up to which a plan is not told apart from the best."""
+    return math.exp(_EVEN * _log_sd(cluster, stack) * math.sqrt(2 * (1 - _SHARED_ERROR)))
+
+
+def _log_sd(cluster: Cluster, stack: StackProfile) -> float:
+    """Of a time, where the plan has nothing that makes it less certain."""
     known = cluster.device.id in (*stack.fitted_devices, stack.measured_device)
-    sd = time_log_sd(stack, extrapolated=not known)
-    return math.exp(_EVEN * sd * math.sqrt(2 * (1 - _SHARED_ERROR)))
+    return time_log_sd(stack, extrapolated=not known)
 
 
-def _simplest(found: Found, slack: float) -> int:
-    """Of the plans that are not told apart, the one with fewest mechanisms, and of these the best."""
-    if slack == 1.0:
-        return 0
+def _simplest(workload: Workload, cluster: Cluster, stack: StackProfile, found: Found, slack: float) -> int:
+    """Of the plans that are not told apart and surely meet the limits, the one with fewest mechanisms, the best of these."""
     even = np.flatnonzero(found.objective <= slack * found.objective[0])
-    mechanisms = _mechanisms(found.plans.take(even))
-    return int(even[np.lexsort((found.objective[even], mechanisms))[0]])
+    plans = found.plans.take(even)
+    longest = math.exp(Z_80 * _log_sd(cluster, stack))
+    stricter = {name: limit / longest for name in _TIMED if (limit := getattr(workload, name)) is not None}
+    likely = np.ones(even.size, dtype=bool)
+    if stricter:
+        asked = replace(workload, **stricter)
+        likely = limited(asked, cluster, estimate(workload, cluster, stack, plans)).met
+    order = np.lexsort((found.objective[even], _mechanisms(plans)))
+    chosen = (
+        place for place in order if even[place] == 0 or (likely[place] and _surely(workload, cluster, stack, plans[place]))
+    )
+    return int(even[next(chosen)])
+
+
+def _surely(workload: Workload, cluster: Cluster, stack: StackProfile, candidate: Plan) -> bool:
+    """Whether the high ends of its time and cost meet the limits."""
+    if all(getattr(workload, name) is None for name in _TIMED):
+        return True
+    figures = totals(workload, cluster, candidate, estimate(workload, cluster, stack, [candidate])[0])
+    pairs = ((figures.time_s, workload.deadline_s), (figures.cost_usd, workload.budget_usd))
+    return all(limit is None or (figure is not None and figure.high <= limit) for figure, limit in pairs)
 
 
 def _mechanisms(plans: Plans) -> npt.NDArray[np.int64]:
@@ -175,32 +194,3 @@ def _mechanisms(plans: Plans) -> npt.NDArray[np.int64]:
     engaged += [plans.offload != 0, plans.optimizer_precision != 0]
     counted: npt.NDArray[np.int64] = np.sum(engaged, axis=0)
     return counted
-
-
-def _fitting(workload: Workload, cluster: Cluster, stack: StackProfile, space: Space, found: Found) -> Estimates:
-    """Of the plans that fit with checkpointing alone, the fastest, the cheapest and those of the fewest devices."""
-    free = replace(workload, tokens=1, deadline_s=_NO_DEADLINE_S, budget_usd=None, power_cap_w=None)
-    objectives: tuple[Objective, ...] = ("fastest", "fewest-devices", *(("cheapest",) if cluster.system.prices else ()))
-    asked = [replace(free, objective=objective) for objective in objectives]
-    plans = [search(one, cluster, stack, space, keep=_NEAREST, known=found.plain).plans for one in asked]
-    return estimate(workload, cluster, stack, Plans.joined(plans))
-
-
-def _refusal(workload: Workload, cluster: Cluster, stack: StackProfile, space: Space, found: Found) -> NoPlanFitsError:
-    """Why nothing is left: a limit that no plan meets that would fit, or memory."""
-    plain = found.plain
-    if not found.limits.met.any() or (plain.fits.any() and not (plain.fits & found.limits.met).any()):
-        fits = plain.fits if plain.fits.any() else np.ones(len(plain), dtype=bool)
-        return limits_refusal(workload, cluster, found.limits, fits)
-    if found.n_fitting:
-        fitting = _fitting(workload, cluster, stack, space, found)
-        return limits_refusal(workload, cluster, limited(workload, cluster, fitting), fitting.fits)
-    nearest = plain.plans.take(np.argsort(plain.peak_memory_bytes, kind="stable")[:_NEAREST])
-    parts = [space.checkpointed(nearest, workload)]
-    if "none" in space.kinds(workload):
-        parts.insert(0, nearest)
-    plans = Plans.joined(parts)
-    if not len(plans):
-        plans = space.plans(workload, cluster, stack)
-    estimates = estimate(workload, cluster, stack, plans)
-    return memory_refusal(workload, cluster, stack, estimates, found.n_considered)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from txlplan.choices import Checkpointing
 from txlplan.cost import Estimates, estimate
 from txlplan.cost._plans import COLUMNS, NAMES
 from txlplan.estimates import Estimate
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.plan_file import Plan
-from txlplan.planner._objective import objective_of
-from txlplan.planner._search import Found
+from txlplan.planner._objective import behind
+from txlplan.planner._search import Found, search
+from txlplan.planner._space import Space
 from txlplan.units import format_bytes, format_s
 from txlplan.workload import Workload
 
@@ -53,23 +52,17 @@ def settings_that_differ(one: Plan, other: Plan) -> str:
 
 
 def rejections(
-    workload: Workload, cluster: Cluster, stack: StackProfile, found: Found, offered: int, kinds: Sequence[Checkpointing]
+    workload: Workload, cluster: Cluster, stack: StackProfile, space: Space, found: Found, offered: int
 ) -> tuple[Rejection, ...]:
-    """For every value of every setting that the plan offered does not have: its best plan, and what speaks against it.
-
-    `kinds` are those of activation checkpointing that the space holds.
-    """
+    """For every value of every setting that the plan offered does not have: its best plan, and what speaks against it."""
     offer = _Offer(
         workload=workload,
         cluster=cluster,
         stack=stack,
         plan=found.plans[offered],
-        estimate=estimate(workload, cluster, stack, [found.plans[offered]])[0],
-        objective=float(found.objective[offered]),
+        own=estimate(workload, cluster, stack, [found.plans[offered]]),
     )
-    plain, values = found.plain, objective_of(workload, cluster, found.plain)
-    usable = plain.fits & found.limits.met
-    said = []
+    plain, said = found.plain, []
     for name in COLUMNS:
         if name in (*_DEPENDENT, *_CHECKPOINTING):
             continue
@@ -78,15 +71,16 @@ def rejections(
             value = _value(name, int(stored))
             if value == getattr(offer.plan, name):
                 continue
-            mine = column == stored
-            left = np.flatnonzero(mine & usable)
-            if not left.size:
-                said.append(Rejection(setting=name, value=value, behind=None, reason=_why_none(found, mine)))
+            mine = plain.take(np.flatnonzero(column == stored))
+            best = search(workload, cluster, stack, space, keep=1, known=mine)
+            if not len(best.plans):
+                reason = _why_none(best, checkpoints=space.kinds(workload) != ("none",))
+                said.append(Rejection(setting=name, value=value, behind=None, reason=reason))
                 continue
-            other = plain.plans[int(left[values[left].argmin()])]
+            other = best.plans[0]
             reason = f"{offer.against(other)} (with {settings_that_differ(other, offer.plan)})"
             said.append(Rejection(setting=name, value=value, behind=offer.behind(other), reason=reason))
-    return (*said, *_checkpointing(offer, kinds))
+    return (*said, *_checkpointing(offer, space))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,23 +91,22 @@ class _Offer:
     cluster: Cluster
     stack: StackProfile
     plan: Plan
-    estimate: Estimate
-    objective: float
+    own: Estimates
 
     def of(self, other: Plan) -> Estimates:
         """The estimate of another plan, as the one candidate of its array."""
         return estimate(self.workload, self.cluster, self.stack, [other])
 
     def behind(self, other: Plan) -> float:
-        """Its objective over that of the plan offered, less one."""
-        return float(objective_of(self.workload, self.cluster, self.of(other))[0] / self.objective - 1.0)
+        """How much worse it is than the plan offered."""
+        return behind(self.workload, self.cluster, self.of(other), self.own)
 
     def against(self, other: Plan) -> str:
         """What speaks against a plan: that it is not simpler, where it is no worse; else what makes it worse."""
-        behind = self.behind(other)
-        if behind <= -TELLING:
+        worse = self.behind(other)
+        if worse <= -TELLING:
             return "better by its figures, but the ranges cannot tell, and what is offered is simpler"
-        if behind < TELLING:
+        if worse < TELLING:
             return "as good, and not simpler"
         if self.workload.objective != "fastest" and other.n_devices > self.plan.n_devices:
             return f"occupies {other.n_devices} devices, not {self.plan.n_devices}"
@@ -121,7 +114,7 @@ class _Offer:
 
     def _worst_term(self, other: Estimate) -> str:
         """The term of a token's time that grows most: `all-reduce: 120 ms for the same tokens, not 3.00 ms`."""
-        best = self.estimate
+        best = self.own[0]
         scale = (best.tokens_per_s.value * best.step_s.value) / (other.tokens_per_s.value * other.step_s.value)
         its = {term.name: term.value * scale for term in other.part("time")}
         own = {term.name: term.value for term in best.part("time")}
@@ -140,20 +133,21 @@ def _value(name: str, stored: int) -> Any:
     return None if stored == 0 and name == "threads" else stored
 
 
-def _why_none(found: Found, mine: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
-    estimates = found.plain
-    if not found.limits.met[mine].any():
+def _why_none(best: Found, *, checkpoints: bool) -> str:
+    """Why no plan with a value is left; `checkpoints`: its checkpointed variants were looked at too."""
+    plain, met = best.plain, best.limits.met
+    if not met.any():
         return "misses the deadline, the budget or the power cap"
-    over = (estimates.peak_memory_bytes - estimates.capacity_bytes)[mine]
-    if over.min() > 0:
-        return f"does not fit without checkpointing: {format_bytes(float(over.min()))} too many"
-    return "what fits misses the deadline, the budget or the power cap"
+    if best.n_fitting:
+        return "what fits misses the deadline, the budget or the power cap"
+    over = format_bytes(float((plain.peak_memory_bytes - plain.capacity_bytes)[met].min()))
+    return f"does not fit, checkpointed or not: {over} too many without" if checkpoints else f"does not fit: {over} too many"
 
 
-def _checkpointing(offer: _Offer, kinds: Sequence[Checkpointing]) -> list[Rejection]:
+def _checkpointing(offer: _Offer, space: Space) -> list[Rejection]:
     """Other kinds of checkpointing of the plan that is offered, of all layers: time and memory are traded."""
     said = []
-    for kind in kinds:
+    for kind in space.kinds(offer.workload):
         if kind == offer.plan.activation_checkpointing:
             continue
         changed = replace(offer.plan, activation_checkpointing=kind, checkpointed_layers=None)
@@ -162,7 +156,7 @@ def _checkpointing(offer: _Offer, kinds: Sequence[Checkpointing]) -> list[Reject
             over = format_bytes(other.peak_memory_bytes.value - other.capacity_bytes)
             said.append(Rejection(setting=_CHECKPOINTING[0], value=kind, behind=None, reason=f"does not fit: {over} too many"))
             continue
-        saved = offer.estimate.peak_memory_bytes.value - other.peak_memory_bytes.value
+        saved = offer.own[0].peak_memory_bytes.value - other.peak_memory_bytes.value
         reason = f"saves {format_bytes(saved)} that are not needed" if saved >= 1 else offer.against(changed)
         said.append(Rejection(setting=_CHECKPOINTING[0], value=kind, behind=offer.behind(changed), reason=reason))
     return said

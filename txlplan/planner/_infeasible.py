@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.estimates import Estimate
 from txlplan.hardware import Cluster, StackProfile, devices
 from txlplan.plan_file import Plan
+from txlplan.planner._space import divisors
 from txlplan.units import counted, format_bytes
 from txlplan.workload import Workload
 
@@ -87,7 +88,12 @@ def describe(plan: Plan) -> str:
 def fixes(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan) -> list[Fix]:
     """Up to three changes, of different kinds, whose estimates fit: those that cost least time first; a device comes last."""
     found: dict[str, Fix] = {}
-    for kind, words, changed in _plan_changes(workload, cluster, plan):
+
+    def fits(changed: Plan) -> bool:
+        it = _estimate_or_none(workload, cluster, stack, changed)
+        return it is not None and it.fits
+
+    for kind, words, changed in _plan_changes(workload, cluster, plan, fits):
         of_it = _estimate_or_none(workload, cluster, stack, changed)
         if of_it is None or not of_it.fits:
             continue
@@ -125,11 +131,12 @@ def _smaller_batch(workload: Workload, cluster: Cluster, stack: StackProfile, pl
     return Fix(words=f"{words}: {_of_capacity(found)}", kind="batch", plan=changed(fitting), estimate=found)
 
 
-def _plan_changes(workload: Workload, cluster: Cluster, plan: Plan) -> Iterator[tuple[str, str, Plan]]:
+def _plan_changes(
+    workload: Workload, cluster: Cluster, plan: Plan, fits: Callable[[Plan], bool]
+) -> Iterator[tuple[str, str, Plan]]:
     """One setting changed at a time, then two together: what kind of change, in words, and the plan."""
-    smaller = _smaller_micro_batches(workload, plan)
     trains = workload.task == "train" and plan.activation_checkpointing == "none"
-    for changed in smaller:
+    for changed in _smaller_micro_batch(workload, plan, fits):
         yield "batch", f"micro_batch {changed.micro_batch} with accumulation {changed.accumulation} fits", changed
     if trains:
         kinds: tuple[Checkpointing, ...] = ("attention", "feed-forward", "full")
@@ -144,11 +151,12 @@ def _plan_changes(workload: Workload, cluster: Cluster, plan: Plan) -> Iterator[
         yield "devices", words, changed
     if workload.task == "train":
         yield from _states(plan)
-    for changed in smaller if trains else []:
+    full = replace(plan, activation_checkpointing="full")
+    for changed in _smaller_micro_batch(workload, full, fits) if trains else ():
         words = (
             f"micro_batch {changed.micro_batch} with accumulation {changed.accumulation} and activation_checkpointing full fit"
         )
-        yield "batch and checkpointing", words, replace(changed, activation_checkpointing="full")
+        yield "batch and checkpointing", words, changed
 
 
 def _states(plan: Plan) -> Iterator[tuple[str, str, Plan]]:
@@ -160,23 +168,29 @@ def _states(plan: Plan) -> Iterator[tuple[str, str, Plan]]:
         yield "offload", "offload optimizer fits", replace(plan, offload="optimizer")
 
 
-def _smaller_micro_batches(workload: Workload, plan: Plan) -> list[Plan]:
-    """The same sequences a step in smaller micro-batches, the largest first."""
-    if workload.task != "train":
-        return [replace(plan, micro_batch=size) for size in range(plan.micro_batch - 1, 0, -1)]
+def _smaller_micro_batch(workload: Workload, plan: Plan, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
+    """The largest smaller micro-batch that fits, if one does: memory grows with it. To train, of the same sequences a step."""
     share = plan.micro_batch * plan.accumulation
-    sizes = [size for size in range(plan.micro_batch - 1, 0, -1) if share % size == 0]
-    return [replace(plan, micro_batch=size, accumulation=share // size) for size in sizes]
+    sizes: Sequence[int] = range(1, plan.micro_batch)
+    if workload.task == "train":
+        sizes = [size for size in divisors(share) if size < plan.micro_batch]
+
+    def changed(size: int) -> Plan:
+        return replace(plan, micro_batch=size, accumulation=share // size if workload.task == "train" else 1)
+
+    count = bisect.bisect_left(sizes, True, key=lambda size: not fits(changed(size)))
+    if count:
+        yield changed(sizes[count - 1])
 
 
 def _more_devices(cluster: Cluster, plan: Plan) -> Iterator[tuple[str, Plan]]:
     """The same global batch over more of the cluster's devices."""
     if plan.n_devices > plan.data_parallel:
         return
-    for devices_used in range(plan.data_parallel + 1, cluster.n_devices + 1):
-        if plan.global_batch % devices_used == 0:
+    for devices_used in divisors(plan.global_batch):
+        if plan.data_parallel < devices_used <= cluster.n_devices:
             share = plan.global_batch // devices_used
-            size = max(number for number in range(1, plan.micro_batch + 1) if share % number == 0)
+            size = max(number for number in divisors(share) if number <= plan.micro_batch)
             changed = replace(plan, data_parallel=devices_used, micro_batch=size, accumulation=share // size)
             yield f"{devices_used} data-parallel devices fit", changed
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost import Estimates
-from txlplan.errors import InputError, NoPlanFitsError
+from txlplan.errors import InputError
 from txlplan.hardware import Cluster
 from txlplan.planner._money import idle_devices, occupied_nodes, rents_usd_per_s
-from txlplan.units import format_s, format_usd, format_w
 from txlplan.workload import Workload
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,7 +43,8 @@ def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> 
             raise InputError(
                 "objective 'fewest-devices' needs a deadline: without one it is one device", hint="state --deadline"
             )
-        return estimates.plans.n_devices + seconds / (1.0 + seconds)
+        time_s = _time_s(workload, estimates)
+        return estimates.plans.n_devices + time_s / (time_s + workload.deadline_s)
     if workload.objective == "cheapest":
         if not cluster.system.prices:
             raise InputError(
@@ -63,14 +61,18 @@ def objective_of(workload: Workload, cluster: Cluster, estimates: Estimates) -> 
     return joules if idle_w is None else joules + idle_devices(cluster, estimates.plans.n_devices) * idle_w * seconds
 
 
+def _time_s(workload: Workload, estimates: Estimates) -> FloatArray:
+    if workload.tokens is None:
+        raise InputError("a deadline or a budget needs the number of tokens", hint="state it with --tokens")
+    return workload.tokens / estimates.tokens_per_s
+
+
 def limited(workload: Workload, cluster: Cluster, estimates: Estimates) -> Limited:
     """Raises InputError where a limit needs a figure that is unknown."""
     met = np.ones(len(estimates), dtype=bool)
     time_s = cost_usd = power_w = None
     if workload.deadline_s is not None or workload.budget_usd is not None:
-        if workload.tokens is None:
-            raise InputError("a deadline or a budget needs the number of tokens", hint="state it with --tokens")
-        time_s = workload.tokens / estimates.tokens_per_s
+        time_s = _time_s(workload, estimates)
     if workload.deadline_s is not None and time_s is not None:
         met &= time_s <= workload.deadline_s
     if workload.budget_usd is not None and time_s is not None:
@@ -90,57 +92,12 @@ def limited(workload: Workload, cluster: Cluster, estimates: Estimates) -> Limit
     return Limited(met=met, time_s=time_s, cost_usd=cost_usd, power_w=power_w)
 
 
-def limits_refusal(workload: Workload, cluster: Cluster, limits: Limited, fits: npt.NDArray[np.bool_]) -> NoPlanFitsError:
-    """The error where plans fit and none meets the limits: of the limits that cannot be met, alone or together, the fewest."""
-    name, asked = cluster.system.id, _asked(workload, limits, fits)
-    missed = next(
-        chosen
-        for count in range(1, len(asked) + 1)
-        for chosen in combinations(asked, count)
-        if not np.logical_and.reduce([one.met for one in chosen]).any()
-    )
-    *others, last = missed
-    if not others:
-        return NoPlanFitsError(f"no plan on {name} meets {last.words}: {last.least(last.figures)}", hint=last.hint)
-    left = last.figures[np.logical_and.reduce([one.met for one in others])]
-    within = " and ".join(one.words.partition(" of ")[0] for one in others)
-    return NoPlanFitsError(
-        f"on {name}, {' and '.join(one.words for one in missed)} exclude each other: within {within}, {last.least(left)}",
-        hint="give up one of them",
-    )
+def behind(workload: Workload, cluster: Cluster, other: Estimates, offered: Estimates) -> float:
+    """How much worse one plan is than another by the objective, 0.05 for 5 %: its figure over the other's, less one.
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Limit:
-    """One limit and the figures of the plans that fit, [plans]."""
-
-    words: str
-    most: float
-    figures: FloatArray
-    said: str
-    """What is the least: `the fastest takes`."""
-    write: Callable[[float | None], str]
-    hint: str
-
-    @property
-    def met(self) -> npt.NDArray[np.bool_]:
-        return self.figures <= self.most
-
-    def least(self, figures: FloatArray) -> str:
-        return f"{self.said} {self.write(float(figures.min()))}"
-
-
-def _asked(workload: Workload, limits: Limited, fits: npt.NDArray[np.bool_]) -> list[_Limit]:
-    known = (
-        ("deadline", workload.deadline_s, limits.time_s, "the fastest takes", format_s,
-         "`txlplan compare` shows which systems do"),
-        ("budget", workload.budget_usd, limits.cost_usd, "the cheapest costs", format_usd,
-         "`txlplan compare` ranks systems by cost"),
-        ("power cap", workload.power_cap_w, limits.power_w, "the least that fits draws", format_w,
-         "raise --max-power, or choose a device that draws less"),
-    )  # fmt: skip
-    return [
-        _Limit(words=f"the {name} of {write(most)}", most=most, figures=figures[fits], said=said, write=write, hint=hint)
-        for name, most, figures, said, write, hint in known
-        if most is not None and figures is not None
-    ]
+    The estimates are of one plan each. Of the fewest devices, as many are compared in time.
+    """
+    if workload.objective == "fewest-devices" and other.plans.n_devices[0] == offered.plans.n_devices[0]:
+        workload = replace(workload, objective="fastest")
+    figures = [objective_of(workload, cluster, each)[0] for each in (other, offered)]
+    return float(figures[0] / figures[1] - 1.0)

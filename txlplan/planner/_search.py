@@ -58,10 +58,11 @@ def search(
     slack: float = 1.0,
     known: Estimates | None = None,
 ) -> Found:
-    """The `keep` best plans of a space, and all that are within `slack` times the best; InputError as `Space.plans`.
+    """The best plan of a space, the next best up to `keep`, and all within `slack` times the best; InputError as `Space.plans`.
 
-    Equal plans are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. `known`: estimates of
-    the plans without checkpointing, where they are there already.
+    A plan that fits stands for its checkpointed variants, which are no better and are not among the next best. Equal
+    plans are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. `known`: estimates of the
+    plans without checkpointing, where they are there already.
     """
     estimates = known or estimate(workload, cluster, stack, space.plain(workload, cluster, stack))
     plain = estimates.plans
@@ -78,9 +79,9 @@ def search(
         some = some[bound[some] <= _threshold(values, keep, slack)]
         if not some.size:
             break
-        variants = space.checkpointed(plain.take(some), workload)
+        variants = space.checkpointed(estimates.take(some))
         if not len(variants):
-            break
+            continue
         costed = estimate(workload, cluster, stack, variants)
         good = np.flatnonzero(costed.fits & limited(workload, cluster, costed).met)
         parts.append(variants.take(good))
@@ -92,7 +93,7 @@ def search(
     return Found(
         plans=plans.take(order),
         objective=objective[order],
-        n_considered=n_plans(space, plain, workload),
+        n_considered=n_plans(space, estimates),
         n_costed=n_costed,
         n_fitting=n_fitting,
         plain=estimates,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
-from txlplan.cost import Plans, allowed, check
+from txlplan.cost import Estimates, Plans, allowed, check, estimate
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.planner._meshes import Mesh, meshes, powers_of_two
@@ -59,7 +59,7 @@ class Space:
         Raises InputError for a precision that the device lacks, or when no plan is left.
         """
         plain = self.plain(workload, cluster, stack)
-        parts = [self.checkpointed(plain, workload)]
+        parts = [self.checkpointed(estimate(workload, cluster, stack, plain))]
         if "none" in self.kinds(workload):
             parts.insert(0, plain)
         plans = Plans.joined(parts)
@@ -83,16 +83,17 @@ class Space:
             )
         return plans
 
-    def checkpointed(self, plain: Plans, workload: Workload) -> Plans:
-        """Every way to checkpoint each of `plain`: kinds, and numbers of layers; possibly none."""
-        n_layer = workload.model.n_layer
+    def checkpointed(self, estimates: Estimates) -> Plans:
+        """Every way to checkpoint each of some plain plans: kinds, and numbers of layers; possibly none.
+
+        Numbers of layers that are fewer than those of the largest stage differ; so many, or more, are all.
+        """
+        plain, workload = estimates.plans, estimates.workload
         kinds = [kind for kind in self.kinds(workload) if kind != "none"]
-        most = -(-n_layer // plain.pipeline_parallel)
         parts = []
         for kind in kinds:
-            for layers in self._numbers_of_layers(n_layer):
-                # All layers of a stage, and the largest number that is not all, are told apart: stages may differ in length.
-                some = np.flatnonzero(layers < most) if layers else np.arange(len(plain))
+            for layers in self._numbers_of_layers(workload.model.n_layer):
+                some = np.flatnonzero(layers < estimates.most_layers) if layers else np.arange(len(plain))
                 place = get_args(Checkpointing).index(kind)
                 parts.append(plain.take(some).replaced(activation_checkpointing=place, checkpointed_layers=layers))
         return Plans.joined(parts) if parts else Plans.of([])
@@ -173,7 +174,7 @@ class Space:
             if total % mesh.data_parallel:
                 continue
             share = total // mesh.data_parallel
-            sizes = [size for size in self.micro_batch or _divisors(share) if share % size == 0]
+            sizes = [size for size in self.micro_batch or divisors(share) if share % size == 0]
             if workload.task != "train":
                 sizes = [size for size in sizes if size == share]
             elif share * _least_remembered_bytes(workload, mesh) > cluster.device.usable_bytes():
@@ -199,12 +200,11 @@ _LAYOUT = (
 )
 
 
-def n_plans(space: Space, plain: Plans, workload: Workload) -> int:
+def n_plans(space: Space, plain: Estimates) -> int:
     """How many plans `space.plans` holds, from the plain ones alone."""
-    kinds = space.kinds(workload)
-    most = -(-workload.model.n_layer // plain.pipeline_parallel)
-    numbers = np.array(space._numbers_of_layers(workload.model.n_layer))
-    ways: npt.NDArray[np.int64] = ((numbers[:, None] < most[None, :]) | (numbers[:, None] == 0)).sum(axis=0)
+    kinds = space.kinds(plain.workload)
+    numbers = np.array(space._numbers_of_layers(plain.workload.model.n_layer))
+    ways: npt.NDArray[np.int64] = ((numbers[:, None] < plain.most_layers) | (numbers[:, None] == 0)).sum(axis=0)
     return int(("none" in kinds) * len(plain) + len([kind for kind in kinds if kind != "none"]) * ways.sum())
 
 
@@ -224,6 +224,7 @@ def global_batches(workload: Workload) -> tuple[int, ...]:
     return tuple(sorted({*doublings, last or first}))
 
 
-def _divisors(number: int) -> list[int]:
+def divisors(number: int) -> list[int]:
+    """Of a number, the least first."""
     small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
     return sorted({*small, *(number // size for size in small)})
