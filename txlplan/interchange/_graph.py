@@ -115,7 +115,9 @@ def _checked(model: TransformerXL, run: Run) -> float:
         for ours, theirs in pairs:
             off = (ours - theirs).abs()
             if not bool((off <= TOLERANCE * ours.abs().clamp(min=1)).all()):
-                raise TxlplanError(f"the exported graph differs from the model by {float(off.max()):.1e} nats: it is not written")
+                raise TxlplanError(
+                    f"the exported graph differs from the model by {float(off.max()):.1e} nats: it is not written"
+                )
             largest = max(largest, float(off.max()) if off.numel() else 0.0)
     return largest
 
