@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
+
+if TYPE_CHECKING:
+    from txlplan.data import Dataset
 
 CONFIGS = {
     "tiny": ModelConfig(
@@ -124,8 +128,14 @@ CONTENDERS: dict[str, Callable[[ModelConfig], Contender]] = {
 }
 
 
+TRAINER = "trainer"
+"""The step of `txlplan run`."""
+
+
 def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
     """Makes a training step of random tokens at each call: forward, backward, Adam (ours fused); returns the loss."""
+    if name == TRAINER:
+        return _trainer(config, rows, bf16)
     contender = CONTENDERS[name](config)
     optimizer = torch.optim.Adam(contender.model.parameters(), lr=_LEARNING_RATE, fused=isinstance(contender, Ours) or None)
     generator = torch.Generator().manual_seed(1)
@@ -140,6 +150,39 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[
         return float(value.detach())
 
     return step
+
+
+def _trainer(config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
+    """As a run does it, with the optimizer and the clipping of its default recipe; it loads its data and checks its loss."""
+    from txlplan.engine.backend import Backend
+    from txlplan.engine.training import Trainer
+    from txlplan.engine.world import World
+    from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
+    from txlplan.planner import recipe
+    from txlplan.workload import Workload
+
+    plan_file = PlanFile(
+        system="this machine",
+        stack="txlplan",
+        workload=Workload(model=config, tokens=10**9, optimization=recipe(config, None)),
+        plan=Plan(micro_batch=rows, precision="bf16" if bf16 else "fp32"),
+        data=DataSettings(directory="(random tokens)"),
+        run=RunSettings(directory="(not kept)"),
+    )
+    backend = Backend(device=torch.device("cpu"), precision=plan_file.plan.precision, world=World())
+    trainer = Trainer(plan_file, backend, cast("Dataset", _RandomTokens(config, rows)))
+    return lambda: trainer.train_step().loss
+
+
+class _RandomTokens:
+    """A data set of a thousand segments."""
+
+    def __init__(self, config: ModelConfig, rows: int) -> None:
+        self._tokens = np.random.default_rng(1).integers(config.vocab_size, size=1000 * rows * config.tgt_len, dtype=np.uint16)
+
+    def tokens(self, _split: str) -> np.ndarray:
+        """Of any split."""
+        return self._tokens
 
 
 def _autocast(bf16: bool) -> AbstractContextManager[Any]:

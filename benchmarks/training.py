@@ -2,6 +2,7 @@
 
     python benchmarks/training.py speed enwik8 --against hugging-face      time, memory, share of the machine's products
     python benchmarks/training.py speed tiny --against x-transformers --bf16
+    python benchmarks/training.py speed tiny --against trainer             the step of `txlplan run` against the bare one
     python benchmarks/training.py dropout tiny                             what dropout of 0.1 costs
     python benchmarks/training.py curves                    bits per character after the same steps, by path and seed
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
@@ -21,7 +22,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _contenders import CONFIGS, CONTENDERS, ROWS, stepping
+from _contenders import CONFIGS, CONTENDERS, ROWS, TRAINER, stepping
 from _curves import curves
 from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
+from _side import NAME, Side
 
 from txlplan.engine.trace import trace
 from txlplan.plan_file import Plan
@@ -46,8 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "products", "side"])
     parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
-    parser.add_argument("--against", choices=sorted(set(CONTENDERS) - {"fast"}), default="reference")
-    parser.add_argument("--bf16", action="store_true", help="ours in bf16; x-transformers too, the others in fp32")
+    parser.add_argument("--against", choices=sorted({TRAINER, *CONTENDERS} - {"fast"}), default="reference")
+    parser.add_argument(
+        "--bf16", action="store_true", help="ours in bf16; x-transformers and the trainer too, the others in fp32"
+    )
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -77,10 +80,10 @@ def _shown(value: Any) -> str:
 
 def speed(options: argparse.Namespace) -> list[Row]:
     """Ours against another."""
-    both = options.bf16 and options.against == "x-transformers"
+    both = options.bf16 and options.against in ("x-transformers", TRAINER)
     with (
-        Side(options, options.against, bf16=both, python=options.python_of_other) as other,
-        Side(options, "fast", bf16=options.bf16) as ours,
+        _side(options, options.against, bf16=both) as other,
+        _side(options, "fast", bf16=options.bf16) as ours,
     ):
         found = ratio(other.step, ours.step, pairs=options.pairs)
         peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
@@ -93,7 +96,10 @@ def speed(options: argparse.Namespace) -> list[Row]:
 
 def dropout(options: argparse.Namespace) -> list[Row]:
     """Ours with dropout of 0.1 against ours without."""
-    with Side(options, "fast", bf16=options.bf16, dropout=0.1) as dropping, Side(options, "fast", bf16=options.bf16) as whole:
+    with (
+        _side(options, "fast", bf16=options.bf16, dropout=0.1) as dropping,
+        _side(options, "fast", bf16=options.bf16) as whole,
+    ):
         found = ratio(dropping.step, whole.step, pairs=options.pairs)
     return [{"what": f"{options.config} without dropout", "over": "dropout 0.1", **asdict(found)}]
 
@@ -104,46 +110,11 @@ def products(_: argparse.Namespace) -> list[Row]:
     return [{"what": name, "GFLOP/s": _best_product_flops_per_s(dtype) / 1e9} for name, dtype in dtypes.items()]
 
 
-class Side:
-    """A process that trains when it is asked to."""
-
-    def __init__(
-        self, options: argparse.Namespace, name: str, *, bf16: bool, python: str = sys.executable, dropout: float | None = None
-    ) -> None:
-        self.name = f"{name} {'bf16' if bf16 else 'fp32'}"
-        command = [python, __file__, "side", options.config, "--threads", str(options.threads)]
-        command += ["--dropout", str(options.dropout if dropout is None else dropout), *(["--bf16"] if bf16 else [])]
-        environment = {**os.environ, "TXLPLAN_BENCHMARK_SIDE": name}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
-        )
-
-    def __enter__(self) -> Side:
-        self._ask("step")
-        self._ask("step")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def step(self) -> None:
-        """One training step."""
-        self._ask("step")
-
-    def peak_bytes(self) -> int:
-        """Of the process until now."""
-        return int(self._ask("peak"))
-
-    def _ask(self, what: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(what + "\n")
-        answer = self._process.stdout.readline().strip()
-        if not answer:
-            raise SystemExit(f"{self.name} ended with code {self._process.wait()}: see above")
-        return answer
+def _side(options: argparse.Namespace, name: str, *, bf16: bool, dropout: float | None = None) -> Side:
+    arguments = ["side", options.config, "--threads", str(options.threads), *(["--bf16"] if bf16 else [])]
+    arguments += ["--dropout", str(options.dropout if dropout is None else dropout)]
+    python = options.python_of_other if name == options.against else sys.executable
+    return Side(f"{name} {'bf16' if bf16 else 'fp32'}", [python, __file__, *arguments], side=name)
 
 
 def _work(options: argparse.Namespace) -> list[Row]:
@@ -152,7 +123,7 @@ def _work(options: argparse.Namespace) -> list[Row]:
 
     torch.manual_seed(1)
     config = replace(CONFIGS[options.config], dropout=options.dropout)
-    step = stepping(os.environ["TXLPLAN_BENCHMARK_SIDE"], config, ROWS[options.config], options.bf16)
+    step = stepping(os.environ[NAME], config, ROWS[options.config], options.bf16)
     for line in sys.stdin:
         answer = step() if line.strip() == "step" else footprint.peak_bytes(torch.device("cpu"))
         print(answer, flush=True)

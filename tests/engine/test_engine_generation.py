@@ -102,9 +102,11 @@ def test_a_token_of_probability_zero_is_never_drawn():
         assert set(many.tolist()) <= {index for index, share in enumerate(row) if share > 0}
 
 
-def test_probabilities_that_are_not_finite_are_refused():
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("row", [[-1.0, float("nan")], [float("nan"), -1.0], [float("-inf")] * 2])
+def test_probabilities_that_are_not_finite_are_refused(temperature, row):
     with pytest.raises(RunFailedError, match="not finite"):
-        choose(torch.tensor([[0.0, float("nan")]]), Sampling(), torch.Generator())
+        choose(torch.tensor([[-0.7, -0.7], row]), Sampling(temperature=temperature), torch.Generator())
 
 
 def test_frequencies_follow_probability_and_temperature():

@@ -191,6 +191,20 @@ def test_the_peak_has_what_is_held_by(asked):
     assert_agreement(*asked)
 
 
+@pytest.mark.no_cover
+@pytest.mark.parametrize("task", ["train", "score"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "clusters",
+    [{}, {"cutoffs": (20_000, 40_000, 200_000)}, {"cutoffs": (20_000, 40_000, 200_000), "div_val": 4}],
+    ids=["one", "four", "narrower"],
+)
+def test_the_op_stream_of_a_loss_in_chunks_is_what_the_worker_does(clusters: Any, precision: Any, task: Any) -> None:
+    sizes = {"n_layer": 2, "n_head": 4, "d_model": 256, "vocab_size": 267_735, "tgt_len": 192, "mem_len": 64}
+    workload = small(task, **sizes, **clusters)
+    assert_agreement(workload, Plan(micro_batch=8, precision=precision), STACK)
+
+
 def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_op_stream_says():
     model = ModelConfig(
         id="m", n_layer=2, d_model=64, n_head=2, d_head=32, d_inner=128, vocab_size=300, tgt_len=32, mem_len=16, dropatt=0.1

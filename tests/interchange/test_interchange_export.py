@@ -90,9 +90,12 @@ def test_the_graph_remembers_as_the_model_does() -> None:
 
 def test_a_graph_that_differs_is_not_accepted() -> None:
     module, other = built(ADAPTIVE), built(ADAPTIVE)
-    other.softmax.biases[0].data[3] += 0.1
+    other.softmax.biases[0].data[3] += 1e-4
     assert _checked(module, Scorer(module)) == 0
     with pytest.raises(TxlplanError, match="differs from the model"):
+        _checked(module, Scorer(other))
+    other.softmax.biases[0].data[3] = float("nan")
+    with pytest.raises(TxlplanError, match="differs from the model by nan"):
         _checked(module, Scorer(other))
 
 

@@ -171,6 +171,7 @@ def test_python_objects_are_refused_and_not_run(tmp_path: Path) -> None:
     [
         ({"a": torch.zeros(1)}, "no state dict of a Transformer-XL"),
         ({"word_emb.emb_layers.0.weight": 3}, "not every entry is a tensor"),
+        ({0: torch.zeros(1)}, "not every name is text"),
         (torch.zeros(3), "holds a Tensor"),
     ],
 )
@@ -213,6 +214,11 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         ({"attn_type": 1}, "attn_type = 1"),
         ({"d_head": None}, "has no 'd_head'"),
         ({"d_model": 15}, "d_model = 15 must be even"),
+        ({"cutoffs": 10}, "cutoffs = 10: not a list"),
+        ({"cutoffs": ["10"]}, r"cutoffs = \['10'\]: not a list of whole numbers"),
+        ({"n_layer": 2.5}, "n_layer"),
+        ({"clamp_len": "far"}, "clamp_len"),
+        ({"tie_projs": 3}, "tie_projections = 3 must be a list"),
     ],
 )
 def test_configurations_that_are_no_transformer_xl_are_refused(tmp_path: Path, change: dict[str, Any], text: str) -> None:

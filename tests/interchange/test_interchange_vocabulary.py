@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ def test_gaps_and_repetitions_are_named(tmp_path: Path, name: str, content: str,
 def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_bytes(b"<eos>\n\xff\n")
     assert "not valid UTF-8 at byte 6" in refused(tmp_path / "v.txt")
+
+
+@pytest.mark.parametrize("name", ["v.txt", "v.json"])
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket, which no user may open: permissions do not keep the superuser out."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as place:
+        place.bind(name)
+    assert "cannot be read" in refused(tmp_path / name)
 
 
 class _Harmful:

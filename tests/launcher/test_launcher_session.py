@@ -16,7 +16,7 @@ from txlplan.estimates import Estimate
 from txlplan.launcher import Candidate, Planned, RunRequest, plan_again, plan_request, run_planned, this_machine
 from txlplan.launcher._request import MOST_STREAMS, SCORING_WINDOWS, run_of, scoring_batches
 from txlplan.model import ModelConfig
-from txlplan.plan_file import Plan, PlanFile, write_plan_file
+from txlplan.plan_file import DataSettings, Plan, PlanFile, Sampling, write_plan_file
 from txlplan.records import open_store
 from txlplan.workload import Workload
 
@@ -117,6 +117,31 @@ def test_plan_for_a_gpu_is_refused_on_a_cpu(scripted_plan: PlanFile, tmp_path: P
     write_plan_file(tmp_path / "plan.toml", gpu)
     with pytest.raises(InputError, match="computes on cpu"):
         plan_again(tmp_path / "plan.toml")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "micro_batch", "text"),
+    [
+        (("",), 1, "encodes to no token"),
+        (("a" * 9,), 1, r"9 tokens is longer than what the model 'tiny' remembers \(8\)"),
+        (("a", "b"), 3, "micro_batch = 3 rows are no multiple of the 2 prompts"),
+    ],
+)
+def test_prompts_of_a_plan_file_are_refused_before_the_start(
+    prompts: tuple[str, ...], micro_batch: int, text: str, scripted_plan: PlanFile, data: Path, tmp_path: Path
+) -> None:
+    generating = dataclasses.replace(
+        scripted_plan,
+        workload=dataclasses.replace(scripted_plan.workload, task="generate"),
+        plan=Plan(micro_batch=micro_batch),
+        data=DataSettings(directory=str(data), split="test"),
+        run=dataclasses.replace(scripted_plan.run, checkpoint=str(tmp_path)),
+        sampling=Sampling(prompt=prompts[0], more_prompts=prompts[1:]),
+    )
+    write_plan_file(tmp_path / "plan.toml", generating)
+    with pytest.raises(InputError, match=text) as raised:
+        plan_again(tmp_path / "plan.toml")
+    assert raised.value.exit_code == 2
 
 
 @given(st.integers(0, 10**9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.model import ModelConfig
-from txlplan.nn import Inference, TransformerXL
+from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.nn._compiled_token import attention_to_compile, compiled_read_token
+from txlplan.nn._kept_attention import attend_token
+from txlplan.nn._layer_weights import LayerWeights
 
 torch.set_num_threads(1)
 
@@ -161,15 +165,70 @@ def test_a_long_text_allocates_nothing_new() -> None:
     assert len(window) == 1
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+NARROW = config(n_layer=2, d_model=16, n_head=2, d_head=5, d_inner=25, mem_len=6)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@needs_compiler
 def test_compiled_tokens_are_those_of_the_plain_path() -> None:
     """From unfilled memory over the end of the buffer; one compilation serves all layers."""
-    module = loud(config(n_layer=2, d_model=16, n_head=2, d_head=5, d_inner=24, mem_len=6, same_length=True))
-    plain, compiled = (Inference(module, rows=1, compiled=how) for how in (False, True))
-    prompt = plain.ring(1, longest=9)
-    plain.read(torch.randint(0, 200, (1, 2)), prompt)
-    rings = [type(prompt).joined(module.config, [prompt], longest=1) for _ in range(2)]
+    assert_compiled_tokens(dataclasses.replace(NARROW, same_length=True), rows=1, prompt=2)
+
+
+@needs_compiler
+def test_compiled_tokens_in_blocks_for_two_threads(two_threads: None) -> None:
+    """Their outputs do not divide by two: one of them is padded."""
+    assert_compiled_tokens(NARROW, rows=3, prompt=2)
+
+
+@needs_compiler
+def test_compiled_tokens_follow_a_prompt_that_looks_further_back_than_a_token_does() -> None:
+    """Its distances are more than those of a token, and are kept from then on."""
+    assert_compiled_tokens(dataclasses.replace(NARROW, tgt_len=16), rows=1, prompt=16)
+
+
+@needs_compiler
+def test_compiled_tokens_of_a_model_without_memory() -> None:
+    assert_compiled_tokens(dataclasses.replace(NARROW, mem_len=0), rows=2, prompt=9)
+
+
+def assert_compiled_tokens(model: ModelConfig, *, rows: int, prompt: int) -> None:
+    module = loud(model)
+    plain, compiled = (Inference(module, rows=rows, compiled=how) for how in (False, True))
+    text = torch.randint(0, 200, (1, prompt + 3))
+    alone = [plain.ring(1, longest=prompt), compiled.ring(1, longest=prompt)]
+    for reader, ring in zip((plain, compiled), alone, strict=True):
+        for segment in text.split(prompt, dim=1):
+            reader.read(segment, ring)
+    rings = [type(ring).joined(model, [ring] * rows, longest=1) for ring in alone]
     for _ in range(12):
-        tokens = torch.randint(0, 200, (1, 1))
+        tokens = torch.randint(0, 200, (rows, 1))
         expected, got = plain.read(tokens, rings[0]), compiled.read(tokens, rings[1])
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("rows", "units"), [(1, True), (2, True), (2, False)])
+def test_a_token_in_bf16_compiles_whether_the_cpu_has_units_for_it(
+    rows: int, units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has, uncompiled products are packed, of which no code for all layers can be made."""
+    model = loud(NARROW)
+    narrow = [LayerWeights(layer, model, torch.bfloat16, None) for layer in model.layers]
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: units)
+    weights = [LayerWeights(layer, model, torch.bfloat16, rows, compiled=True) for layer in model.layers]
+    ring = KeyValueRing(NARROW, rows, longest=1, dtype=torch.bfloat16)
+    r_HSK, mask_BS = torch.randn(2, 7, 5).bfloat16(), torch.zeros(rows, 7)
+    read = compiled_read_token(weights[0], torch.zeros(rows, 16), ring, r_HSK)
+    for number, (layer, plain) in enumerate(zip(weights, narrow, strict=True)):
+        x_BD, window = torch.randn(rows, 16), ring.window(number, 6, 1)
+        got = read(layer, x_BD, *window, r_HSK, mask_BS, attention_to_compile(ring))
+        expected = plain.read_token(x_BD, *window, r_HSK, mask_BS, attend_token)
+        torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from txlplan.nn._products import BlockedProduct, PackedProduct, PlainProduct, product
+from txlplan.nn._products import BlockedProduct, PackedProduct, PlainProduct, SummedProduct, product
 
 torch.set_num_threads(1)
 needs_units = pytest.mark.skipif(
@@ -43,3 +43,24 @@ def test_blocks_of_outputs_that_do_not_divide_are_padded() -> None:
     weight, bias, x = torch.randn(47, 32), torch.randn(47), torch.randn(2, 32)
     found = BlockedProduct(weight, bias, activation="relu", blocks=2)(x)
     torch.testing.assert_close(found, PlainProduct(weight, bias, activation="relu")(x))
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_a_summed_product_is_the_plain_one(dtype: torch.dtype, tolerance: float, activation: str) -> None:
+    torch.manual_seed(1)
+    weight, bias, x = torch.randn(48, 32, dtype=dtype), torch.randn(48, dtype=dtype), torch.randn(3, 32, dtype=dtype)
+    found = SummedProduct(weight, bias, activation=activation)(x)
+    exact = PlainProduct(weight.double(), bias.double(), activation=activation)(x)
+    assert found.dtype == dtype
+    assert (found - exact).norm() <= tolerance * exact.norm()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 17, None])
+@pytest.mark.parametrize("units", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_to_be_compiled_is_never_packed(
+    dtype: torch.dtype, units: bool, rows: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: units)
+    assert not isinstance(product(torch.randn(4, 4, dtype=dtype), rows=rows, compiled=True), PackedProduct)

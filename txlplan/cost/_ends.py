@@ -155,29 +155,29 @@ def outputs(model: ModelConfig, cluster: int) -> int:
 def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figure, pieces: Figure = 1.0) -> None:
     """Logits, then cross-entropy in fp32: log-softmax keeps its output, the likelihood picks from it.
 
-    In several `pieces` nothing but a sum a row is kept, and backward begins with the logits of a piece.
+    In several `pieces` (of words) nothing but a sum a row is kept, and backward begins with the logits of a piece; the
+    gradients of hidden states and words are there meanwhile.
     """
     c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
     name, elements = f"cluster {cluster}", rows * outputs(model, cluster)
     logits, wide, again = elements * c, elements * f, np.greater(pieces, 1) * 1.0
-    around = wide / pieces
+    around, n, k = wide / pieces, float(outputs(model, cluster)), _width(model, cluster)
+    meanwhile = again * (n * k * c + rows * k * f)
     _logits(section, model, cluster, rows, pieces)
     if cluster == 0 and model.n_clusters > 1 and (section.numbers.cast or not section.training):
         section.base = section.base + outputs(model, 0) * _width(model, 0) * (f if section.training else c)
     section.held = section.base + logits / pieces
     if section.numbers.cast:
         section.run(f"{name} widening", SOFTMAX, "copy", read=logits, written=wide, around=around, dtype=d)
-        section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around, dtype=d)
+        section.back(f"{name} widening", SOFTMAX, "copy", read=wide, written=logits, around=around + meanwhile, dtype=d)
         section.held = section.base + (logits + wide) / pieces
     kept = wide * (1 - again) + rows * f * again
     # (in pieces: maximum, difference, exponential and sum one after another)
     read, written = wide * (1 + 3 * again), wide * (1 + again)
-    section.run(
-        f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=again * around
-    )
+    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=0.0)
     if not section.training:
-        section.held = section.held + around
-    n, k = float(outputs(model, cluster)), _width(model, cluster)
+        section.held = section.held + around * (1 - again)
+    beside = around + (logits / pieces if section.numbers.cast else 0.0) + meanwhile
     section.gradient(
         f"{name} logits again",
         SOFTMAX,
@@ -185,13 +185,15 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
         n=n,
         k=k,
         count=again,
-        around=around,
+        around=beside,
         launches=again * pieces,
         measured_as="forward",
     )
-    section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=2 * around)
+    alive = 2 * around * (1 - again) + beside * again
+    section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=alive)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
-    section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=around)
+    alive = around + meanwhile
+    section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=alive)
     section.held = section.base
 
 

@@ -26,9 +26,10 @@ def choose(log_BV: Tensor, sampling: Sampling, random: torch.Generator) -> Tenso
     """One token [B] a row: the likeliest at temperature 0, else drawn at that temperature.
 
     Drawn from are the top_k likeliest, and of these the fewest that together have the probability top_p (Holtzman et al.
-    2020, arXiv:1904.09751, §3.1): at least one.
+    2020, arXiv:1904.09751, §3.1): at least one. Raises RunFailedError where probabilities are not finite.
     """
     if sampling.temperature == 0:
+        _require_finite(log_BV.amax(dim=-1))
         return log_BV.argmax(dim=-1)
     if sampling.top_k is not None and sampling.top_k < log_BV.shape[-1]:
         least_B1 = log_BV.topk(sampling.top_k, dim=-1).values[:, -1:]
@@ -48,8 +49,7 @@ def drawn(probability_BV: Tensor, random: torch.Generator) -> Tensor:
     """
     sums_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
     whole_B1 = sums_BV[:, -1:]
-    if not math.isfinite(whole_B1.sum()):
-        raise RunFailedError("the model's probabilities are not finite", hint="its weights are not usable: train it again")
+    _require_finite(whole_B1)
     uniform_B1 = torch.rand(whole_B1.shape, dtype=torch.float64, device=sums_BV.device, generator=random)
     return torch.searchsorted(sums_BV, uniform_B1 * whole_B1, right=True).squeeze(-1)
 
@@ -59,3 +59,9 @@ def _nucleus(probability_BV: Tensor, top_p: float) -> Tensor:
     sorted_BV, order_BV = probability_BV.sort(dim=-1, descending=True)
     likelier_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
     return probability_BV.scatter(-1, order_BV, sorted_BV.masked_fill(likelier_BV >= top_p, 0.0))
+
+
+def _require_finite(of_every_row: Tensor) -> None:
+    """Numbers that one of a row's probabilities makes not finite if it is not."""
+    if not math.isfinite(of_every_row.sum()):
+        raise RunFailedError("the model's probabilities are not finite", hint="its weights are not usable: train it again")

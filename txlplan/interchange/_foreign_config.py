@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from txlplan.errors import CheckpointError
+from txlplan.config import from_plain
+from txlplan.errors import CheckpointError, ConfigError
 from txlplan.model import ModelConfig
 
 _SHARED = ("n_layer", "d_model", "n_head", "d_head", "d_inner", "d_embed", "div_val", "mem_len")
@@ -22,7 +23,7 @@ def from_hugging_face(path: Path, raw: Mapping[str, Any], model_id: str) -> Mode
         raise CheckpointError(f"{path}: model_type is {raw.get('model_type')!r}, not 'transfo-xl'")
     _require(path, raw, {"attn_type": 0, "layer_norm_epsilon": _EPSILON})
     shares = raw.get("proj_share_all_but_first", True)
-    ties = raw.get("tie_projs") or [False, *([shares] * len(_key(path, raw, "cutoffs")))]
+    ties = raw.get("tie_projs") or [False, *([shares] * len(_cutoffs(path, raw)))]
     fields = {
         "vocab_size": _key(path, raw, "vocab_size"),
         "untie_r": _key(path, raw, "untie_r"),
@@ -34,7 +35,7 @@ def from_hugging_face(path: Path, raw: Mapping[str, Any], model_id: str) -> Mode
 def from_nvidia(path: Path, raw: Mapping[str, Any], model_id: str) -> ModelConfig:
     """The model of a `model_config`; its biases are shared by all layers. Raises CheckpointError as above."""
     _require(path, raw, {"attn_type": 0})
-    ties = raw.get("tie_projs") or [False] * (len(_key(path, raw, "cutoffs")) + 1)
+    ties = raw.get("tie_projs") or [False] * (len(_cutoffs(path, raw)) + 1)
     fields = {"vocab_size": _key(path, raw, "n_token"), "untie_r": False, "tie_weights": _key(path, raw, "tie_weight")}
     return _model(path, raw, model_id, ties, fields)
 
@@ -67,24 +68,25 @@ def to_hugging_face(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _model(path: Path, raw: Mapping[str, Any], model_id: str, ties: list[bool], fields: dict[str, Any]) -> ModelConfig:
+def _model(path: Path, raw: Mapping[str, Any], model_id: str, ties: Any, fields: dict[str, Any]) -> ModelConfig:
     clamp_len = _key(path, raw, "clamp_len")
+    values = {
+        "id": model_id,
+        **{name: _key(path, raw, name) for name in _SHARED},
+        "cutoffs": _cutoffs(path, raw),
+        "tie_projections": ties,
+        "tgt_len": raw.get("tgt_len") or _TGT_LEN,
+        "clamp_len": None if isinstance(clamp_len, int | float) and clamp_len <= 0 else clamp_len,
+        "same_length": _key(path, raw, "same_length"),
+        "norm": "pre" if raw.get("pre_lnorm", False) else "post",
+        "dropout": raw.get("dropout", 0.0),
+        "dropatt": raw.get("dropatt", 0.0),
+        **fields,
+    }
     try:
-        return ModelConfig(
-            id=model_id,
-            **{name: _key(path, raw, name) for name in _SHARED},
-            cutoffs=tuple(_key(path, raw, "cutoffs")),
-            tie_projections=tuple(ties),
-            tgt_len=raw.get("tgt_len") or _TGT_LEN,
-            clamp_len=clamp_len if clamp_len > 0 else None,
-            same_length=_key(path, raw, "same_length"),
-            norm="pre" if raw.get("pre_lnorm", False) else "post",
-            dropout=raw.get("dropout", 0.0),
-            dropatt=raw.get("dropatt", 0.0),
-            **fields,
-        )
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: no configuration of a Transformer-XL: {error}") from None
+        return from_plain(ModelConfig, values, str(path))
+    except ConfigError as error:
+        raise CheckpointError(f"no configuration of a Transformer-XL: {error.message}") from None
 
 
 def _require(path: Path, raw: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -97,3 +99,10 @@ def _key(path: Path, raw: Mapping[str, Any], name: str) -> Any:
     if raw.get(name) is None:
         raise CheckpointError(f"{path}: has no {name!r}", hint="--model names a configuration to use instead")
     return raw[name]
+
+
+def _cutoffs(path: Path, raw: Mapping[str, Any]) -> tuple[int, ...]:
+    found = _key(path, raw, "cutoffs")
+    if not isinstance(found, list | tuple) or not all(type(end) is int for end in found):
+        raise CheckpointError(f"{path}: cutoffs = {found!r}: not a list of whole numbers")
+    return tuple(found)

@@ -72,6 +72,8 @@ def _source(path: Path, state: Any, config: ModelConfig) -> Source:
     """A state dict without the prefix of parallel wrappers, and its layout."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: no state dict: not every entry is a tensor")
+    if not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f"{path}: no state dict: not every name is text")
     plain = {name.removeprefix(_PARALLEL_PREFIX): tensor for name, tensor in state.items()}
     layout = detect(plain)
     if layout is None:

@@ -51,6 +51,8 @@ def _text_symbols(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not valid UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     words = [line.split() for line in lines]
     if [] in words:
         raise DataError(f"{path}: line {words.index([]) + 1} is empty: every number needs a symbol")
@@ -63,6 +65,8 @@ def _numbered_symbols(path: Path) -> list[str]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: not readable as JSON: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if isinstance(raw, list):
         return _texts(path, raw)
     if not isinstance(raw, Mapping) or not all(type(number) is int for number in raw.values()):

@@ -10,6 +10,7 @@ from txlplan.engine.support import require_supported
 from txlplan.errors import InputError
 from txlplan.launcher._candidate import Candidate
 from txlplan.launcher._machine import this_machine
+from txlplan.launcher._prompts import check_prompts
 from txlplan.launcher._request import Planned, total_steps
 from txlplan.launcher._run_directory import PLAN_NAME, absolute
 from txlplan.plan_file import read_plan_file
@@ -19,12 +20,14 @@ def plan_again(path: Path, *, directory: Path | None = None, runner: str | None 
     """The plan of a plan file, or of a run directory, as it is, with its estimate on this machine.
 
     `directory` and `runner` replace those of the file. Raises InputError when there is no such file, when this version
-    cannot execute it, or when there is no GPU for it.
+    cannot execute it, when there is no GPU for it, or for prompts that its model cannot read.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or run directory", hint="`txlplan records list` knows the runs of this machine")
     plan_file = absolute(read_plan_file(path / PLAN_NAME if path.is_dir() else path))
     require_supported(plan_file)
+    if plan_file.workload.task == "generate":
+        check_prompts(plan_file)
     machine = this_machine(plan_file.plan.n_devices)
     if plan_file.run.device != machine.backend:
         raise InputError(

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from txlplan.data import Vocabulary
+from pathlib import Path
+
+from txlplan.data import Vocabulary, open_dataset
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig
-from txlplan.plan_file import Sampling
+from txlplan.plan_file import PlanFile, Sampling
+
+
+def check_prompts(plan_file: PlanFile) -> None:
+    """Raise InputError for prompts that the plan's model cannot read, or that its rows cannot be shared out to."""
+    rows, prompts = plan_file.plan.micro_batch, plan_file.sampling.prompts
+    if rows % len(prompts):
+        raise InputError(f"plan.micro_batch = {rows} rows are no multiple of the {len(prompts)} prompts")
+    vocabulary = open_dataset(Path(plan_file.data.directory)).vocabulary
+    longest_prompt(plan_file.sampling, plan_file.workload.model, vocabulary)
 
 
 def longest_prompt(sampling: Sampling, model: ModelConfig, vocabulary: Vocabulary) -> int:

@@ -51,14 +51,8 @@ _LOGITS_ELEMENTS = 1 << 24
 
 
 def loss_chunks(rows: float, words: int) -> int:
-    """How many chunks the loss of `rows` positions over `words` words is computed in; with more than one, logits are
-    computed twice."""
-    return 1 if rows * words <= _LOGITS_ELEMENTS else math.ceil(rows / loss_rows(words))
-
-
-def loss_rows(words: int) -> int:
-    """Rows of a chunk."""
-    return max(1, _LOGITS_ELEMENTS // words)
+    """In how many chunks of words the loss of `rows` positions is computed; with more than one, logits are computed twice."""
+    return math.ceil(words / max(1.0, _LOGITS_ELEMENTS // max(rows, 1.0)))
 
 
 FEW_ROWS = 16

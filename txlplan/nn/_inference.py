@@ -39,7 +39,7 @@ class Inference:
         self._embedding = model.embedding
         self._like = model.layers[0].attention.norm.weight
         self._dtype = dtype or self._like.dtype
-        self._layers = [LayerWeights(layer, model, self._dtype, rows) for layer in model.layers]
+        self._layers = [LayerWeights(layer, model, self._dtype, rows, compiled=compiled) for layer in model.layers]
         narrowed = self._dtype != self._like.dtype
         self._softmax, self._words = (
             _copied(module, self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
@@ -47,7 +47,7 @@ class Inference:
         self._head = Head(model.config, self._softmax, self._words, rows=rows)
         self._positions: list[Tensor] = []
         self._rows = rows or 1
-        self._compiled = self._compile(self._rows) if compiled else None
+        self._compiled = self._compile() if compiled else None
 
     def ring(self, rows: int, *, longest: int) -> KeyValueRing:
         """An empty memory of `rows` rows that read up to `longest` tokens at a time."""
@@ -119,13 +119,14 @@ class Inference:
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
         compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None
         slots = self._visible_slots if compiled else min(max(ring.filled), self._visible_slots)
-        positions = self.distances(slots + 1)
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
         attend: Attend = attend_token
         if compiled:
-            read_token, attend = compiled, attention_to_compile(ring)
+            (read_token, positions), attend = compiled, attention_to_compile(ring)
             mask_BS = x_BD.new_zeros(ring.rows, slots + 1) if mask_BS is None else mask_BS
+        else:
+            positions = self.distances(slots + 1)
         for number, layer in enumerate(self._layers):
             keys_BHSK, values_BHSK = ring.window(number, slots, 1)
             x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, positions[number], mask_BS, attend)
@@ -136,10 +137,11 @@ class Inference:
         """Memory slots that one token sees of a full memory."""
         return self.config.mem_len - 1 if self.config.same_length else self.config.mem_len
 
-    def _compile(self, rows: int) -> ReadToken:
-        x_BD = torch.zeros(rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
+    def _compile(self) -> tuple[ReadToken, list[Tensor]]:
+        """A layer's compiled work, and the whole tensors of distances that it takes: a longer segment has others made."""
+        x_BD = torch.zeros(self._rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
         positions = self.distances(self._visible_slots + 1)
-        return compiled_read_token(self._layers[0], x_BD, self.ring(rows, longest=1), positions[0])
+        return compiled_read_token(self._layers[0], x_BD, self.ring(self._rows, longest=1), positions[0]), positions
 
     def _masked(self, tokens: int, keys: int) -> Tensor | None:
         """[T, S], True where a query may not see a key; None where that is but the future."""

@@ -44,16 +44,18 @@ class LayerProducts:
 
 
 class LayerWeights:
-    """Products for segments of tokens, and for one token of each of `rows` rows (None: not wanted)."""
+    """Products for segments of tokens, and for one token of each of `rows` rows (None: not wanted), for a compiler or not."""
 
-    def __init__(self, layer: Layer, model: TransformerXL, dtype: torch.dtype, rows: int | None) -> None:
+    def __init__(
+        self, layer: Layer, model: TransformerXL, dtype: torch.dtype, rows: int | None, *, compiled: bool = False
+    ) -> None:
         biases = layer.attention if model.config.untie_r else model
         self.u_HK, self.v_HK = biases.content_bias.detach(), biases.position_bias.detach()
         self._position_WD = layer.attention.position.weight.detach().to(dtype)
         self._heads = (model.config.n_head, model.config.d_head)
         weights = _cast(layer, dtype)
-        self.segment = self._products(layer, model, weights, None)
-        self.token = self.segment if rows is None else self._products(layer, model, weights, rows)
+        self.segment = self._products(layer, model, weights, None, compiled=False)
+        self.token = self.segment if rows is None else self._products(layer, model, weights, rows, compiled=compiled)
 
     def read_token(
         self, x_BD: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor, mask_BS: Tensor | None, attend: Attend
@@ -65,9 +67,12 @@ class LayerWeights:
         mixed_BW = attend(q_BHK, self.u_HK, self.v_HK, keys_BHSK, values_BHSK, r_HSK, mask_BS)
         return self.token.after_attention(x_BD, mixed_BW)
 
-    def _products(self, layer: Layer, model: TransformerXL, weights: dict[str, _Pair], rows: int | None) -> LayerProducts:
+    def _products(
+        self, layer: Layer, model: TransformerXL, weights: dict[str, _Pair], rows: int | None, *, compiled: bool
+    ) -> LayerProducts:
         def of(name: str) -> Product:
-            return product(*weights[name], rows=rows, activation=model.config.activation if name == "inner" else "none")
+            activation = model.config.activation if name == "inner" else "none"
+            return product(*weights[name], rows=rows, activation=activation, compiled=compiled)
 
         return LayerProducts(
             qkv=of("qkv"),

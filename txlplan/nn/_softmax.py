@@ -64,8 +64,8 @@ class AdaptiveSoftmax(nn.Module):
 
     def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
         """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
-        if loss_chunks(rows, len(words[1])) > 1:
-            return chunked_cross_entropy(narrow_NE, *words, targets_N)
+        if (chunks := loss_chunks(rows, len(words[1]))) > 1:
+            return chunked_cross_entropy(narrow_NE, *words, targets_N, chunks)
         return _cross_entropy(F.linear(narrow_NE, *words), targets_N)
 
     def log_probabilities(self, hidden_ND: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
