@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from machine_factory import SMALL_GPU
+from machine_factory import PC, SMALL_GPU
 from small_box import CLUSTER, LINK, MODEL, STACK, SYSTEM, WIDE, WIDE_CLUSTER, with_memory
 
 from txlplan.choices import Objective
@@ -346,6 +346,19 @@ def test_a_cpu_chooses_threads_and_only_its_precisions() -> None:
     assert {candidate.precision for candidate in plans} == {"fp32"}
     assert {candidate.threads for candidate in plans} == {1, 2, 4, 6}
     assert plan(Workload(model=MODEL), cluster, STACK).plan.threads == 6
+
+
+def test_our_stack_on_a_cpu_chooses_how_attention_is_computed() -> None:
+    """Tiles are many operations: where the host is slow they cost more than they save, and elsewhere they do not."""
+    ours = replace(STACK, implementation="fast")
+    slow, quick = (replace(ours, host_op_s=host_op_s) for host_op_s in (1e-3, 1e-9))
+    workload = Workload(model=replace(MODEL, tgt_len=512, mem_len=512))
+    assert plan(workload, PC, slow).plan.attention == "reference"
+    assert plan(workload, PC, quick).plan.attention == "fast"
+    assert plan(workload, PC, slow, space=Space(attention=("fast",))).plan.attention == "fast"
+    for stack, cluster, task in ((STACK, PC, "train"), (ours, CLUSTER, "train"), (ours, PC, "score")):
+        asked = Workload(model=MODEL, task=task, global_batch=8)
+        assert {each.attention for each in Space().plain(asked, cluster, stack)} == {"fast"}
 
 
 def test_the_best_plan_that_fits_at_the_high_end_of_its_memory_is_offered_beside() -> None:

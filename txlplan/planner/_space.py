@@ -10,8 +10,9 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.choices import Checkpointing, Offload, Precision, StatePrecision
+from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
 from txlplan.cost import Estimates, Plans, allowed, check, estimate
+from txlplan.cost._plans import code
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.planner._meshes import Mesh, meshes, powers_of_two
@@ -35,6 +36,9 @@ class Space:
     """Layers of each stage that checkpoint, where any do; None: every number of them, the best of which is found."""
     threads: tuple[int, ...] | None = None
     """CPU threads of a process; ignored on other devices."""
+    attention: tuple[AttentionPath, ...] | None = None
+    """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape;
+    elsewhere the fast path."""
     data_parallel: tuple[int, ...] | None = None
     tensor_parallel: tuple[int, ...] | None = None
     pipeline_parallel: tuple[int, ...] | None = None
@@ -72,7 +76,7 @@ class Space:
 
     def plain(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
         """Every plan without its checkpointing. Raises InputError as `plans` does."""
-        every = self._product(list(self._layouts(workload, cluster)), workload, cluster)
+        every = self._product(list(self._layouts(workload, cluster)), workload, cluster, stack)
         plans = every.take(allowed(every, cluster, workload, stack))
         if len(every) and not len(plans):
             check(every, cluster, workload, stack)
@@ -125,12 +129,13 @@ class Space:
                 for stage in stages:
                     yield (*columns, micro_batch, accumulation, stage)
 
-    def _product(self, layouts: list[tuple[int, ...]], workload: Workload, cluster: Cluster) -> Plans:
+    def _product(self, layouts: list[tuple[int, ...]], workload: Workload, cluster: Cluster, stack: StackProfile) -> Plans:
         """Every layout with everything that does not depend on it."""
         bounded = self.bounded(workload, cluster)
         axes: dict[str, Sequence[int]] = {
             "precision": [get_args(Precision).index(name) for name in self._precisions(cluster)],
             "threads": self._threads(cluster),
+            "attention": [code("attention", name) for name in self.attention or _attention(workload, cluster, stack)],
             "offload": [
                 get_args(Offload).index(name) for name in self.offload or (("none",) if bounded else get_args(Offload))
             ],
@@ -180,6 +185,11 @@ class Space:
             elif share * _least_remembered_bytes(workload, mesh) > cluster.device.usable_bytes():
                 sizes = sizes[:1]
             yield from ((size, share // size) for size in sizes)
+
+
+def _attention(workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
+    both = cluster.device.kind == "cpu" and stack.implementation == "fast" and workload.task == "train"
+    return ("fast", "reference") if both else ("fast",)
 
 
 def _least_remembered_bytes(workload: Workload, mesh: Mesh) -> float:
