@@ -248,7 +248,8 @@ def test_a_value_that_fits_with_checkpointing_is_not_called_out() -> None:
     """fp32 with all of the batch at once fits where layers run again, and no other way."""
     space = Space(micro_batch=(64, 32), data_parallel=(1,), runnable=True, precision=("fp32",), checkpointed_layers=(0,))
     space = replace(space, activation_checkpointing=("none", "full"))
-    workload, stack = Workload(model=MODEL, global_batch=64), replace(STACK, host_op_s=0.0, launch_s=0.0)
+    model = replace(MODEL, tgt_len=256)  # so that layers which run again cost more than gradients that are added
+    workload, stack = Workload(model=model, global_batch=64), replace(STACK, host_op_s=0.0, launch_s=0.0)
     plans = [Plan(micro_batch=64), Plan(micro_batch=64, activation_checkpointing="full"), Plan(micro_batch=32, accumulation=2)]
     large, full, small = estimate(workload, CLUSTER, stack, plans).peak_memory_bytes
     assert max(full, small) < large
