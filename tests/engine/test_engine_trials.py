@@ -84,6 +84,7 @@ def test_a_plan_that_cannot_run_is_told_and_left_behind(plan_of, tried):
     ran = tried(plan_of(), [PLANS[0], Plan(micro_batch=100_000, threads=1)])
     assert ran.exit_code == 0
     assert {event.candidate: event.outcome for event in ran.of(Tried)} == {0: "ok", 1: "failed"}
+    assert turns(ran) == [[0, WARMUP_STEPS + FIRST_STEPS], [1, 0]]
     assert "100000" in next(event.message for event in ran.of(Tried) if event.candidate == 1).replace(",", "")
 
 

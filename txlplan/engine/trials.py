@@ -70,10 +70,10 @@ class Race:
         """Try until the last rival has made MOST_STEPS at a time, the time is over, or somebody asks to stop."""
         self._job.start(0, None)
         rivals, steps = list(range(1, len(self._plans))), FIRST_STEPS
-        self._turn(0, steps, until_s=self._share_s(1 + len(rivals)), first=True)
+        self._turn(0, steps, until_s=self._turn_ends_s(1 + len(rivals)), first=True)
         rivals = rivals[: self._room()]
         self._round(rivals, steps, first=True)
-        while rivals and steps < MOST_STEPS and self._fits(2 * self._least_s, self._end_s) and not self._job.stopping():
+        while (rivals := self._worth_it(rivals)) and steps < MOST_STEPS and self._fits(2 * self._least_s, self._end_s) and not self._job.stopping():
             ranked = sorted(rivals, key=lambda number: self._tried[number].token_s)
             rivals, steps = ranked[: max(1, len(ranked) // 2)], 2 * steps
             self._round([0, *rivals] if self._tried[0].outcome == "ok" else rivals, steps)
@@ -81,6 +81,11 @@ class Race:
             if tried.seconds or tried.outcome != "ok":
                 self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
         return "stopped" if self._job.stopping() else "ok"
+
+    def _worth_it(self, rivals: Sequence[int]) -> list[int]:
+        """Those that ran, and are not hopeless."""
+        best = min(each.token_s for each in self._tried)
+        return [number for number in rivals if self._tried[number].token_s < HOPELESS * best]
 
     @property
     def _least_s(self) -> float:
@@ -92,8 +97,8 @@ class Race:
         turn_s = (WARMUP_STEPS + FIRST_STEPS) * self._shortest_s
         return max(1, int(self._left_s(self._end_s) / turn_s)) if turn_s else len(self._plans)
 
-    def _share_s(self, turns: int) -> float:
-        """When a turn should be over that is followed by all but one of so many."""
+    def _turn_ends_s(self, turns: int) -> float:
+        """When a turn should be over, if so many share the time that is left: a point in time, as `until_s`."""
         return perf_counter() + max(0.0, self._end_s - perf_counter()) / turns
 
     def _round(self, numbers: Sequence[int], steps: int, *, first: bool = False) -> None:
@@ -101,7 +106,7 @@ class Race:
         for place, number in enumerate(numbers):
             if not self._fits(self._least_s, self._end_s) or self._job.stopping():
                 return
-            self._turn(number, steps, until_s=self._share_s(len(numbers) - place), first=first)
+            self._turn(number, steps, until_s=self._turn_ends_s(len(numbers) - place), first=first)
 
     def _turn(self, number: int, steps: int, *, until_s: float, first: bool) -> None:
         """Warm up and make `steps` steps that count, or fewer when its share of the time is over; a failure is its outcome.

@@ -39,6 +39,9 @@ PLANS_NAME = "plans.json"
 WARMUP_STEPS = 1
 """Of a trial's first turn, kept in its record and left out of its speed; later turns leave theirs out of the record."""
 
+END_S = 0.5
+"""Kept for the end of the worker, and for a step that takes longer than the one before."""
+
 OnTrial = Callable[[int, Candidate], OnEvent | None]
 
 
@@ -51,7 +54,7 @@ def race(
     device: DeviceProfile,
     on_trial: OnTrial | None = None,
 ) -> tuple[tuple[Record | None, ...], bool]:
-    """Try the candidates in one worker for about `seconds`, its start included.
+    """Try the candidates in one worker for about `seconds`, its start and end included.
 
     Each one's record (None: its turn never came), and whether a person stopped it.
 
@@ -62,7 +65,7 @@ def race(
     clear(directory)
     write_plan_file(directory / PLAN_NAME, trial)
     files.write_text(directory / PLANS_NAME, json.dumps([to_plain(candidate.plan) for candidate in candidates]) + "\n")
-    arguments = ["--trials", str(directory / PLANS_NAME), "--seconds", f"{seconds:.1f}"]
+    arguments = ["--trials", str(directory / PLANS_NAME), "--seconds", f"{max(0.0, seconds - END_S):.1f}"]
     command = launch(get_runner(trial.run.runner), trial, plan_path=directory / PLAN_NAME, arguments=arguments)
     watch = _Watch(plan_file=trial, candidates=candidates, parent=parent, device=device, on_trial=on_trial)
     kills, stops = oom_kills(), Stops()
