@@ -1,6 +1,6 @@
 """How a training step's time and memory grow with length, memory, width and batch: the fast path and our reference path.
 
-    python benchmarks/scaling.py                    about two minutes; prints a table, and with --json FILE writes it
+    python benchmarks/scaling.py                    about two minutes; prints a line a shape, then one JSON document
 
 From one small shape each dimension is doubled twice by itself. Both paths take their steps in turn, A B A B, each in a process
 of its own; shown are the medians of their steps, and how many times faster the fast path is, with its 90 % interval.
@@ -56,9 +56,11 @@ def main() -> None:
     if NAME in os.environ:
         return _work(options)
     rows = [_measured(options, name) for name in shapes() if options.shape in (None, name)]
+    machine = {"processor": platform.processor(), "threads": options.threads, "torch": torch.__version__}
+    found = {"machine": machine, "rows": rows}
     if options.json:
-        machine = {"processor": platform.processor(), "threads": options.threads, "torch": torch.__version__}
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found))
     return None
 
 

@@ -38,6 +38,7 @@ def test_a_step_asks_the_kernel_for_no_memory_that_was_freed_before() -> None:
 
 def test_for_a_while_only() -> None:
     """What the heap kept meanwhile it has; larger blocks are the kernel's again."""
-    within, after = map(int, printed("with heap.freed_memory_kept():\n    print(faults())\nprint(faults(480, 3))"))
-    assert within < 0.01 * _PAGES
+    program = "with heap.freed_memory_kept():\n    print(faults())\nprint(faults(480, 3))\nprint(faults(8))"
+    within, after, small = map(int, printed(program))
+    assert max(within, small) < 0.01 * _PAGES
     assert after > 9 * _PAGES

@@ -414,4 +414,4 @@ def test_a_surer_plan_of_what_is_recommended_is_named_with_what_it_takes() -> No
         between_s = (row.surer.account.time_s.value + row.account.time_s.value) / 2
         late = compare(replace(WORKLOAD, deadline_s=between_s), [tight], terms=terms())
         assert late.rows[0].surer is None
-        assert any(text.endswith("No plan of it that does is within the limits.") for text in late.verdict.details)
+        assert any(text.endswith("The best plan of it that does is beyond a limit.") for text in late.verdict.details)

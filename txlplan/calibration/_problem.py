@@ -18,7 +18,7 @@ from txlplan.cost._time import REGIONS, crowding, overlapped
 from txlplan.hardware import KernelModel, StackProfile, nearest_stack
 from txlplan.validation import Published
 
-_N_REGIONS = len(REGIONS)
+_N_REGIONS = len(REGIONS) + 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,13 +90,19 @@ class Problem:
         """As `estimate` predicts it under stacks with this kernel model, [runs]."""
         op_s, _ = kernel_s(self.prepared, kernels)
         device_s, launches = self._by_region(op_s[:, 0]), self._by_region(self.launches)
-        factors = np.array([1.0, kernels.host_backward, kernels.host_update])
+        factors = np.array([1.0, kernels.host_backward, kernels.host_update, kernels.host_update])
         host_s: FloatArray = launches * kernels.host_op_s * self.dispatch[:, None] * factors
+        device_s, host_s = self._with_update(device_s), self._with_update(host_s)
         region_s = overlapped(device_s, host_s, kernels.knee)
         exchange_s = self.latency_s + self.transfer_s / kernels.all_reduce + self.waits * kernels.all_reduce_wait_s
         exchange_s = exchange_s + kernels.all_reduce_traffic * self.memory_s
         step_s = self.accumulation * (region_s[:, 0] + region_s[:, 1] + exchange_s) + region_s[:, 2]
         return self.tokens / step_s
+
+    def _with_update(self, figure: FloatArray) -> FloatArray:
+        """Gradients that further micro-batches add to those that are there are of the update. [runs, 4] → [runs, 3]"""
+        added = (self.accumulation - 1) * figure[:, 3]
+        return np.column_stack([figure[:, :2], figure[:, 2] + added])
 
     def _by_region(self, figure: FloatArray) -> FloatArray:
         """Sums over the operations [all ops] of each run's regions, [runs, regions]."""
@@ -119,7 +125,7 @@ def _stream(run: Published, stack: StackProfile) -> OpStream:
 
 
 def _regions(stream: OpStream) -> npt.NDArray[np.int64]:
-    place = {phase: index for index, phases in enumerate(REGIONS.values()) for phase in phases}
+    place = {phase: index for index, phases in enumerate((*REGIONS.values(), ("accumulation",))) for phase in phases}
     return np.array([place[phase] for phase in stream.phases], dtype=np.int64)
 
 

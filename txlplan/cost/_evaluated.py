@@ -25,7 +25,7 @@ from txlplan.cost._plans import IntArray, Plans
 from txlplan.cost._stages import Stage
 from txlplan.cost._template import template
 from txlplan.cost._time import StepTime, crowding, peak_flops_per_s, step_times
-from txlplan.cost._updating import Updating, updating
+from txlplan.cost._updating import Updating, added_share, updating
 from txlplan.hardware import StackProfile
 
 Arrays = TypeVar("Arrays", Stage, StageTime, Walked)
@@ -92,7 +92,7 @@ class Evaluated:
         for name, often in once.items():
             found[rows[name]] = steps * often
         found[self.parts.template.again(self.layout.kind)] += steps * float(stage.checkpointed[0])
-        found[rows["accumulation"]] = (steps - 1) * self.update.largest_share[0]
+        found[rows["accumulation"]] = (steps - 1) * added_share(self.layout, self.plans, self.update.largest_share)[0]
         found[rows["update"]] = self.update.share[0]
         found[self.parts.template.optimizer_rows] = self.update.optimizer_share[0]
         return found

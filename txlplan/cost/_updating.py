@@ -50,6 +50,13 @@ def shards(layout: Layout, plans: Plans) -> FloatArray:
     return plans.data_parallel.astype(float) * float(layout.settings.context_parallel)
 
 
+def added_share(layout: Layout, plans: Plans, held: FloatArray) -> FloatArray:
+    """Of all gradients, what a device adds after a micro-batch: of what it holds, or of its shard where they are scattered
+    after every micro-batch (ZeRO 2 and 3). [candidates]"""
+    share: FloatArray = held / np.where(plans.zero_stage >= 2, shards(layout, plans), 1.0)
+    return share
+
+
 def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage], slower: FloatArray) -> Updating:
     """One update, and the gradients added that the micro-batches after the first one left.
 
@@ -65,7 +72,7 @@ def updating(layout: Layout, parts: Parts, plans: Plans, stages: Sequence[Stage]
     saved = 2 * states * (1 - state_share(plans)) / moved if moved else np.zeros(column.shape)
     offloaded = plans.offload != 0
     optimizer_share = share * np.where(offloaded, 0.0, 1 - np.minimum(saved, 1.0))
-    added, further = parts.seconds("accumulation"), (plans.accumulation - 1) * (largest / held.model)
+    added, further = parts.seconds("accumulation"), (plans.accumulation - 1) * added_share(layout, plans, largest / held.model)
     device_s = share * (whole.device_s - optimizer.device_s)[column] + optimizer_share * optimizer.device_s[column]
     device_s = device_s + further * added.device_s[column]
     launches = share * whole.launches[column] - np.where(offloaded, share * optimizer.launches[column], 0.0)

@@ -16,8 +16,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _NEVER = -1
 _PAD_BYTES = 64 * 2**20
 """The heap grows by so much at a time."""
-_DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _TOP_PAD: 128 * 1024, _MMAP_THRESHOLD: 128 * 1024, _MMAP_MAX: 65_536}
-"""Of glibc 2.36, see mallopt(3)."""
+_DEFAULTS = {_TRIM_THRESHOLD: 64 * 2**20, _TOP_PAD: 128 * 1024, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65_536}
+"""Of glibc 2.36, see mallopt(3): the thresholds at the ends to which it moves them by itself, which it no longer does once they
+were set."""
 
 
 def keep_freed_memory() -> bool:

@@ -73,19 +73,21 @@ class Race:
         self._turn(0, steps, until_s=self._turn_ends_s(1 + len(rivals)), first=True)
         rivals = rivals[: self._room()]
         self._round(rivals, steps, first=True)
-        while (rivals := self._worth_it(rivals)) and steps < MOST_STEPS and self._fits(2 * self._least_s, self._end_s) and not self._job.stopping():
-            ranked = sorted(rivals, key=lambda number: self._tried[number].token_s)
-            rivals, steps = ranked[: max(1, len(ranked) // 2)], 2 * steps
+        while steps < MOST_STEPS:
+            rivals = self._fastest_first(rivals)
+            if not rivals or not self._fits(2 * self._least_s, self._end_s) or self._job.stopping():
+                break
+            rivals, steps = rivals[: max(1, len(rivals) // 2)], 2 * steps
             self._round([0, *rivals] if self._tried[0].outcome == "ok" else rivals, steps)
         for number, tried in enumerate(self._tried):
             if tried.seconds or tried.outcome != "ok":
                 self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
         return "stopped" if self._job.stopping() else "ok"
 
-    def _worth_it(self, rivals: Sequence[int]) -> list[int]:
-        """Those that ran, and are not hopeless."""
-        best = min(each.token_s for each in self._tried)
-        return [number for number in rivals if self._tried[number].token_s < HOPELESS * best]
+    def _fastest_first(self, rivals: Sequence[int]) -> list[int]:
+        """Those that ran."""
+        token_s = [each.token_s for each in self._tried]
+        return sorted((number for number in rivals if token_s[number] < float("inf")), key=token_s.__getitem__)
 
     @property
     def _least_s(self) -> float:

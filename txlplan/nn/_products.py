@@ -82,9 +82,6 @@ class BlockedProduct:
 class SummedProduct:
     """The same written as sums for a compiler to fuse: it reads a narrow weight once and widens it in registers, so that no
     units for its dtype are needed. Not compiled it is right and slow: all products exist at once.
-
-    A token of 16 layers of width 410, on 2 cores of an AMD EPYC (Zen 3) in bf16: 9.3 ms for one row, 58 for eight; by the
-    plain product 11.2 and 78; by blocks in fp32 18 and 51.
     """
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, activation: str = "none") -> None:

@@ -213,7 +213,7 @@ def _details(rows: Sequence[Row], terms: Terms, chances: _Chances) -> tuple[str,
 def _surer(row: Row) -> str:
     """The plan that fits at the high end too, and what it takes."""
     if row.surer is None or row.surer.planned is None or row.surer.account is None:
-        return "No plan of it that does is within the limits."
+        return "The best plan of it that does is beyond a limit."
     return f"The best plan that fits there too takes {_figures(row.surer.account)}: {describe(row.surer.planned.choice.plan)}."
 
 
