@@ -55,7 +55,7 @@ def _cells(row: Row, size: Size) -> tuple[str, ...]:
         ranged(account.energy_j, format_j) + idle,
         format_rate(choice.estimate.tokens_per_s.value, "tokens"),
         _paid_by(account),
-        "yes" if row.on_front and size is row.best else "",
+        "yes" if size.on_front else "",
         describe(choice.plan),
     )
 

@@ -22,6 +22,8 @@ def show(console: Console, found: Proposal, written: Sequence[Path]) -> None:
 
     choice, workload = found.choice, found.plan_file.workload
     title = f"{workload.model.id}, {workload.task}, on {found.target.label}: {describe(choice.plan)}"
+    if workload.task == "train":
+        title += f"; global batch {choice.plan.global_batch:,}"
     console.print(title, markup=False, highlight=False)
     print_estimate(console, choice.estimate)
     for line in (*_totals(found), *found.caveats, *_considered(choice)):
@@ -52,7 +54,7 @@ def _considered(choice: Choice) -> list[str]:
     lines = [f"{choice.n_costed:,} plans costed, {choice.n_fitting:,} of them fit{cut}"]
     if choice.optimum is not None:
         best = f"{describe(choice.optimum.plan)} ({standing(choice.optimum.behind)})"
-        lines.append(f"simpler than the best plan by its figures, which the ranges cannot tell from it: {best}")
+        lines.append(f"the best plan by its figures is {best}; the ranges cannot tell it from the one above, which is simpler")
     return lines + [f"cannot be run yet: {reason}" for reason in choice.plan.not_runnable()]
 
 

@@ -82,6 +82,8 @@ class Size:
     """Why it is out: no plan, beyond deadline or budget, or without a price where cost decides."""
     unpriced: bool = False
     """No price is known of the way to pay that is asked for, or none at all where cost decides."""
+    on_front: bool = False
+    """No other size of any candidate is as good in time, cost and energy, and better in one."""
 
     @property
     def tokens_per_s(self) -> Range | None:
@@ -118,8 +120,6 @@ class Row:
     surer: Size | None = None
     """Of the first row, where the plan that is recommended fits memory by its best figure only: with the best plan that fits at
     the high end of its range too, and is within the limits; None where there is none."""
-    on_front: bool = False
-    """No other candidate is as good in time, cost and energy, and better in one."""
 
     @property
     def recommended(self) -> Size:
@@ -131,6 +131,11 @@ class Row:
     def shown(self) -> tuple[Size, ...]:
         """The best size, and the smaller one that is recommended; empty where it is out."""
         return tuple(size for size in (self.best, self.smaller) if size)
+
+    @property
+    def on_front(self) -> bool:
+        """Of its best size."""
+        return self.best is not None and self.best.on_front
 
     @property
     def label(self) -> str:
@@ -274,16 +279,24 @@ def _with_efficiency(sizes: Sequence[Size]) -> list[Size]:
 
 
 def _with_front(rows: Sequence[Row]) -> list[Row]:
-    """Rows with those marked that no other dominates in time, cost and energy (an unknown figure is the worst)."""
-    points = [_point(row) if row.best else None for row in rows]
-    return [
-        replace(row, on_front=point is not None and not any(other and _dominates(other, point) for other in points))
-        for row, point in zip(rows, points, strict=True)
-    ]
+    """Rows with those sizes marked that no other dominates in time, cost and energy (an unknown figure is the worst)."""
+    points = {id(size): _point(account) for row in rows for size, account in _in(row.sizes)}
+
+    def marked(size: Size) -> Size:
+        """Whether it is on the front; what is out is not."""
+        point = points.get(id(size))
+        return size if point is None else replace(size, on_front=not any(_dominates(each, point) for each in points.values()))
+
+    found = []
+    for row in rows:
+        sizes = tuple(map(marked, row.sizes))
+        best = None if row.best is None else sizes[[size is row.best for size in row.sizes].index(True)]
+        found.append(replace(row, sizes=sizes, best=best))
+    return found
 
 
-def _point(row: Row) -> tuple[float, ...]:
-    figures = (row.account.time_s, row.account.cost_usd, row.account.whole_energy_j)
+def _point(account: Account) -> tuple[float, ...]:
+    figures = (account.time_s, account.cost_usd, account.whole_energy_j)
     return tuple(figure.value if figure else float("inf") for figure in figures)
 
 

@@ -65,7 +65,7 @@ def describe(plan: Plan) -> str:
     """`micro_batch 4 × 8, bf16, 2 devices, checkpointing full`."""
     batch = f"micro_batch {plan.micro_batch}" + (f" × {plan.accumulation}" if plan.accumulation > 1 else "")
     replicas = f"{plan.data_parallel} devices" if plan.n_devices == plan.data_parallel else f"data {plan.data_parallel}"
-    some = f" of {plan.checkpointed_layers} layers" if plan.checkpointed_layers else ""
+    some = f" of {counted(plan.checkpointed_layers, 'layer')}" if plan.checkpointed_layers else ""
     parts = (
         (True, batch),
         (True, plan.precision),
@@ -213,6 +213,6 @@ def _other_device(workload: Workload, cluster: Cluster, stack: StackProfile, pla
     for device in sorted(larger, key=lambda device: (device.usable_bytes(), device.id)):
         found = _estimate_or_none(workload, replace(cluster, device=device), stack, plan)
         if found is not None and found.fits:
-            words = f"a {device.name} ({device.id}) with {format_bytes(device.usable_bytes())} holds that plan"
+            words = f"{device.name} ({device.id}) with {format_bytes(device.usable_bytes())} holds that plan"
             return Fix(words=words, kind="device", plan=plan, estimate=found)
     return None

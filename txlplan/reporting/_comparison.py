@@ -126,7 +126,7 @@ def _line(row: Row, size: Size) -> Line:
     assert size.planned is not None
     assert size.account is not None
     account, planned = size.account, size.planned
-    plan, on_front = describe(planned.choice.plan), row.on_front and size is row.best
+    plan, on_front = describe(planned.choice.plan), size.on_front
     memory = "the high end of its memory does not fit" if planned.choice.estimate.tight else ""
     cells = (
         Cell(text=size.label, key=size.label, note="recommended" if size is row.smaller else ""),

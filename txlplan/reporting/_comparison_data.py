@@ -32,7 +32,7 @@ def _flat(row: Row, size: Size) -> dict[str, Any]:
         "n_devices": size.planned.n_devices if size.planned else None,
         "stands_for_candidate": size is row.best,
         "recommended_instead": size is row.smaller,
-        "on_front": size is row.best and row.on_front,
+        "on_front": size.on_front,
         "plan": describe(choice.plan) if choice else None,
         "simpler_plan": describe(size.simpler.plan) if size.simpler else None,
         "runnable": choice.runnable if choice else None,
