@@ -15,7 +15,7 @@ from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher import Budget, Candidate, Tuned, describe, known_speeds, schedule_trials, tune
-from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, START_S, Speed, near
+from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, START_S, TELLING_STEPS, Speed, near
 from txlplan.plan_file import Plan, PlanFile
 from txlplan.records import open_store
 
@@ -142,8 +142,11 @@ def test_the_planners_choice_stays_when_nothing_is_clearly_faster(tuned_with: Ca
 
 
 def test_a_plan_is_clearly_faster_where_it_is_by_more_than_its_steps_differ() -> None:
-    steady, slower, restless = (Speed(median=m, low=m - d, high=m + d) for m, d in ((100, 1), (90, 1), (110, 15)))
+    speeds = (Speed(median=m, low=m - d, high=m + d, steps=TELLING_STEPS) for m, d in ((100, 1), (90, 1), (110, 15)))
+    steady, slower, restless = speeds
     assert steady.beats(slower)
+    assert not dataclasses.replace(steady, steps=TELLING_STEPS - 1).beats(slower)
+    assert not steady.beats(dataclasses.replace(slower, steps=TELLING_STEPS - 1))
     assert not restless.beats(steady)
     assert not steady.beats(steady)
 

@@ -26,6 +26,9 @@ START_S = 3.0
 """Allowed for starting the worker: importing torch takes 2 to 4 seconds. Only whether there are trials depends on it."""
 INDISTINCT = 0.02
 """A plan must be faster than the planner's choice by more than this share to be taken instead, and clearly (`Speed`)."""
+TELLING_STEPS = 4
+"""Of both plans, before one is taken instead of the planner's choice: steps of two turns at least, for those of one turn are
+fast or slow together where a machine drifts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +54,12 @@ class TrialPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """Of the steps of a trial, tokens/s: the median, which is robust in few steps, and the quartiles around it."""
+    """Of the steps of a trial, tokens/s: the median, and the quartiles around it."""
 
     median: float
     low: float
     high: float
+    steps: int
 
     @classmethod
     def of(cls, record: Record) -> Speed | None:
@@ -64,11 +68,13 @@ class Speed:
         if record.outcome != "ok" or not steps or record.tokens_per_step is None:
             return None
         low, middle, high = record.tokens_per_step / np.quantile(steps, (0.75, 0.5, 0.25))
-        return cls(median=float(middle), low=float(low), high=float(high))
+        return cls(median=float(middle), low=float(low), high=float(high), steps=len(steps))
 
     def beats(self, other: Speed) -> bool:
-        """Whether it is faster by more than INDISTINCT, and by more than the steps of either differ among themselves."""
-        return self.median > other.median * (1 + INDISTINCT) and self.low > other.high
+        """Whether it is faster by more than INDISTINCT, and by more than the steps of either differ among themselves, of which
+        there are enough to say so."""
+        told = min(self.steps, other.steps) >= TELLING_STEPS
+        return told and self.median > other.median * (1 + INDISTINCT) and self.low > other.high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
