@@ -11,7 +11,14 @@ import typer
 
 from txlplan.cli import _compare_output
 from txlplan.cli._output import JsonOption, Output
-from txlplan.cli._targets import StackOption
+from txlplan.cli._targets import (
+    DeadlineOption,
+    MaxPowerOption,
+    MemoryHeadroomOption,
+    RunnableOption,
+    StackOption,
+    WithoutOption,
+)
 from txlplan.errors import BarMissedError, InputError
 
 if TYPE_CHECKING:
@@ -35,20 +42,11 @@ _RankBy = Annotated[str | None, typer.Option("--rank-by", help="time, cost or en
 _Pay = Annotated[
     str | None, typer.Option("--pay", help="rent, spot or buy; by default auto: rent where a rent is known, else buy.")
 ]
-_Deadline = Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")]
 _Budget = Annotated[
     str | None,
     typer.Option(
         "--budget", help="Most money per run, e.g. '500 USD'; a purchase is counted by its share of the machine's life."
     ),
-]
-_MaxPower = Annotated[str | None, typer.Option("--max-power", help="Most rated power in use, e.g. '10 kW'.")]
-_MemoryHeadroom = Annotated[
-    float | None, typer.Option("--memory-headroom", help="Share of a device's memory to leave free; by default 0.05.")
-]
-_Without = Annotated[
-    str | None,
-    typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
 ]
 _Price = Annotated[
     list[str] | None,
@@ -66,7 +64,6 @@ _Assume = Annotated[
     list[str] | None,
     typer.Option("--assume", metavar="KEY=VALUE", help="Of profiles/economics, e.g. utilisation=0.7. Repeatable."),
 ]
-_Runnable = Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")]
 _Html = Annotated[Path | None, typer.Option("--html", help="Write a self-contained offline report here.")]
 _Out = Annotated[
     list[Path] | None,
@@ -92,16 +89,16 @@ def _compare(
     global_batch: _GlobalBatch = None,
     rank_by: _RankBy = None,
     pay: _Pay = None,
-    deadline: _Deadline = None,
+    deadline: DeadlineOption = None,
     budget: _Budget = None,
-    max_power: _MaxPower = None,
-    memory_headroom: _MemoryHeadroom = None,
-    without: _Without = None,
+    max_power: MaxPowerOption = None,
+    memory_headroom: MemoryHeadroomOption = None,
+    without: WithoutOption = None,
     price: _Price = None,
     device_like: _DeviceLike = None,
     set_: _Set = None,
     assume: _Assume = None,
-    runnable: _Runnable = False,
+    runnable: RunnableOption = False,
     stack: StackOption = None,
     html: _Html = None,
     out: _Out = None,

@@ -11,7 +11,17 @@ import typer
 from txlplan.choices import Precision
 from txlplan.cli import _plan_output
 from txlplan.cli._output import JsonOption, Output
-from txlplan.cli._targets import LOCAL, DevicesOption, ModelOption, StackOption
+from txlplan.cli._targets import (
+    LOCAL,
+    DeadlineOption,
+    DevicesOption,
+    MaxPowerOption,
+    MemoryHeadroomOption,
+    ModelOption,
+    RunnableOption,
+    StackOption,
+    WithoutOption,
+)
 
 if TYPE_CHECKING:
     from txlplan.advice import Proposal
@@ -37,19 +47,9 @@ _Objective = Annotated[
     str | None,
     typer.Option("--objective", help="fastest (by default), cheapest, least-energy or fewest-devices (by a deadline)."),
 ]
-_Deadline = Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")]
 _Budget = Annotated[str | None, typer.Option("--budget", help="Most rent, e.g. '500 USD'.")]
-_MaxPower = Annotated[str | None, typer.Option("--max-power", help="Most rated power in use, e.g. '10 kW'.")]
-_MemoryHeadroom = Annotated[
-    float | None, typer.Option("--memory-headroom", help="Share of a device's memory to leave free; by default 0.05.")
-]
-_Without = Annotated[
-    str | None,
-    typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
-]
 _PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Only this arithmetic.")]
 _MicroBatch = Annotated[int | None, typer.Option("--micro-batch", min=1, help="Only so many sequences at a time.")]
-_Runnable = Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")]
 _Explain = Annotated[bool, typer.Option("--explain", help="Say why other values of each setting were not chosen.")]
 _Data = Annotated[Path | None, typer.Option("--data", help="Directory that `txlplan data prepare` wrote.")]
 _RunDirectory = Annotated[
@@ -72,14 +72,14 @@ def plan(
     task: _Task = None,
     global_batch: _GlobalBatch = None,
     objective: _Objective = None,
-    deadline: _Deadline = None,
+    deadline: DeadlineOption = None,
     budget: _Budget = None,
-    max_power: _MaxPower = None,
-    memory_headroom: _MemoryHeadroom = None,
-    without: _Without = None,
+    max_power: MaxPowerOption = None,
+    memory_headroom: MemoryHeadroomOption = None,
+    without: WithoutOption = None,
     precision: _PrecisionOption = None,
     micro_batch: _MicroBatch = None,
-    runnable: _Runnable = False,
+    runnable: RunnableOption = False,
     explain: _Explain = False,
     devices: DevicesOption = None,
     nodes: _Nodes = None,

@@ -29,6 +29,16 @@ NodesOption = Annotated[int, typer.Option("--nodes", help="How many of the syste
 StackOption = Annotated[
     str | None, typer.Option("--stack", metavar="STACK", help="Id of a software stack; default: the system's own.")
 ]
+DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="Longest time, e.g. '3 d'.")]
+MaxPowerOption = Annotated[str | None, typer.Option("--max-power", help="Most rated power in use, e.g. '10 kW'.")]
+MemoryHeadroomOption = Annotated[
+    float | None, typer.Option("--memory-headroom", help="Share of a device's memory to leave free; by default 0.05.")
+]
+WithoutOption = Annotated[
+    str | None,
+    typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
+]
+RunnableOption = Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")]
 
 
 def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None) -> Candidate:
