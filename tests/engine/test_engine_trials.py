@@ -88,6 +88,11 @@ def test_a_plan_that_cannot_run_is_told_and_left_behind(plan_of, tried):
     assert "100000" in next(event.message for event in ran.of(Tried) if event.candidate == 1).replace(",", "")
 
 
+def test_where_the_first_plan_cannot_run_its_only_rival_has_nobody_to_beat(plan_of, tried):
+    ran = tried(plan_of(), [Plan(micro_batch=100_000, threads=1), PLANS[0]])
+    assert turns(ran) == [[0, 0], [1, WARMUP_STEPS + FIRST_STEPS]]
+
+
 def test_a_plan_that_is_far_slower_is_left_after_one_step_where_more_would_take_long(plan_of, tried):
     """Sixty-four sequences at once, and one after the other; of a longer time the few steps are worth it."""
     plans = [Plan(micro_batch=64, threads=1), Plan(micro_batch=1, accumulation=64, threads=1)]

@@ -74,20 +74,20 @@ class Race:
         rivals = rivals[: self._room()]
         self._round(rivals, steps, first=True)
         while steps < MOST_STEPS:
-            rivals = self._fastest_first(rivals)
-            if not rivals or not self._fits(2 * self._least_s, self._end_s) or self._job.stopping():
+            rivals, first = self._fastest_first(rivals), self._fastest_first([0])
+            if len(first + rivals) < 2 or not self._fits(2 * self._least_s, self._end_s) or self._job.stopping():
                 break
             rivals, steps = rivals[: max(1, len(rivals) // 2)], 2 * steps
-            self._round([0, *rivals] if self._tried[0].outcome == "ok" else rivals, steps)
+            self._round(first + rivals, steps)
         for number, tried in enumerate(self._tried):
             if tried.seconds or tried.outcome != "ok":
                 self._job.log.emit(Tried(candidate=number, outcome=tried.outcome, message=tried.message))
         return "stopped" if self._job.stopping() else "ok"
 
-    def _fastest_first(self, rivals: Sequence[int]) -> list[int]:
+    def _fastest_first(self, numbers: Sequence[int]) -> list[int]:
         """Those that ran."""
         token_s = [each.token_s for each in self._tried]
-        return sorted((number for number in rivals if token_s[number] < float("inf")), key=token_s.__getitem__)
+        return sorted((number for number in numbers if token_s[number] < float("inf")), key=token_s.__getitem__)
 
     @property
     def _least_s(self) -> float:
