@@ -18,7 +18,8 @@ from txlplan.cost._time import REGIONS, crowding, overlapped
 from txlplan.hardware import KernelModel, StackProfile, nearest_stack
 from txlplan.validation import Published
 
-_N_REGIONS = len(REGIONS) + 1
+_REGIONS = {**REGIONS, "accumulation": ("accumulation",)}
+"""Of a step, with the gradients added that further micro-batches leave: they are of the update, as often as there are such."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,7 @@ class Problem:
             runs=kept,
             prepared=Prepared.joined(parts),
             stream=np.array([places[key] for key in keys], dtype=np.int64),
-            bins=np.concatenate([_N_REGIONS * place + _regions(stream) for place, stream in enumerate(streams)]),
+            bins=np.concatenate([len(_REGIONS) * place + _regions(stream) for place, stream in enumerate(streams)]),
             repeat=np.concatenate([stream.repeat[:, 0] for stream in streams]),
             launches=np.concatenate([stream.launches[:, 0] for stream in streams]),
             dispatch=np.array([_dispatch(run, stack) for run, stack in zip(kept, stacks, strict=True)]),
@@ -100,15 +101,15 @@ class Problem:
         return self.tokens / step_s
 
     def _with_update(self, figure: FloatArray) -> FloatArray:
-        """Gradients that further micro-batches add to those that are there are of the update. [runs, 4] → [runs, 3]"""
+        """`_REGIONS` as the regions of a step, [runs, 4] → [runs, 3]."""
         added = (self.accumulation - 1) * figure[:, 3]
         return np.column_stack([figure[:, :2], figure[:, 2] + added])
 
     def _by_region(self, figure: FloatArray) -> FloatArray:
         """Sums over the operations [all ops] of each run's regions, [runs, regions]."""
-        size = _N_REGIONS * (int(self.stream.max()) + 1)
+        size = len(_REGIONS) * (int(self.stream.max()) + 1)
         sums: FloatArray = np.bincount(self.bins, weights=figure * self.repeat, minlength=size).astype(float)
-        return sums.reshape(-1, _N_REGIONS)[self.stream]
+        return sums.reshape(-1, len(_REGIONS))[self.stream]
 
 
 def _settings(run: Published, stack: StackProfile) -> Settings:
@@ -125,7 +126,7 @@ def _stream(run: Published, stack: StackProfile) -> OpStream:
 
 
 def _regions(stream: OpStream) -> npt.NDArray[np.int64]:
-    place = {phase: index for index, phases in enumerate((*REGIONS.values(), ("accumulation",))) for phase in phases}
+    place = {phase: index for index, phases in enumerate(_REGIONS.values()) for phase in phases}
     return np.array([place[phase] for phase in stream.phases], dtype=np.int64)
 
 
