@@ -129,7 +129,7 @@ CONTENDERS: dict[str, Callable[[ModelConfig], Contender]] = {
 
 
 TRAINER = "trainer"
-"""The step of `txlplan run`."""
+"""The step of `txlplan run`, whose worker keeps freed memory."""
 
 
 def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
@@ -155,12 +155,14 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[
 def _trainer(config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
     """As a run does it, with the optimizer and the clipping of its default recipe; it loads its data and checks its loss."""
     from txlplan.engine.backend import Backend
+    from txlplan.engine.heap import keep_freed_memory
     from txlplan.engine.training import Trainer
     from txlplan.engine.world import World
     from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
     from txlplan.planner import recipe
     from txlplan.workload import Workload
 
+    keep_freed_memory()
     plan_file = PlanFile(
         system="this machine",
         stack="txlplan",
