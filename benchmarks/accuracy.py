@@ -7,11 +7,13 @@ something else than the commands print. The last line of stdout is one JSON docu
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from txlplan.hardware import devices
@@ -138,7 +140,29 @@ def ranking(got: Answers) -> str:
     return table(["", "pairs in order", "ratio off by"], rows)
 
 
-TABLES = (left_out, groups, fitted, worst, products, ranking)
+def shared(got: Answers) -> str:
+    """How much of the squared error of a device that was left out is common to its stack, and to it under its stack.
+
+    Of log(predicted / measured) of tokens/s: variance about the means of groups, by as many rows as there are less the groups.
+    """
+    rows = [row for row in got["device"]["rows"] if row["tokens_per_s"]["relative_error"] is not None]
+
+    def variance(*keys: str) -> float:
+        errors: dict[tuple[str, ...], list[float]] = {}
+        for row in rows:
+            errors.setdefault(tuple(row[key] for key in keys), []).append(math.log1p(row["tokens_per_s"]["relative_error"]))
+        squares = sum((error - fmean(mine)) ** 2 for mine in errors.values() for error in mine)
+        return squares / (len(rows) - len(errors))
+
+    every, of_stack, of_device = variance(), variance("stack"), variance("stack", "device")
+    cells = [
+        ["one stack", percent(1 - of_stack / every)],
+        ["of the rest: one device too (`shared_device_error`)", percent(1 - of_device / of_stack)],
+    ]
+    return table(["in common", "of the variance"], cells)
+
+
+TABLES = (left_out, groups, fitted, worst, products, ranking, shared)
 
 
 def filled(page: str, got: Answers) -> str:
