@@ -13,10 +13,11 @@ from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zip
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._fused_layer import fused_layer
 from txlplan.cost._layer import Lengths, layer
+from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
 from txlplan.cost._ring import reading, streamed
-from txlplan.cost._section import AUTOCAST_COPY, Numbers, Section
+from txlplan.cost._section import AUTOCAST_COPY, Section
 from txlplan.cost._update import accumulation, published_update, update
 from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
+from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._section import MASKED_BY, Section, Shape, masked
+from txlplan.cost._section import MASKED_BY, Section, masked
 from txlplan.model._tiles import Block, blocks
 
 

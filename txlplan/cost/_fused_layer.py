@@ -8,8 +8,9 @@ reads it and keeps no other score. What it drops it draws again in backward.
 from __future__ import annotations
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
+from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import Figure
-from txlplan.cost._section import Section, Shape
+from txlplan.cost._section import Section
 
 _PADDED_TO = 16
 """torch pads a bias to such multiples of keys, and reads a slice of it."""

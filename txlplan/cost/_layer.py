@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._section import Section, Shape
+from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 
 PROJECTIONS, SCORES, VALUES, FEED_FORWARD, RESIDUAL = (

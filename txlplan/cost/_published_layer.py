@@ -9,7 +9,8 @@ nothing is cast but the scores. Letters as in `_layer`.
 from __future__ import annotations
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
-from txlplan.cost._section import Section, Shape
+from txlplan.cost._numbers import Shape
+from txlplan.cost._section import Section
 
 _WIDE = 4.0
 """Bytes of a score while it is masked."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from txlplan.cost._ends import SOFTMAX, embedded_words, log_probabilities, loss
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
+from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure, FloatArray, Op
-from txlplan.cost._section import Numbers, Section
+from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
 from txlplan.model._tiles import FEW_ROWS

@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NotRequired, TypedDict
+from dataclasses import replace
 
 import numpy as np
 
+from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
 from txlplan.hardware._stack import Phase as Measured
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Numbers:
-    """Bytes of an element, by what computes it."""
-
-    dtype: str
-    """Of matrix products: the plan's precision."""
-    compute: float
-    """Of what products take and give: 2 under autocast to fp16 or bf16."""
-    wide: float = 4.0
-    """Of parameters and softmax."""
-    residual: float = 4.0
-    """Of residuals and norms."""
-
-    @property
-    def narrow(self) -> str:
-        """Dtype of what products take and give, as other operations see it: tf32 is stored as fp32."""
-        return "fp32" if self.dtype == "tf32" else self.dtype
-
-    @property
-    def cast(self) -> bool:
-        """Whether products compute in fewer bytes than parameters have."""
-        return self.compute != self.wide
-
-    @property
-    def narrows(self) -> bool:
-        """Whether a residual is cast for the products that take it."""
-        return self.compute != self.residual
-
-
-class Shape(TypedDict):
-    """`count` products [m, k] × [k, n], in so many `launches` (one)."""
-
-    count: Figure
-    m: Figure
-    n: Figure
-    k: Figure
-    launches: NotRequired[Figure]
-
-
 class Section:
     """Operations that repeat together. In training each description adds its backward; otherwise nothing is kept.
 
-    `own_loss`: a table of several clusters is split once, and logits of very many words are computed a few rows at a time;
-    else each cluster is a slice of the table, and all rows are computed together (the published loss, whose stacks' fitted
-    figures also leave out that a product's gradients of input and weight are alive together).
+    `own_loss`: a table of several clusters is split once, and logits of very many words are computed a chunk of words at a
+    time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
+    stacks' fitted figures also leave out that a product's gradients of input and weight are alive together).
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
