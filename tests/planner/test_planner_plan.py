@@ -17,7 +17,7 @@ from txlplan.cost import Plans, estimate
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, Link, ReservedModel, Spread, StackProfile
 from txlplan.plan_file import Plan
-from txlplan.planner import Candidate, Space, plan, surer_plan
+from txlplan.planner import Space, plan
 from txlplan.planner._space import global_batches
 from txlplan.workload import Workload
 
@@ -221,58 +221,6 @@ def test_a_simpler_plan_is_offered_where_the_ranges_cannot_tell() -> None:
     assert plan(workload, cluster, sure).plan == exact.plan
 
 
-def test_explain_says_why_not() -> None:
-    cluster = with_memory(340 * 2**20)
-    found = plan(Workload(model=MODEL, global_batch=64), cluster, STACK, explain=True)
-    said = {(rejection.setting, rejection.value): rejection for rejection in found.rejections}
-    assert said[("tensor_parallel", 4)].behind is not None
-    assert all(rejection.reason for rejection in found.rejections)
-    assert all(getattr(found.plan, rejection.setting) != rejection.value for rejection in found.rejections)
-
-
-@pytest.mark.parametrize("objective", ["fastest", "least-energy"])
-def test_every_reason_tells_two_plans_apart(objective: Objective) -> None:
-    """What is no worse is not said to be, and no figure is set against itself."""
-    found = plan(Workload(model=MODEL, global_batch=64, objective=objective), WIDE_CLUSTER, STACK, explain=True)
-    assert found.rejections
-    for one in found.rejections:
-        if one.behind is not None and abs(one.behind) < 0.0005:
-            assert "as good" in one.reason, one
-        elif one.behind is not None:
-            assert ("better by its figures" in one.reason) == (one.behind < 0), one
-        if " for the same tokens, not " in one.reason:
-            takes, _, instead = one.reason.partition(" for the same tokens, not ")
-            assert takes.partition(": ")[2] != instead.partition(" (")[0], one
-
-
-def test_a_value_that_fits_with_checkpointing_is_not_called_out() -> None:
-    """fp32 with all of the batch at once fits where layers run again, and no other way."""
-    space = Space(micro_batch=(64, 32), data_parallel=(1,), runnable=True, precision=("fp32",), checkpointed_layers=(0,))
-    space = replace(space, activation_checkpointing=("none", "full"))
-    model = replace(MODEL, tgt_len=256)  # so that layers which run again cost more than gradients that are added
-    workload, stack = Workload(model=model, global_batch=64), replace(STACK, host_op_s=0.0, launch_s=0.0)
-    plans = [Plan(micro_batch=64), Plan(micro_batch=64, activation_checkpointing="full"), Plan(micro_batch=32, accumulation=2)]
-    large, full, small = estimate(workload, CLUSTER, stack, plans).peak_memory_bytes
-    assert max(full, small) < large
-    cluster = with_memory(int((max(full, small) + large) / 2 / 0.95))
-    found = plan(workload, cluster, stack, space=space, explain=True)
-    assert found.plan.micro_batch == 32
-    said = next(one for one in found.rejections if (one.setting, one.value) == ("micro_batch", 64))
-    assert said.behind is not None
-    assert "activation_checkpointing" in said.reason
-    within = replace(space, activation_checkpointing=("none",))
-    out = plan(workload, cluster, stack, space=within, explain=True).rejections
-    said = next(one for one in out if (one.setting, one.value) == ("micro_batch", 64))
-    assert said.behind is None
-    assert said.reason.startswith("does not fit: ")
-
-
-def test_explain_keeps_to_the_checkpointing_that_was_asked_for() -> None:
-    space = Space(activation_checkpointing=("none", "full"))
-    found = plan(Workload(model=MODEL, global_batch=64), CLUSTER, STACK, space=space, explain=True)
-    assert {one.value for one in found.rejections if one.setting == "activation_checkpointing"} == {"full"}
-
-
 def test_only_what_runs_where_that_is_asked_for() -> None:
     plans = Space(runnable=True).plans(Workload(model=MODEL, global_batch=64), WIDE_CLUSTER, STACK)
     assert all(candidate.runnable for candidate in plans)
@@ -361,73 +309,3 @@ def test_our_stack_on_a_cpu_chooses_how_attention_is_computed() -> None:
     for stack, cluster, task in ((STACK, PC, "train"), (ours, CLUSTER, "train"), (ours, PC, "score")):
         asked = Workload(model=MODEL, task=task, global_batch=8)
         assert {each.attention for each in Space().plain(asked, cluster, stack)} == {"fast"}
-
-
-def test_the_best_plan_that_fits_at_the_high_end_of_its_memory_is_offered_beside() -> None:
-    spread = Spread(time_log_sd=0.1, memory_log_sd=0.3, extrapolated_time_log_sd=0.1, source="test")
-    unsure = replace(STACK, context_bytes=2**20, spread=spread)
-    workload = replace(WIDE, model=replace(MODEL, d_inner=2048), tokens=10**9)
-    space = Space(precision=("fp32",), offload=("none",))
-    sure = plan(workload, CLUSTER, unsure, space=space)
-    assert not sure.estimate.tight
-    assert surer_plan(workload, CLUSTER, unsure, space, sure) is None
-    peak = sure.estimate.peak_memory_bytes
-    device = replace(SMALL_GPU, memory_bytes=int(1.05 * peak.value / 0.95), memory_usable_bytes=None)
-    small = replace(CLUSTER, device=device)
-    for runners_up in (5, 0):
-        choice = plan(workload, small, unsure, space=space, runners_up=runners_up)
-        assert choice.estimate.tight
-        other = surer_plan(workload, small, unsure, space, choice)
-        assert other is not None
-        assert other.estimate.fits
-        assert other.estimate.peak_memory_bytes.high <= other.estimate.capacity_bytes
-        every = estimate(workload, small, unsure, space.plans(workload, small, unsure))
-        high = every.peak_memory_bytes * peak.high / peak.value <= every.capacity_bytes
-        assert 1 / other.estimate.tokens_per_s.value == pytest.approx((1 / every.tokens_per_s[high]).min())
-        assert other.behind == pytest.approx(choice.estimate.tokens_per_s.value / other.estimate.tokens_per_s.value - 1)
-
-
-@pytest.mark.parametrize("share", [0.55, 0.65, 0.75, 0.85])
-def test_no_plan_that_fits_at_the_high_end_is_better_than_the_surer_one(share: float) -> None:
-    """A checkpointed variant of a plan that fits, and is tight, may be the one; runners-up do not show it."""
-    spread = Spread(time_log_sd=0.1, memory_log_sd=0.2, extrapolated_time_log_sd=0.1, source="test")
-    stack = replace(STACK, context_bytes=2**20, spread=spread)
-    workload = replace(WIDE, model=replace(MODEL, d_inner=2048))
-    space = Space(precision=("fp32",), offload=("none",), zero_stage=(0,), data_parallel=(1,), micro_batch=(64, 32))
-    free = plan(workload, CLUSTER, stack, space=space)
-    capacity = int(share * free.estimate.peak_memory_bytes.value)
-    cluster = replace(CLUSTER, device=replace(SMALL_GPU, memory_bytes=int(capacity / 0.95)))
-    choice = plan(workload, cluster, stack, space=space, simplify=False)
-    other = surer_plan(workload, cluster, stack, space, choice)
-    plans = space.plans(workload, cluster, stack)
-    every = estimate(workload, cluster, stack, plans)
-    proportion = choice.estimate.peak_memory_bytes.high / choice.estimate.peak_memory_bytes.value
-    sure = every.peak_memory_bytes * proportion <= every.capacity_bytes
-    if not choice.estimate.tight or not sure.any():
-        assert other is None
-        return
-    assert other is not None
-    assert other.estimate.tokens_per_s.value == every.tokens_per_s[sure].max()
-
-
-def test_a_surer_plan_fits_by_the_high_end_of_its_own_range() -> None:
-    """What no run was measured with has a wider range than the plan that is offered."""
-    target = Candidate.of("dgx-1", stack="nvidia-20.06-eager")
-    model = replace(
-        MODEL, n_layer=16, d_model=512, n_head=8, d_head=64, d_inner=2048, vocab_size=30_000, tgt_len=192, mem_len=192
-    )
-    workload, tight = Workload(model=model, global_batch=256), 0
-    space = Space(data_parallel=(8,), tensor_parallel=(1,), context_parallel=(1,), pipeline_parallel=(1,), precision=("fp16",))
-    for gib in np.arange(3.0, 16.0, 0.25):
-        device = replace(target.cluster.device, memory_bytes=int(gib * 2**30), memory_usable_bytes=None)
-        cluster = replace(target.cluster, device=device)
-        try:
-            choice = plan(workload, cluster, target.stack, space=space, simplify=False)
-        except NoPlanFitsError:
-            continue
-        other = surer_plan(workload, cluster, target.stack, space, choice)
-        tight += choice.estimate.tight
-        if other is not None:
-            assert not other.estimate.tight
-            assert other.estimate.fits
-    assert tight
