@@ -38,9 +38,11 @@ def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     worker("""
         start()
         if sys.argv[2:3] == ["--trials"]:
-            for number, step_s in enumerate((0.5, 0.25)):
-                tell(events.Trying(candidate=number, steps=3))
-                for count in range(4): step(count, step_s)
+            for steps in (3, 2):
+                for number, step_s in enumerate((0.5, 0.25)):
+                    tell(events.Trying(candidate=number, steps=steps))
+                    for count in range(steps): step(count, step_s)
+            for number in range(2):
                 tell(events.Tried(candidate=number, outcome="ok"))
         finish("ok")
     """)
@@ -61,7 +63,9 @@ def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     assert session.tuned is not None
     assert {trial.parent for trial in session.tuned.trials} == {session.record.id}
     assert [record.kind for record in open_store().list()] == ["run", "trial", "trial"]
-    assert "trials of up to 2 plans, at most 60.0 s (0.6% of the predicted run)" in said
+    first, *turns = said[:5]
+    assert first == "trials of up to 2 plans, at most 60.0 s (0.6% of the predicted run)"
+    assert turns == ["trial 1: fp32, micro-batch 1", "trial 2: fp32, micro-batch 2", "trial 1 again", "trial 2 again"]
     with pytest.raises(InputError, match="holds a run already"):
         run_planned(planned)
 

@@ -97,9 +97,14 @@ def with_plan(plan_file: PlanFile, candidate: Candidate) -> PlanFile:
 
 def _tuned(planned: Planned, record_id: str, steps: int | None, budget: Budget, say: Callable[[str], None]) -> Tuned:
     total = planned.total_steps if steps is None else min(steps, planned.total_steps or steps)
-    device = planned.machine.device
+    device, named = planned.machine.device, set[int]()
 
-    def on_trial(number: int, candidate: Candidate) -> OnEvent:
+    def on_trial(number: int, candidate: Candidate) -> OnEvent | None:
+        """A plan is named and its steps are shown at its first turn; later ones are a line each."""
+        if number in named:
+            say(f"trial {number} again")
+            return None
+        named.add(number)
         say(f"trial {number}: {describe(candidate.plan)}")
         return _view(planned.plan_file, candidate.estimate, f"trial {number}", None).on_event
 
