@@ -121,9 +121,12 @@ def _batches(asked: int | str | None, model: ModelConfig) -> tuple[int | None, i
     if dots and not last and known is None:
         raise InputError(f"global_batch {asked}: {model.id} has no published batch that ends it", hint="write its end: 64..256")
     try:
-        return int(first), (int(last) if last else known) if dots else None
+        least, most = int(first), (int(last) if last else known) if dots else None
     except ValueError:
         raise InputError(f"global_batch {asked!r} is neither a number nor a range", hint="write 256, or 64..256") from None
+    if most is not None and most < least:
+        raise InputError(f"global_batch {asked}: its end, {most}, is less than {least}", hint="a range goes up: 64..256")
+    return least, most
 
 
 def _with_data(asked: Question, workload: Workload) -> tuple[DataSettings, Workload]:
