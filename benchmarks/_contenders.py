@@ -132,17 +132,20 @@ TRAINER = "trainer"
 """The step of `txlplan run`, whose worker keeps freed memory."""
 
 
-def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
-    """Makes a training step of random tokens at each call: forward, backward, Adam (ours fused); returns the loss."""
+def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
+    """Makes a training step of random tokens at each call: forward, backward, Adam (ours fused); returns the loss.
+
+    `device` is where torch makes its tensors by default.
+    """
     if name == TRAINER:
-        return _trainer(config, rows, bf16)
+        return _trainer(config, rows, bf16, device)
     contender = CONTENDERS[name](config)
     optimizer = torch.optim.Adam(contender.model.parameters(), lr=_LEARNING_RATE, fused=isinstance(contender, Ours) or None)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(device=device).manual_seed(1)
 
     def step() -> float:
         tokens = torch.randint(0, config.vocab_size, (rows, config.tgt_len + 1), generator=generator)
-        with _autocast(bf16):
+        with _autocast(bf16, device):
             value = contender.nll(tokens[:, :-1], tokens[:, 1:]).mean()
         value.backward()
         optimizer.step()
@@ -152,7 +155,7 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool) -> Callable[
     return step
 
 
-def _trainer(config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
+def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
     """As a run does it, with the optimizer and the clipping of its default recipe; it loads its data and checks its loss."""
     from txlplan.engine.backend import Backend
     from txlplan.engine.heap import keep_freed_memory
@@ -171,7 +174,7 @@ def _trainer(config: ModelConfig, rows: int, bf16: bool) -> Callable[[], float]:
         data=DataSettings(directory="(random tokens)"),
         run=RunSettings(directory="(not kept)"),
     )
-    backend = Backend(device=torch.device("cpu"), precision=plan_file.plan.precision, world=World())
+    backend = Backend(device=device, precision=plan_file.plan.precision, world=World())
     trainer = Trainer(plan_file, backend, cast("Dataset", _RandomTokens(config, rows)))
     return lambda: trainer.train_step().loss
 
@@ -187,5 +190,5 @@ class _RandomTokens:
         return self._tokens
 
 
-def _autocast(bf16: bool) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
+def _autocast(bf16: bool, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

@@ -47,10 +47,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--bf16", action="store_true", help="bf16 too, also where the CPU has no units for it")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tokens", type=int, default=10_000, help="of `long`")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_default_device(options.device)
     torch.set_grad_enabled(False)
     torch.manual_seed(1)
     keep_compiled_code()
@@ -58,7 +60,8 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
     if options.json:
-        machine = {"processor": platform.processor(), "threads": options.threads, "torch": torch.__version__}
+        device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
+        machine = {"device": device, "threads": options.threads, "torch": torch.__version__}
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
@@ -109,7 +112,7 @@ def score(options: argparse.Namespace) -> list[Row]:
             reader.nll(reader.read(tokens[:, :-1], ring), tokens[:, 1:])
 
         units = ROWS * MODEL.tgt_len
-        found = ratio(theirs_scores, ours, pairs=options.pairs, a_units=units, b_units=units)
+        found = ratio(_waited(theirs_scores), _waited(ours), pairs=options.pairs, a_units=units, b_units=units)
         rows.append(_row(f"score {_name(dtype)}", "Hugging Face fp32", found))
     return rows
 
@@ -129,12 +132,23 @@ def generate(options: argparse.Namespace) -> list[Row]:
     for dtype in _dtypes(options):
         for compiled in (False, True):
             ours = _generating(model, 1, dtype, compiled)
-            found = ratio(theirs_generates, ours, pairs=options.pairs, b_units=_STEPS)
+            found = ratio(_waited(theirs_generates), _waited(ours), pairs=options.pairs, b_units=_STEPS)
             rows.append(_row(f"generate 1 row {_name(dtype)}{' compiled' * compiled}", "Hugging Face fp32", found))
         reference, eight = _reference(model, 8, dtype), _generating(model, 8, dtype, True)
-        found = ratio(reference, eight, pairs=options.pairs, a_units=8, b_units=8 * _STEPS)
+        found = ratio(_waited(reference), _waited(eight), pairs=options.pairs, a_units=8, b_units=8 * _STEPS)
         rows.append(_row(f"generate 8 rows {_name(dtype)} compiled", f"reference {_name(dtype)}", found))
     return rows
+
+
+def _waited(work: Callable[[], None]) -> Callable[[], None]:
+    """Until the device has done it."""
+
+    def waited() -> None:
+        work()
+        if torch.get_default_device().type == "cuda":
+            torch.cuda.synchronize()
+
+    return waited
 
 
 _STEPS = 5
@@ -160,7 +174,7 @@ def _reference(model: TransformerXL, rows: int, dtype: torch.dtype | None) -> Ca
 
     def work() -> None:
         nonlocal memory, words
-        with torch.autocast("cpu", dtype or BF16, enabled=dtype is not None):
+        with torch.autocast(memory.device.type, dtype or BF16, enabled=dtype is not None):
             hidden, memory = model(words, memory, valid)
             words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
 
@@ -203,7 +217,7 @@ def dispatch(options: argparse.Namespace) -> list[Row]:
 
 
 def _dtypes(options: argparse.Namespace) -> list[torch.dtype | None]:
-    return [None, BF16] if options.bf16 or torch.ops.mkldnn._is_mkldnn_bf16_supported() else [None]
+    return [None, BF16] if options.bf16 or options.device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else [None]
 
 
 def _name(dtype: torch.dtype | None) -> str:

@@ -80,7 +80,7 @@ def _work(options: argparse.Namespace) -> None:
     from txlplan.engine import footprint
 
     torch.manual_seed(1)
-    step = stepping(os.environ[NAME], *shapes()[options.shape], bf16=False)
+    step = stepping(os.environ[NAME], *shapes()[options.shape], bf16=False, device=torch.device("cpu"))
     for line in sys.stdin:
         print(step() if line.strip() == "step" else footprint.peak_bytes(torch.device("cpu")), flush=True)
 

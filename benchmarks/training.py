@@ -8,6 +8,7 @@
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
     python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
     python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16: has the CPU units?
+    python benchmarks/training.py speed wt103 --against hugging-face --device cuda --bf16 --rows 64       on a GPU
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
 process of its own, which waits while the other works; --python-of-other names another interpreter for it, such as one with
@@ -51,6 +52,8 @@ def main() -> None:
     parser.add_argument(
         "--bf16", action="store_true", help="ours in bf16; x-transformers and the trainer too, the others in fp32"
     )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="on CUDA, --bf16 is for both sides")
+    parser.add_argument("--rows", type=int, help="sequences of a step")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -64,13 +67,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_default_device(options.device)
+    options.rows = options.rows or ROWS[options.config]
     learning = {"curves": curves, "rates": rates, "duel": duel}
     benchmarks = {"speed": speed, "dropout": dropout, **learning, "products": products, "side": _work}
     rows = benchmarks[options.what](options)
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
     if options.json:
-        machine = {"processor": platform.processor(), "threads": options.threads, "torch": torch.__version__}
+        device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
+        machine = {"device": device, "threads": options.threads, "torch": torch.__version__}
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
@@ -80,7 +86,7 @@ def _shown(value: Any) -> str:
 
 def speed(options: argparse.Namespace) -> list[Row]:
     """Ours against another."""
-    both = options.bf16 and options.against in ("x-transformers", TRAINER)
+    both = options.bf16 and (options.device == "cuda" or options.against in ("x-transformers", TRAINER))
     with (
         _side(options, options.against, bf16=both) as other,
         _side(options, "fast", bf16=options.bf16) as ours,
@@ -88,9 +94,9 @@ def speed(options: argparse.Namespace) -> list[Row]:
         found = ratio(other.step, ours.step, pairs=options.pairs)
         peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=ROWS[options.config]))
+    flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=options.rows))
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
-    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'}"
+    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows"
     return [{"what": what, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]
 
 
@@ -112,6 +118,7 @@ def products(_: argparse.Namespace) -> list[Row]:
 
 def _side(options: argparse.Namespace, name: str, *, bf16: bool, dropout: float | None = None) -> Side:
     arguments = ["side", options.config, "--threads", str(options.threads), *(["--bf16"] if bf16 else [])]
+    arguments += ["--device", options.device, "--rows", str(options.rows)]
     arguments += ["--dropout", str(options.dropout if dropout is None else dropout)]
     python = options.python_of_other if name == options.against else sys.executable
     return Side(f"{name} {'bf16' if bf16 else 'fp32'}", [python, __file__, *arguments], side=name)
@@ -123,9 +130,9 @@ def _work(options: argparse.Namespace) -> list[Row]:
 
     torch.manual_seed(1)
     config = replace(CONFIGS[options.config], dropout=options.dropout)
-    step = stepping(os.environ[NAME], config, ROWS[options.config], options.bf16)
+    step = stepping(os.environ[NAME], config, options.rows, options.bf16, torch.device(options.device))
     for line in sys.stdin:
-        answer = step() if line.strip() == "step" else footprint.peak_bytes(torch.device("cpu"))
+        answer = step() if line.strip() == "step" else footprint.peak_bytes(torch.device(options.device))
         print(answer, flush=True)
     return []
 
@@ -133,11 +140,14 @@ def _work(options: argparse.Namespace) -> list[Row]:
 def _best_product_flops_per_s(dtype: torch.dtype) -> float:
     """Of the sizes that a training step has, the best call within a second of each."""
     best = 0.0
-    for m, n, k in ((1024, 1024, 1024), (2048, 1024, 512), (1024, 2048, 512)):
-        a, b, out = (torch.ones(shape, dtype=dtype) for shape in ((m, k), (n, k), (m, n)))
+    on_gpu = torch.get_default_device().type == "cuda"
+    for m, n, k in ((8192, 8192, 8192),) if on_gpu else ((1024, 1024, 1024), (2048, 1024, 512), (1024, 2048, 512)):
+        a, b, out = (torch.randn(shape, dtype=dtype) for shape in ((m, k), (n, k), (m, n)))
         stop_s = time.perf_counter() + 1
         while (start_s := time.perf_counter()) < stop_s:
             torch.mm(a, b.t(), out=out)
+            if on_gpu:
+                torch.cuda.synchronize()
             best = max(best, 2.0 * m * n * k / (time.perf_counter() - start_s))
     return best
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from txlplan.data import open_dataset
-from txlplan.engine import energy, footprint
+from txlplan.engine import driver, footprint
 from txlplan.engine.backend import open_backend
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
@@ -27,7 +27,8 @@ def test_the_peak_stays_when_memory_is_released():
     del block
     assert footprint.peak_bytes(CPU) > before + 100_000_000
     assert footprint.allocator_peak_bytes(CPU) is None
-    assert energy.counter(CPU) is None
+    assert driver.energy_counter(CPU) is None
+    assert driver.process_bytes(CPU) is None
 
 
 @pytest.mark.no_cover

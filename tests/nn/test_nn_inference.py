@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -55,11 +55,25 @@ def loud(config: ModelConfig, seed: int = 1) -> TransformerXL:
     return model
 
 
-@given(model=models(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), rows=st.integers(1, 3))
+def reader(module: TransformerXL, rows: int, path: Path) -> Inference:
+    """On a CPU, which reads as CUDA does where the module attends so."""
+    module.use_attention(path)
+    made = Inference(module, rows=rows)
+    module.use_attention("reference")
+    return made
+
+
+Path = Literal["fast", "fused"]
+PATHS = st.sampled_from(["fast", "fused"])
+
+
+@given(model=models(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), rows=st.integers(1, 3), path=PATHS)
 @settings(max_examples=40, deadline=None)
-def test_segments_of_any_length_read_as_the_reference_reads_them(model: ModelConfig, lengths: list[int], rows: int) -> None:
+def test_segments_of_any_length_read_as_the_reference_reads_them(
+    model: ModelConfig, lengths: list[int], rows: int, path: Path
+) -> None:
     module = loud(model).double()
-    fast = Inference(module, rows=rows)
+    fast = reader(module, rows, path)
     ring = fast.ring(rows, longest=max(lengths))
     memory, valid = module.initial_memory(rows, dtype=torch.float64), torch.tensor(0)
     for length in lengths:
@@ -74,12 +88,12 @@ def test_segments_of_any_length_read_as_the_reference_reads_them(model: ModelCon
         assert ring.filled == [int(valid)] * rows
 
 
-@given(model=models(), prompts=st.lists(st.integers(1, 20), min_size=1, max_size=3))
+@given(model=models(), prompts=st.lists(st.integers(1, 20), min_size=1, max_size=3), path=PATHS)
 @settings(max_examples=20, deadline=None)
-def test_rows_with_unequal_memories_go_on_as_each_does_alone(model: ModelConfig, prompts: list[int]) -> None:
+def test_rows_with_unequal_memories_go_on_as_each_does_alone(model: ModelConfig, prompts: list[int], path: Path) -> None:
     """Through single tokens and through segments, past the end of the buffer."""
     module = loud(model).double()
-    fast = Inference(module, rows=len(prompts))
+    fast = reader(module, len(prompts), path)
     alone = [fast.ring(1, longest=20) for _ in prompts]
     for ring, length in zip(alone, prompts, strict=True):
         fast.read(torch.randint(0, 60, (1, length)), ring)

@@ -16,7 +16,7 @@ import numpy as np
 from txlplan.calibration._observations import Observation, predicted
 from txlplan.cost._op_stream import FloatArray
 from txlplan.errors import BarMissedError
-from txlplan.hardware import EfficiencyPoint, Spread, StackProfile
+from txlplan.hardware import PRODUCTS, EfficiencyPoint, Spread, StackProfile
 
 _ERROR_SD = 0.04
 """Relative error that a residual of 1 stands for; beyond it an observation weighs less (Huber)."""
@@ -26,7 +26,6 @@ _ROUNDS = 2
 _REWEIGHTED = 5
 _LEAST_SD = 0.03
 """Spread below which no stack is stated: a machine's own drift from day to day."""
-_PRODUCTS = ("gemm", "bmm")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +41,7 @@ class Scalar:
 
 def _points(stack: StackProfile, factor: float, products: bool) -> StackProfile:
     def moved(point: EfficiencyPoint) -> EfficiencyPoint:
-        chosen = (point.kind in _PRODUCTS) == products
+        chosen = (point.kind in PRODUCTS) == products
         return replace(point, utilisation=float(f"{point.utilisation * factor:.5g}")) if chosen else point
 
     return replace(stack, efficiency=tuple(moved(point) for point in stack.efficiency))

@@ -88,10 +88,12 @@ def _figures(profile: DeviceProfile | SystemProfile | StackProfile) -> Iterator[
         amount = price.rent_usd_per_h if price.rent_usd_per_h is not None else price.purchase_usd
         per = "/h" if price.rent_usd_per_h is not None else ""
         yield f"price.{price.kind}", f"{units.format_usd(amount)}{per} ({price.date})", price.source
+    from txlplan.hardware import PRODUCTS
+
     for point in getattr(profile, "efficiency", ()):
         shape = f" {point.m}x{point.n}x{point.k}" if point.m else ""
         threads = f", {units.counted(point.threads, 'thread')}" if point.threads else ""
-        unit = units.format_count(point.work) + (" FLOP" if point.kind in ("gemm", "bmm") else " B")
+        unit = units.format_count(point.work) + (" FLOP" if point.kind in PRODUCTS else " B")
         key = f"efficiency.{point.kind}.{point.dtype}"
         yield key, f"{point.utilisation:.3g} at {unit}{shape}{threads}", _source_of(key, sources)
 

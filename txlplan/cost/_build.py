@@ -193,7 +193,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
-    reading(first, layers, last, at, settings.shares, adds_biases=cut)
+    fused = settings.implementation == "fused"
+    reading(first, layers, last, at, settings.shares, adds_biases=cut, fused=fused)
     beside_products = one and settings.implementation == "fast"
     ops = [*([streamed(at, settings.numbers)] if beside_products else []), *first.forward(), *layers.forward(), *last.forward()]
     dispatch = COMPILED_DISPATCH_SHARE if settings.compiled else 1.0

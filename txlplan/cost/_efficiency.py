@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._products import interpolated
-from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile
+from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, StackProfile
 from txlplan.model._tiles import FEW_ROWS
 
-PRODUCTS = ("gemm", "bmm")
 _STAND_INS: dict[str, tuple[str, ...]] = {
     "gemm": ("gemm",),
     "bmm": ("bmm", "gemm"),
+    "attention": ("attention", "bmm", "gemm"),
     "softmax": ("softmax", "elementwise", "copy"),
     "elementwise": ("elementwise", "copy"),
     "norm": ("norm", "softmax", "elementwise", "copy"),
@@ -143,7 +143,7 @@ def _modelled(
     if kind not in PRODUCTS:
         ramp = 0.0 if device.kind == "cpu" else _STREAMING_RAMP_S * device.memory_bandwidth_bytes_per_s
         return _STREAMING.get(kind, 0.70) * work / np.maximum(work + ramp, 1.0)
-    best = _BEST_PRODUCT[device.kind] * (0.7 if kind == "bmm" else 1.0)
+    best = _BEST_PRODUCT[device.kind] * (1.0 if kind == "gemm" else 0.7)
     depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))
     if device.kind == "cpu":
         return np.maximum(best * depth, 1e-3)

@@ -20,11 +20,16 @@ def fused_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
     _context(section, at)
     _queries_keys_values(section, at)
+    fused_scores(section, at)
+    attention_output(section, at)
+    feed_forward(section, at)
+
+
+def fused_scores(section: Section, at: Lengths) -> None:
+    """Describe what is done with queries, keys, values and distances."""
     _biases(section, at)
     _position_scores(section, at)
     _attention(section, at)
-    attention_output(section, at)
-    feed_forward(section, at)
 
 
 def _context(section: Section, at: Lengths) -> None:

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._clock import clock_limit, clock_power_w, rated_clock_hz
-from txlplan.cost._efficiency import PRODUCTS, quantised
+from txlplan.cost._efficiency import quantised
 from txlplan.cost._ends import SOFTMAX
 from txlplan.cost._layer import SCORES
 from txlplan.cost._op_stream import FloatArray, OpStream
-from txlplan.hardware import DeviceProfile, KernelModel, StackProfile
+from txlplan.hardware import PRODUCTS, DeviceProfile, KernelModel, StackProfile
 
 _LAUNCH_S = 2.6e-6
 """Back-to-back launches on one stream (te42kyfo/gpu-benches gpu-small-kernels, A100 80 GB)."""
@@ -98,7 +98,7 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
     clock_hz = rated_clock_hz(device)
     return Prepared(
         product=product,
-        batched=_rows(kind == "bmm" for kind in stream.kinds),
+        batched=_rows(kind in ("bmm", "attention") for kind in stream.kinds),
         tail=_rows(_in_tail(name, group) for name, group in zip(stream.names, stream.groups, strict=True)),
         scores=_rows(group == SCORES for group in stream.groups) & ~product,
         loss=_rows(kind in ("loss", "softmax") for kind in stream.kinds),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from txlplan.cost._ends import SOFTMAX, embedded_words, log_probabilities, loss
+from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure, FloatArray, Op
@@ -36,15 +37,23 @@ def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: flo
 
 
 def reading(
-    first: Section, layers: Section, last: Section, at: Lengths, tail_shares: Sequence[float], *, adds_biases: bool = False
+    first: Section,
+    layers: Section,
+    last: Section,
+    at: Lengths,
+    tail_shares: Sequence[float],
+    *,
+    adds_biases: bool = False,
+    fused: bool = False,
 ) -> None:
     """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory.
 
     `adds_biases`: products of single tokens of few rows are cut, and add their biases by operations of their own.
+    `fused`: a segment's rows attend together, by the kernels of training on CUDA.
     """
     embedded_words(first, at)
     _slide(first, at)
-    _layer(layers, at)
+    _layer(layers, at, fused=fused and at.T > 1)
     if at.T == 1:
         log_probabilities(last, at, join=False)
         if adds_biases:
@@ -97,7 +106,7 @@ def _slide(section: Section, at: Lengths) -> None:
     section.run("slide", KEPT, "copy", launches=launches, read=moved, written=moved, around=layer, dtype=dtype)
 
 
-def _layer(section: Section, at: Lengths) -> None:
+def _layer(section: Section, at: Lengths, *, fused: bool) -> None:
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=0.0)
@@ -107,8 +116,11 @@ def _layer(section: Section, at: Lengths) -> None:
     section.linear("q k v", PROJECTIONS, rows=at.rows, n=3 * at.W, k=model.d_model, kept=0.0)
     section.held = hidden + 4 * at.BTW * c
     section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
-    _queries(section, at)
-    (_attend_token if at.T == 1 else _attend_segment)(section, at)
+    if fused:
+        fused_scores(section, at)
+    else:
+        _queries(section, at)
+        (_attend_token if at.T == 1 else _attend_segment)(section, at)
     _after_attention(section, at)
 
 

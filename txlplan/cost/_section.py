@@ -200,7 +200,7 @@ class Section:
         No score is written. Backward computes them again and gives the gradients of all that was read, `operands` bytes;
         `kept`: the result, and what the softmax is computed again with.
         """
-        op = self._product(name, group, "bmm", m, n, k, count, "forward")
+        op = self._product(name, group, "attention", m, n, k, count, "forward")
         op = replace(op, flops=2 * op.flops, bytes_moved=operands + kept, transient_bytes=self.held)
         if not self.training:
             self._forward.append(replace(op, transient_bytes=self.held + kept))
@@ -208,7 +208,7 @@ class Section:
         self._forward.append(replace(op, saved_bytes=kept))
         self._kept = name
         self._backward.append([self._returned(name, group, kept)])
-        op = self._product(f"{name} backward", group, "bmm", m, n, k, count, "backward")
+        op = self._product(f"{name} backward", group, "attention", m, n, k, count, "backward")
         self._backward_op(replace(op, flops=5 * op.flops, bytes_moved=2 * operands + 2 * kept, transient_bytes=operands + kept))
 
     def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from txlplan.choices import Checkpointing, Precision
 from txlplan.cost._build import Settings, build, distances_bytes
-from txlplan.cost._efficiency import PRODUCTS
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
 from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
 from txlplan.cost._update import UNSCALING
+from txlplan.hardware import PRODUCTS
 
 Rows = npt.NDArray[np.int64]
 PARTS = (

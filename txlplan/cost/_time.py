@@ -14,10 +14,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.cost._efficiency import PRODUCTS, EfficiencyModel
+from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase
-from txlplan.hardware import Cluster, DeviceProfile, KernelModel, StackProfile
+from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),

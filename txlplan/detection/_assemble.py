@@ -12,9 +12,9 @@ import torch
 
 from txlplan.detection._cpu import Cpu
 from txlplan.detection._host import Dispatch
-from txlplan.detection._measure import Measurement
+from txlplan.detection._measure import COPY_BYTES, Measurement
 from txlplan.detection._timing import scatter
-from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
+from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
 
 _MODEL_LOG_SD = 0.12
 """Added (in squares) to the scatter of the repeats: what a sum of separately timed operations misses of a step. Assumed."""
@@ -46,7 +46,7 @@ def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
         memory_bandwidth_bytes_per_s=float(f"{measured.bandwidth_bytes_per_s:.4g}"),
         peak_flops_per_s={dtype: float(f"{rate:.4g}") for dtype, rate in peaks.items()},
         provenance="measured",
-        sources=sources | {"memory_bandwidth": f"copy between two tensors of 96 MiB, {said}"},
+        sources=sources | {"memory_bandwidth": f"copy between two tensors of {COPY_BYTES[on.where] >> 20} MiB, {said}"},
         notes="",
     )
 
@@ -61,7 +61,7 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
         host_reading_op_s=on.dispatch.reading_s,
-        launch_s=0.0 if on.where == "cpu" else None,
+        launch_s=0.0 if on.where == "cpu" else float(f"{measured.dispatch_s:.4g}"),
         efficiency=tuple(_points(measured, device)),
         measured_device=device.id,
         spread=_spread(measured),
@@ -95,7 +95,7 @@ def _said() -> str:
 def _points(measured: Measurement, device: DeviceProfile) -> Iterator[EfficiencyPoint]:
     for each in measured.timed:
         case = each.case
-        ceiling = device.peak_flops_per_s[case.dtype] if case.shape else device.memory_bandwidth_bytes_per_s
+        ceiling = device.peak_flops_per_s[case.dtype] if case.kind in PRODUCTS else device.memory_bandwidth_bytes_per_s
         m, n, k = case.shape or (None, None, None)
         yield EfficiencyPoint(
             kind=case.kind,

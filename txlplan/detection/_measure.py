@@ -9,11 +9,14 @@ import torch
 
 from txlplan.detection._case import Case, Rates
 from txlplan.detection._cases import cases, elementwise
+from txlplan.detection._gpu_cases import gpu_cases
+from txlplan.detection._graph import REPEATS, captured
 from txlplan.detection._product_cases import bare
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
+from txlplan.hardware import PRODUCTS
 
-_COPY_BYTES = 96 << 20
-"""Of each of two tensors: together six times the largest cache of most desktops, small enough for any machine."""
+COPY_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
+"""Of each of two tensors: together many times the largest cache of most desktops, or of GPUs, small enough for any machine."""
 
 _LONGEST_S = 0.12
 """Of one call; what would take longer is left out."""
@@ -37,7 +40,8 @@ class Measurement:
     bandwidth_bytes_per_s: float
     """Of a copy between tensors that no cache holds: bytes read and written."""
     dispatch_s: float
-    """Bare dispatch of one operation on a tiny tensor, forward and backward, part of every operation timed so; 0 off a CPU."""
+    """Bare dispatch of one operation on a tiny tensor, forward and backward, part of every operation timed so; on a GPU, whose
+    kernels no host dispatches while they are timed, what starting one takes."""
     plain_dispatch_s: float
     """The same without gradients, as products are timed."""
     timed: Sequence[Timed]
@@ -50,7 +54,7 @@ class Measurement:
         """Best rate of any product by dtype, FLOP/s."""
         best: dict[str, float] = {}
         for each in self.timed:
-            if each.case.kind in ("gemm", "bmm"):
+            if each.case.kind in PRODUCTS:
                 best[each.case.dtype] = max(best.get(each.case.dtype, 0.0), self.rate(each))
         return best
 
@@ -73,15 +77,22 @@ def measure(
         (count, case)
         for count in counts
         for dtype, rates in dtypes.items()
-        for case in cases(dtype, where)
+        for case in (cases(dtype, where) if where == "cpu" else gpu_cases(dtype))
         if case.phase is None or case.total <= _LONGEST_S * rates[case.phase]
     ]
-    copying = _with_threads(counts[0], lambda: _copy_builder(where))
-    with_gradients, plain = elementwise(1, "fp32", where), bare()
+    with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
-    dispatching = [_with_threads(one, case.build) for case in (with_gradients, plain)]
-    builders = [copying, *dispatching, *(_with_threads(count, case.build) for count, case in everything)]
-    bandwidth, dispatch, plain_dispatch, *samples = time_in_rounds(builders, synchronize, budget_s, progress, always=3)
+    builders = [
+        _with_threads(counts[0], lambda: _copy_builder(where)),
+        *(_with_threads(one, case.build) for case in (with_gradients, plain)),
+        *(_with_threads(count, case.build) for count, case in everything),
+    ]
+    if where == "cuda":
+        dtypes_of = ["fp32"] * 3 + [case.dtype for _, case in everything]
+        builders = [captured(build, dtype) for build, dtype in zip(builders, dtypes_of, strict=True)]
+    calls = REPEATS if where == "cuda" else 1
+    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=3)
+    bandwidth, dispatch, plain_dispatch, *samples = (sample and sample.of_one(calls) for sample in timed_calls)
     assert bandwidth is not None, "the copy is timed first"
     assert dispatch is not None, "bare dispatch is timed next"
     assert plain_dispatch is not None, "and without gradients"
@@ -91,9 +102,9 @@ def measure(
         if sample is not None
     ]
     return Measurement(
-        bandwidth_bytes_per_s=2 * _COPY_BYTES / bandwidth.seconds,
-        dispatch_s=min(dispatch.times_s) / with_gradients.operations if where == "cpu" else 0.0,
-        plain_dispatch_s=min(plain_dispatch.times_s) / plain.operations if where == "cpu" else 0.0,
+        bandwidth_bytes_per_s=2 * COPY_BYTES[where] / bandwidth.seconds,
+        dispatch_s=min(dispatch.times_s) / with_gradients.operations,
+        plain_dispatch_s=min(plain_dispatch.times_s) / plain.operations,
         timed=timed,
         all_threads=counts[0],
         unmeasured=len(everything) - len(timed),
@@ -110,7 +121,7 @@ def _with_threads(count: int | None, build: Callable[[], Work]) -> Callable[[], 
 
 
 def _copy_builder(where: str) -> Work:
-    source = torch.full((_COPY_BYTES // 4,), 0.5, device=where)
+    source = torch.full((COPY_BYTES[where] // 4,), 0.5, device=where)
     target = torch.full_like(source, 0.25)
 
     def work() -> None:

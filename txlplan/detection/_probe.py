@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import torch
 
+from txlplan.choices import Precision
 from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
 from txlplan.detection._case import Rates
 from txlplan.detection._closure import closed
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
+from txlplan.detection._graph import exactly
 from txlplan.detection._host import Dispatch, dispatch_cost
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward, weight_gradient
-from txlplan.detection._timing import Progress, Work, time_call
+from txlplan.detection._timing import Progress, Work, nothing, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
@@ -30,7 +32,7 @@ _WORKERS_SHARE = 0.55
 _SLOWEST_SANE = 0.5
 """A dtype whose products run slower than this share of fp32's is left out, bf16 aside: nobody should train in it."""
 _BUSY_OVER_S, _BUSY = 0.3, 0.10
-_TYPICAL = (256, 256, 256)
+_TYPICAL = {"cpu": (256, 256, 256), "cuda": (4096, 1024, 1024)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +56,13 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     detection = detect()
     on_gpu = bool(detection.accelerators) and torch.cuda.is_available()
     where = "cuda" if on_gpu else "cpu"
-    synchronize: Work = torch.cuda.synchronize if on_gpu else _nothing
+    synchronize: Work = torch.cuda.synchronize if on_gpu else nothing
     notes = [*detection.notes, *_busy()]
     with freed_memory_kept(), _threads_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
         dispatch = [dispatch_cost(where, synchronize)]
-        workers = _workers(dtypes, _WORKERS_SHARE * budget_s, progress) if where == "cpu" else Workers()
+        workers = _workers(where, dtypes, _WORKERS_SHARE * budget_s, progress)
         dispatch.append(dispatch_cost(where, synchronize))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
@@ -87,15 +89,12 @@ def _threads_put_back() -> Iterator[None]:
         torch.set_num_threads(threads_before)
 
 
-def _workers(dtypes: Mapping[str, Rates], budget_s: float, progress: Progress | None) -> Workers:
-    """Workers in the precision that a plan for this CPU most likely has."""
+def _workers(where: str, dtypes: Mapping[str, Rates], budget_s: float, progress: Progress | None) -> Workers:
+    """Workers in the precision that a plan for this device most likely has."""
     if progress is not None:
         progress("whole training steps", 0.0)
-    return run_workers(usable_cpus(), "bf16" if _whole(dtypes["bf16"]) > _whole(dtypes["fp32"]) else "fp32", budget_s)
-
-
-def _nothing() -> None:
-    """A CPU has nothing to wait for."""
+    precision: Precision = "bf16" if _whole(dtypes["bf16"]) > _whole(dtypes["fp32"]) else "fp32"
+    return run_workers(where, usable_cpus() if where == "cpu" else None, precision, budget_s)
 
 
 def _busy() -> Iterator[str]:
@@ -132,10 +131,11 @@ def _rates(dtype: str, where: str, synchronize: Work) -> Rates:
     """Of one product and its gradients, large enough that arithmetic decides."""
     found: dict[Phase, float] = {}
     for phase, kind in (("forward", forward), ("backward", backward), ("weights", weight_gradient)):
-        case = kind(*_TYPICAL, dtype, where)
-        work = case.build()
-        work()
-        found[phase] = case.total / min(time_call(work, synchronize) for _ in range(3))
+        case = kind(*_TYPICAL[where], dtype, where)
+        with exactly(dtype):
+            work = case.build()
+            work()
+            found[phase] = case.total / min(time_call(work, synchronize) for _ in range(3))
     return found
 
 

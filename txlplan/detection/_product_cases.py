@@ -34,7 +34,7 @@ _IN_CACHE_BYTES, _MOST_TURNS = 8 << 20, 32
 
 
 def products(dtype: str, device: str) -> Iterator[Case]:
-    """All of one dtype. What only a CPU does apart is left out elsewhere."""
+    """All of one dtype on a CPU."""
     for shape in _LARGE:
         yield forward(*shape, dtype, device)
         yield backward(*shape, dtype, device)
@@ -42,12 +42,11 @@ def products(dtype: str, device: str) -> Iterator[Case]:
     for tile in _TILES:
         yield tile_forward(*tile, dtype, device)
         yield tile_backward(*tile, dtype, device)
-    if device == "cpu":
-        yield from (few_rows(*shape, dtype, device) for shape in _FEW)
-        for shape in _TOKENS:
-            yield token_scores(*shape, dtype, device)
-            yield token_values(*shape, dtype, device)
-        yield from (token_positions(*shape, dtype, device) for shape in _TOKEN_POSITIONS)
+    yield from (few_rows(*shape, dtype, device) for shape in _FEW)
+    for shape in _TOKENS:
+        yield token_scores(*shape, dtype, device)
+        yield token_values(*shape, dtype, device)
+    yield from (token_positions(*shape, dtype, device) for shape in _TOKEN_POSITIONS)
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
@@ -86,9 +85,9 @@ def weight_gradient(m: int, n: int, k: int, dtype: str, device: str) -> Case:
     return _case("gemm", "weights", dtype, 2.0 * m * n * k, count, build, (m, n, k))
 
 
-def bare() -> Case:
+def bare(device: str) -> Case:
     """Dispatch of an operation without gradients, and nothing else."""
-    return token_scores(1, 1, 1, "fp32", "cpu")
+    return token_scores(1, 1, 1, "fp32", device)
 
 
 def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:

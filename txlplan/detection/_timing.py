@@ -34,6 +34,10 @@ class Sample:
         """Median (the lower of the two where there are two)."""
         return statistics.median_low(self.times_s)
 
+    def of_one(self, calls: int) -> Sample:
+        """Where each time was that of so many calls."""
+        return Sample(tuple(seconds / calls for seconds in self.times_s))
+
 
 def scatter(samples: Sequence[Sample]) -> float:
     """Standard deviation of log(sum of the samples) over the rounds: how a machine drifts; 0 where there was but one."""
@@ -42,16 +46,22 @@ def scatter(samples: Sequence[Sample]) -> float:
     return statistics.stdev(totals) if rounds > 1 else 0.0
 
 
+def nothing() -> None:
+    """A CPU has nothing to wait for."""
+
+
 def time_call(work: Work, synchronize: Work, sample_s: float = _SAMPLE_S) -> float:
-    """Seconds of one call: the mean over calls that together last `sample_s`."""
-    calls, start = 0, time.perf_counter()
+    """Seconds of one call: the mean over calls that together last `sample_s`; a device is waited for ever less often."""
+    calls, together, start = 0, 1, time.perf_counter()
     while True:
-        work()
-        calls += 1
+        for _ in range(together):
+            work()
+        calls += together
         synchronize()
         elapsed = time.perf_counter() - start
         if elapsed >= sample_s:
             return elapsed / calls
+        together *= 1 if synchronize is nothing else 2
 
 
 def time_in_rounds(

@@ -1,4 +1,4 @@
-"""What real workers take on this CPU: memory and step time of some that train, or score with, the same small model.
+"""What real workers take on this device: memory and step time of some that train, or score with, the same small model.
 
 Of two that train, the one with a single sequence holds next to no activations: its memory is that of Python, torch, its
 libraries and what a checkpoint needs. The one with many sets against each other what the cost model adds up from single
@@ -28,8 +28,8 @@ from txlplan.workload import Workload
 _STEPS: dict[Task, int] = {"train": 11, "score": 6}
 """The heap stops growing after about six."""
 _WARM_UP = 5
-_MANY = 16
-"""Sequences: about 80 MiB that come and go, as small models on laptops have."""
+_MANY = {"cpu": 16, "cuda": 256}
+"""Sequences: about 80 MiB that come and go, as small models on laptops have; on a GPU far more than its allocator's blocks."""
 _TEXT = "".join(f"{number} bottles of beer on the wall, {number * number} in all.\n" for number in range(3_000))
 SMALL = ModelConfig(
     id="probe-small", n_layer=4, d_model=256, n_head=4, d_head=64, d_inner=1024, vocab_size=256, tgt_len=64, mem_len=64
@@ -60,10 +60,10 @@ class Workers:
     notes: tuple[str, ...] = ()
 
 
-def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
+def run_workers(where: str, threads: int | None, precision: Precision, budget_s: float) -> Workers:
     """Train for a few steps in processes of their own, which together take at most `budget_s`."""
     end, found, notes = time.perf_counter() + budget_s, [], []
-    plans = [Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY)]
+    plans = [Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY[where])]
     tasks: tuple[Task, ...] = ("train", "score")
     try:
         with tempfile.TemporaryDirectory(prefix="txlplan-probe-") as name:
@@ -71,7 +71,7 @@ def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
             (directory / "text.txt").write_text(_TEXT, encoding="utf-8")
             prepare([directory / "text.txt"], directory / "data", processes=1)
             for task, plan in itertools.product(tasks, plans):
-                found.append(_run(directory, plan, task, end - time.perf_counter()))
+                found.append(_run(directory, where, plan, task, end - time.perf_counter()))
     except subprocess.TimeoutExpired:
         notes.append(f"whole {tasks[len(found) // 2]} steps were not measured: workers took longer than {budget_s:.0f} s")
     except (OSError, TxlplanError) as error:
@@ -81,11 +81,11 @@ def run_workers(threads: int, precision: Precision, budget_s: float) -> Workers:
     return Workers(single=single, many=many, reading_single=reading_single, reading_many=reading_many, notes=tuple(notes))
 
 
-def _run(directory: Path, plan: Plan, task: Task, timeout_s: float) -> WorkerRun:
+def _run(directory: Path, where: str, plan: Plan, task: Task, timeout_s: float) -> WorkerRun:
     """Scoring takes the weights that training on one sequence left. Raises TxlplanError with the worker's last words."""
     workload = Workload(model=SMALL, task=task)
     place, trained = (directory / f"{name}-{batch}" for name, batch in ((task, plan.micro_batch), ("train", 1)))
-    settings = RunSettings(directory=str(place), checkpoint=None if task == "train" else str(trained))
+    settings = RunSettings(directory=str(place), device=where, checkpoint=None if task == "train" else str(trained))
     file = PlanFile(
         system="probe",
         stack="probe",

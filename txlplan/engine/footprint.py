@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from txlplan.engine import driver
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -22,12 +24,15 @@ def in_use_bytes(device: torch.device) -> int | None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Most memory ever held: VmHWM on a CPU; on CUDA what the allocator reserved at most, plus the context."""
+    """Most memory ever held: VmHWM on a CPU; on CUDA what the allocator reserved at most, plus the context.
+
+    Where the driver does not tell what is this process's, all that the allocator does not hold counts as its context.
+    """
     if device.type != "cuda":
         return _status_bytes("VmHWM") or _peak_by_resource()
     free_bytes, total_bytes = torch.cuda.mem_get_info(device)
-    context_bytes = max(0, total_bytes - free_bytes - torch.cuda.memory_reserved(device))
-    return torch.cuda.max_memory_reserved(device) + context_bytes
+    held_bytes = driver.process_bytes(device) or total_bytes - free_bytes
+    return torch.cuda.max_memory_reserved(device) + max(0, held_bytes - torch.cuda.memory_reserved(device))
 
 
 def allocator_peak_bytes(device: torch.device) -> int | None:

@@ -88,14 +88,14 @@ def _run(
 ) -> Finished:
     """Set up, do the task, measure. Torch is loaded here, so that a bad plan is refused before."""
     from txlplan.data import open_dataset
-    from txlplan.engine import energy
+    from txlplan.engine import driver
     from txlplan.engine.backend import open_backend
     from txlplan.engine.tasks import TASKS, Job
 
     backend = open_backend(plan_file, world)
     dataset = open_dataset(Path(plan_file.data.directory))
     dataset.vocabulary.check(plan_file.workload.model.vocab_size)
-    energy_j = energy.counter(backend.device)
+    energy_j = driver.energy_counter(backend.device)
     before_j = energy_j() if energy_j else None
     job = Job(
         plan_file=plan_file,

@@ -19,11 +19,12 @@ from txlplan.hardware._prices import (
     priced,
     with_prices,
 )
-from txlplan.hardware._stack import EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile
+from txlplan.hardware._stack import PRODUCTS, EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile
 from txlplan.hardware._system import Host, Link, Price, PriceKind, SystemProfile
 
 __all__ = [
     "IDLE_SHARE",
+    "PRODUCTS",
     "STALE_DAYS",
     "BookEntry",
     "Cluster",

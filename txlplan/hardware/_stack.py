@@ -12,9 +12,23 @@ from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
 from txlplan.units import BYTES, SECONDS
 
 OpKind = Literal[
-    "gemm", "bmm", "softmax", "elementwise", "norm", "gather", "loss", "sampling", "random", "optimizer", "copy", "collective"
+    "gemm",
+    "bmm",
+    "attention",
+    "softmax",
+    "elementwise",
+    "norm",
+    "gather",
+    "loss",
+    "sampling",
+    "random",
+    "optimizer",
+    "copy",
+    "collective",
 ]
-"""What an operation is, for its efficiency: see cost/."""
+"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel."""
+PRODUCTS = ("gemm", "bmm", "attention")
+"""Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]
 """When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""
 Implementation = Literal["reference", "published", "fast", "fused", "xla"]
@@ -26,7 +40,7 @@ reference), or those of NVIDIA's DeepLearningExamples Transformer-XL."""
 class EfficiencyPoint:
     """The share of a device's ceiling that one kind of op reached at one size.
 
-    The ceiling is the peak FLOP/s of the dtype for `gemm` and `bmm`, the memory bandwidth for all other kinds.
+    The ceiling is the peak FLOP/s of the dtype for PRODUCTS, the memory bandwidth for all other kinds.
     """
 
     __pydantic_config__ = STRICT
@@ -34,13 +48,13 @@ class EfficiencyPoint:
     kind: OpKind
     dtype: str
     work: float
-    """Size of one call: FLOPs for gemm and bmm, bytes read and written for the rest."""
+    """Size of one call: FLOPs for PRODUCTS, bytes read and written for the rest."""
     utilisation: float
     """Achieved rate over the ceiling, host and launch time excluded; above 1 where a cache serves the op."""
     m: int | None = None
     n: int | None = None
     k: int | None = None
-    """Shape of the product, where the kind is gemm or bmm."""
+    """Shape of the product; of attention: queries, keys, width of a head."""
     threads: int | None = None
     """CPU threads it was measured with; None: all."""
     phase: Phase | None = None

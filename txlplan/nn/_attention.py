@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
 from txlplan.nn._dropout import Dropout
-from txlplan.nn._fast_attention import fused_attention, tiled_attention
+from txlplan.nn._fast_attention import tiled_attention
+from txlplan.nn._fused_attention import fused_attention
 from txlplan.nn._positions import relative_shift
 
 

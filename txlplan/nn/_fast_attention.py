@@ -3,9 +3,8 @@
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
 D d_model, R = S + 1 rows of distances (the last is a dummy).
 
-On a CPU a tile of scores at a time stays in cache (`tiled_attention`); on CUDA the fused kernels of torch mix the values,
-with the position scores as their bias (`fused_attention`). Both take the product for q of the segment alone and the one for
-k and v of memory and segment from the one weight that the reference has.
+A tile of scores at a time stays in a CPU's cache. (On CUDA, see `_fused_attention`.) The product for q of the segment alone
+and the one for k and v of memory and segment are taken from the one weight that the reference has.
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from txlplan.nn._dropout import keep_mask
-from txlplan.nn._tile import shifted
 from txlplan.nn._tiled_scores import TiledScores
 
 
@@ -45,47 +42,6 @@ def tiled_attention(
     with torch.autocast(kind, enabled=False):
         mixed_BTW: Tensor = _Tiled.apply(x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, kept)
     return mixed_BTW
-
-
-def fused_attention(
-    x_BTD: Tensor,
-    memory_BMD: Tensor,
-    qkv_weight: Tensor,
-    r_SHK: Tensor,
-    biases: tuple[Tensor, Tensor],
-    masked_keys: Tensor,
-    dropatt: float,
-    again: bool = False,
-) -> Tensor:
-    """As `tiled_attention`, by torch's scaled_dot_product_attention; shifted position scores are its bias [B, H, T, S]."""
-    (H, K), (B, T, _), W = biases[0].shape, x_BTD.shape, biases[0].numel()
-    query_WD, key_value_VD = qkv_weight.split([W, 2 * W])  # in one operation: its gradient is put together once
-    q_BTHK = F.linear(x_BTD, query_WD).view(B, T, H, K)
-    context_BSD = torch.cat([memory_BMD.to(x_BTD.dtype), x_BTD], dim=1)
-    k_BSHK, v_BSHK = F.linear(context_BSD, key_value_VD).view(B, -1, 2, H, K).unbind(2)
-    arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, biases, masked_keys, dropatt)
-    mixed_BTHK: Tensor = checkpoint(_fused, *arguments, use_reentrant=False) if again else _fused(*arguments)
-    return mixed_BTHK.flatten(2)
-
-
-def _fused(
-    q_BTHK: Tensor,
-    k_BSHK: Tensor,
-    v_BSHK: Tensor,
-    r_SHK: Tensor,
-    biases: tuple[Tensor, Tensor],
-    masked_keys: Tensor,
-    dropatt: float,
-) -> Tensor:
-    B, _, H, K = q_BTHK.shape
-    content_BHTK, position_BHTK = ((q_BTHK + bias).to(k_BSHK.dtype).transpose(1, 2) for bias in biases)
-    distances_RHK = F.pad(r_SHK.to(k_BSHK.dtype), (0, 0, 0, 0, 0, 1))
-    position_BHTR = (position_BHTK * K**-0.5) @ distances_RHK.permute(1, 2, 0)
-    bias_BHTS = shifted(position_BHTR.flatten(0, 1)).unflatten(0, (B, H)).masked_fill(masked_keys, float("-inf"))
-    mixed_BHTK = F.scaled_dot_product_attention(
-        content_BHTK, k_BSHK.transpose(1, 2), v_BSHK.transpose(1, 2), attn_mask=bias_BHTS, dropout_p=dropatt
-    )
-    return mixed_BHTK.transpose(1, 2)
 
 
 class _Tiled(torch.autograd.Function):

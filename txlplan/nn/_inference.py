@@ -6,21 +6,24 @@ Shape suffixes: B rows, T tokens read at once, D d_model, H heads, K width of a 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
+from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head
 from txlplan.nn._kept_attention import attend_segment, attend_token
 from txlplan.nn._layer_weights import Attend, LayerWeights
-from txlplan.nn._positions import sinusoids
+from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._ring import KeyValueRing
 from txlplan.nn._transformer_xl import TransformerXL
 
 Module = TypeVar("Module", bound=nn.Module)
+AttendSegment = Callable[[LayerWeights, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Weighted values [B, T, W], from queries [B, T, H, K], keys and values [B, H, S, K] and distances [H, S, K]."""
 
 
 class Inference:
@@ -38,6 +41,7 @@ class Inference:
         self.config = model.config
         self._embedding = model.embedding
         self._like = model.layers[0].attention.norm.weight
+        self._together = self._like.is_cuda or model.layers[0].attention.path == "fused"
         self._dtype = dtype or self._like.dtype
         self._layers = [LayerWeights(layer, model, self._dtype, rows, compiled=compiled) for layer in model.layers]
         narrowed = self._dtype != self._like.dtype
@@ -80,41 +84,49 @@ class Inference:
         tokens = x_BTD.shape[1]
         slots = max(ring.filled)
         positions = self.distances(slots + tokens)
-        masks = {filled: self._masked(tokens, filled + tokens) for filled in set(ring.filled)}
+        attend = self._all_rows(tokens, ring.filled) if self._together else self._row_by_row(tokens, ring.filled)
         for number, layer in enumerate(self._layers):
-            window = ring.window(number, slots, tokens)
-            mixed_BTW = self._attended(layer, x_BTD, window, ring.filled, positions[number], masks)
+            keys_BHSK, values_BHSK = ring.window(number, slots, tokens)
+            q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
+            keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
+            values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
+            mixed_BTW = attend(layer, q_BTHK, keys_BHSK, values_BHSK, positions[number])
             x_BTD = layer.segment.after_attention(x_BTD, mixed_BTW)
         return x_BTD
 
-    def _attended(
-        self,
-        layer: LayerWeights,
-        x_BTD: Tensor,
-        window: tuple[Tensor, Tensor],
-        slots_filled: Sequence[int],
-        positions_HSK: Tensor,
-        masks: dict[int, Tensor | None],
-    ) -> Tensor:
-        """Weighted values [B, T, W] of new tokens, whose keys and values are written at the window's end."""
-        keys_BHSK, values_BHSK = window
-        slots = keys_BHSK.shape[2] - x_BTD.shape[1]
-        q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
-        keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
-        values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
-        mixed_BTW = torch.empty(*x_BTD.shape[:2], q_BTHK.shape[2] * q_BTHK.shape[3], dtype=self._dtype, device=x_BTD.device)
-        for row, filled in enumerate(slots_filled):
-            start = slots - filled
-            mixed_BTW[row] = attend_segment(
-                q_BTHK[row],
-                layer.u_HK,
-                layer.v_HK,
-                keys_BHSK[row, :, start:],
-                values_BHSK[row, :, start:],
-                positions_HSK[:, start:],
-                masks[filled],
-            )
-        return mixed_BTW
+    def _all_rows(self, tokens: int, slots_filled: Sequence[int]) -> AttendSegment:
+        """Of all rows together, by the fused kernels of training on CUDA: a device of many cores waits for one row's."""
+        filled = slots_filled[:1] if len(set(slots_filled)) == 1 else slots_filled
+        window = self.config.mem_len if self.config.same_length else None
+        masked_keys = key_mask(tokens, max(filled), torch.tensor(filled, device=self._like.device), window)
+
+        def attend(layer: LayerWeights, q_BTHK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor) -> Tensor:
+            keys_BSHK, values_BSHK, r_SHK = keys_BHSK.transpose(1, 2), values_BHSK.transpose(1, 2), r_HSK.transpose(0, 1)
+            biases = (layer.u_HK, layer.v_HK)
+            return fused_scores(q_BTHK, keys_BSHK, values_BSHK, r_SHK, biases, masked_keys, 0.0).flatten(2)
+
+        return attend
+
+    def _row_by_row(self, tokens: int, slots_filled: Sequence[int]) -> AttendSegment:
+        """The scores of one row stay in a CPU's cache."""
+        masks = {filled: self._masked(tokens, filled + tokens) for filled in set(slots_filled)}
+
+        def attend(layer: LayerWeights, q_BTHK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor) -> Tensor:
+            mixed_BTW = torch.empty(*q_BTHK.shape[:2], layer.u_HK.numel(), dtype=self._dtype, device=q_BTHK.device)
+            for row, filled in enumerate(slots_filled):
+                start = max(slots_filled) - filled
+                mixed_BTW[row] = attend_segment(
+                    q_BTHK[row],
+                    layer.u_HK,
+                    layer.v_HK,
+                    keys_BHSK[row, :, start:],
+                    values_BHSK[row, :, start:],
+                    r_HSK[:, start:],
+                    masks[filled],
+                )
+            return mixed_BTW
+
+        return attend
 
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
         compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None

@@ -1,0 +1,122 @@
+"""Relative attention on CUDA: torch's fused kernels mix the values, with the position scores as their bias.
+
+Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
+D d_model, R >= S + 1 rows of distances (those beyond S are zero, so that rows of scores begin where vectors do), N = B·T.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from txlplan.model._tiles import distance_rows, padded_keys
+
+
+def fused_attention(
+    x_BTD: Tensor,
+    memory_BMD: Tensor,
+    qkv_weight: Tensor,
+    r_SHK: Tensor,
+    biases: tuple[Tensor, Tensor],
+    masked_keys: Tensor,
+    dropatt: float,
+    again: bool = False,
+) -> Tensor:
+    """As `tiled_attention`, by torch's scaled_dot_product_attention; shifted position scores are its bias [B, H, T, S]."""
+    (H, K), (B, T, _), W = biases[0].shape, x_BTD.shape, biases[0].numel()
+    kind = x_BTD.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
+    with torch.autocast(kind, enabled=False):
+        context_BSD: Tensor = _Joined.apply(memory_BMD, x_BTD, dtype)
+        weight = qkv_weight.to(dtype)
+        query_WD, key_value_VD = weight.split([W, 2 * W])  # in one operation: its gradient is put together once
+        q_BTHK = F.linear(context_BSD[:, memory_BMD.shape[1] :], query_WD).view(B, T, H, K)
+        k_BSHK, v_BSHK = F.linear(context_BSD, key_value_VD).view(B, -1, 2, H, K).unbind(2)
+        arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, biases, masked_keys, dropatt)
+        mixed_BTHK: Tensor = checkpoint(fused_scores, *arguments, use_reentrant=False) if again else fused_scores(*arguments)
+    return mixed_BTHK.flatten(2)
+
+
+def fused_scores(
+    q_BTHK: Tensor,
+    k_BSHK: Tensor,
+    v_BSHK: Tensor,
+    r_SHK: Tensor,
+    biases: tuple[Tensor, Tensor],
+    masked_keys: Tensor,
+    dropatt: float,
+) -> Tensor:
+    """Values [B, T, H, K] weighted by attention of queries without their biases."""
+    (B, T, H, K), S, dtype = q_BTHK.shape, k_BSHK.shape[1], k_BSHK.dtype
+    content_BTHK, position_BTHK = (q_BTHK + bias.to(dtype) for bias in biases)
+    distances_RHK = F.pad((r_SHK * K**-0.5).to(dtype), (0, 0, 0, 0, 0, distance_rows(S) - S))
+    position_HNR = torch.bmm(position_BTHK.view(B * T, H, K).transpose(0, 1), distances_RHK.permute(1, 2, 0))
+    bias_BHTS: Tensor = _Bias.apply(position_HNR, masked_keys, B, S)
+    mixed_BHTK = F.scaled_dot_product_attention(
+        content_BTHK.transpose(1, 2),
+        k_BSHK.transpose(1, 2),
+        v_BSHK.transpose(1, 2),
+        attn_mask=bias_BHTS,
+        dropout_p=dropatt,
+    )
+    return mixed_BHTK.transpose(1, 2)
+
+
+class _Joined(torch.autograd.Function):
+    """Memory and segment in the precision of products, written once."""
+
+    @staticmethod
+    def forward(ctx: Any, memory_BMD: Tensor, x_BTD: Tensor, dtype: torch.dtype) -> Tensor:
+        B, M, D = memory_BMD.shape
+        ctx.slots, ctx.dtypes = M, (memory_BMD.dtype, x_BTD.dtype)
+        context_BSD = x_BTD.new_empty(B, M + x_BTD.shape[1], D, dtype=dtype)
+        context_BSD[:, :M] = memory_BMD
+        context_BSD[:, M:] = x_BTD
+        return context_BSD
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, context_BSD: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        memory_BMD = context_BSD[:, : ctx.slots].to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
+        return memory_BMD, context_BSD[:, ctx.slots :].to(ctx.dtypes[1]), None
+
+
+class _Bias(torch.autograd.Function):
+    """Position scores [H, N, R], shifted and masked, as a bias [B, H, T, S] whose rows begin where the kernels ask it.
+
+    Column j of row i is the score of distance S - T + i - j: in rows of R - 1 elements from the (T - 1)th on, row i begins one
+    distance later than row i - 1. Where keys are masked, probabilities are zero, and so are the gradients that come back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, position_HNR: Tensor, masked_keys: Tensor, sequences: int, keys: int) -> Tensor:
+        H, N, R = position_HNR.shape
+        ctx.shape, T = (H, N, R), N // sequences
+        shifted_BHTS = position_HNR.as_strided(*_view(sequences, T, R, keys, H), T - 1)
+        padded = position_HNR.new_empty(H, sequences, T, padded_keys(keys)).transpose(0, 1)
+        bias_BHTS = padded[..., :keys]
+        torch.where(masked_keys, _negative_infinity(position_HNR), shifted_BHTS, out=bias_BHTS)
+        return bias_BHTS
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient_BHTS: Tensor) -> tuple[Tensor, None, None, None]:
+        (H, N, R), (B, _, T, S) = ctx.shape, gradient_BHTS.shape
+        position_HNR = gradient_BHTS.new_zeros(H, N, R)
+        position_HNR.as_strided(*_view(B, T, R, S, H), T - 1).copy_(gradient_BHTS)
+        return position_HNR, None, None, None
+
+
+def _view(sequences: int, queries: int, rows: int, keys: int, heads: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Size and strides of the shifted scores within [H, N, R]."""
+    one = queries * rows
+    return (sequences, heads, queries, keys), (one, sequences * one, rows - 1, 1)
+
+
+def _negative_infinity(like: Tensor) -> Tensor:
+    return torch.full((), float("-inf"), dtype=like.dtype, device=like.device)
