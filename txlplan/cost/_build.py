@@ -23,6 +23,7 @@ from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections
+from txlplan.model._tiles import GPU_LOGITS, LOGITS
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -82,6 +83,11 @@ class Settings:
     def shares(self) -> tuple[float, ...]:
         """Share of the targets in each further cluster."""
         return tuple(zipf_shares(self.model)) if self.tail_shares is None else self.tail_shares
+
+    @property
+    def most_logits(self) -> int:
+        """Of a chunk of the loss."""
+        return GPU_LOGITS if self.implementation == "fused" else LOGITS
 
     @property
     def keeps_keys(self) -> bool:
@@ -154,6 +160,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             fused_dropout=settings.fused_dropout,
             keeps_casts=settings.keeps_casts,
             own_loss=settings.implementation != "published",
+            most_logits=settings.most_logits,
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
@@ -188,7 +195,16 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     wide = Numbers(dtype="fp32", compute=4.0)
 
     def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
-        return Section(name, numbers, repeat=repeat, training=False, fused_dropout=False, casts_weights=False, own_loss=True)
+        return Section(
+            name,
+            numbers,
+            repeat=repeat,
+            training=False,
+            fused_dropout=False,
+            casts_weights=False,
+            own_loss=True,
+            most_logits=settings.most_logits,
+        )
 
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)
     last = section("softmax", settings.numbers)

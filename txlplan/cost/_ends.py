@@ -174,7 +174,8 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
     kept = wide * (1 - again) + rows * f * again
     # (in pieces: maximum, difference, exponential and sum one after another)
     read, written = wide * (1 + 3 * again), wide * (1 + again)
-    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=read, written=written, kept=kept, around=0.0)
+    calls = pieces * (1 + _CHUNK_CALLS * again)
+    section.run(f"{name} log-softmax", SOFTMAX, "loss", launches=calls, read=read, written=written, kept=kept, around=0.0)
     if not section.training:
         section.held = section.held + around * (1 - again)
     beside = around + (logits / pieces if section.numbers.cast else 0.0) + meanwhile
@@ -190,11 +191,16 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
         measured_as="forward",
     )
     alive = 2 * around * (1 - again) + beside * again
-    section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=pieces, read=2 * wide, written=wide, around=alive)
+    section.back(f"{name} log-softmax", SOFTMAX, "loss", launches=calls, read=2 * wide, written=wide, around=alive)
     section.run(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=rows * f, kept=rows * _INDEX_BYTES)
     alive = around + meanwhile
     section.back(f"{name} likelihood", SOFTMAX, "loss", read=rows * 12, written=wide * (1 - again), around=alive)
     section.held = section.base
+
+
+_CHUNK_CALLS = 15
+"""Operations of one chunk of words each way, beside its products and the one that its traffic is counted for: sums, maxima, and
+which targets are among its words."""
 
 
 def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:
@@ -202,7 +208,7 @@ def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) ->
     if not section.own_loss:
         return 1.0
     words = outputs(model, cluster)
-    return np.array([float(loss_chunks(each, words)) for each in np.atleast_1d(rows)])
+    return np.array([float(loss_chunks(each, words, section.most_logits)) for each in np.atleast_1d(rows)])
 
 
 def _width(model: ModelConfig, cluster: int) -> float:

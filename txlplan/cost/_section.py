@@ -10,6 +10,7 @@ from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
 from txlplan.hardware._stack import Phase as Measured
+from txlplan.model._tiles import LOGITS
 
 
 class Section:
@@ -17,7 +18,8 @@ class Section:
 
     `own_loss`: a table of several clusters is split once, and logits of very many words are computed a chunk of words at a
     time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
-    stacks' fitted figures also leave out that a product's gradients of input and weight are alive together).
+    stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `most_logits`:
+    how many make a chunk.
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
@@ -35,9 +37,11 @@ class Section:
         casts_weights: bool = True,
         keeps_casts: bool = False,
         own_loss: bool = False,
+        most_logits: int = LOGITS,
     ) -> None:
         self.numbers = numbers
         self.own_loss = own_loss
+        self.most_logits = most_logits
         self.training = training
         self.held: Figure = 0.0
         self.cached = 0.0
@@ -45,7 +49,7 @@ class Section:
         self._name = name
         self._repeat = repeat
         self._fused_dropout = fused_dropout
-        self._casts_weights = casts_weights
+        self.casts_weights = casts_weights
         self._keeps_casts = keeps_casts
         self._forward: list[Op] = []
         self._backward: list[list[Op]] = []
@@ -348,7 +352,7 @@ class Section:
         Of its elements, `kept` are needed for the gradient of the product's input, and no longer. `beside`: bytes alive while
         the gradient is widened, which leaves `gradient` and `left` bytes as of `back`.
         """
-        if not (self.numbers.cast and self._casts_weights):
+        if not (self.numbers.cast and self.casts_weights):
             return False
         wide, narrow = parameters * self.numbers.wide, parameters * self.numbers.compute
         dtype, kept_bytes = self.numbers.narrow, kept * self.numbers.compute if self._keeps_casts else 0.0

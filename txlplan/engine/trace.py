@@ -60,7 +60,7 @@ def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = N
     with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), fused_attention(), Watch() as watch:
         if workload.task == "train":
             return _train(plan_file, backend, watch, fused=fused and plan.attention == "fast")
-        return _read(plan_file, backend, watch)
+        return _read(plan_file, backend, watch, fused=fused)
 
 
 def _train(plan_file: PlanFile, backend: Backend, watch: Watch, *, fused: bool) -> Traced:
@@ -79,11 +79,13 @@ def _train(plan_file: PlanFile, backend: Backend, watch: Watch, *, fused: bool) 
     return _traced(trainer.model, watch, watch.kept_bytes - before)
 
 
-def _read(plan_file: PlanFile, backend: Backend, watch: Watch) -> Traced:
+def _read(plan_file: PlanFile, backend: Backend, watch: Watch, *, fused: bool) -> Traced:
     """As scoring and generating do: with keys and values kept, and positions projected before."""
     model, task, rows = plan_file.workload.model, plan_file.workload.task, plan_file.plan.micro_batch
     length = 1 if task == "generate" else model.tgt_len
     module = create_model(plan_file, backend).eval().requires_grad_(False)
+    if fused:
+        module.use_attention("fused")
     reader = Inference(module, dtype=backend.narrow_dtype)
     ring = reader.ring(rows, longest=length)
     for _ in range((capacity(model, length) - model.mem_len) // length):

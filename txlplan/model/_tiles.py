@@ -46,13 +46,15 @@ def _heads(heads: int, scores: int) -> int:
     return next(fitting, 1)
 
 
-_LOGITS_ELEMENTS = 1 << 24
+LOGITS = 1 << 24
 """Logits that may exist at once: 64 MiB in fp32."""
+GPU_LOGITS = 1 << 26
+"""On a GPU, which dispatching the operations of more chunks would keep waiting: 256 MiB in fp32."""
 
 
-def loss_chunks(rows: float, words: int) -> int:
+def loss_chunks(rows: float, words: int, most_logits: int = LOGITS) -> int:
     """In how many chunks of words the loss of `rows` positions is computed; with more than one, logits are computed twice."""
-    return math.ceil(words / max(1.0, _LOGITS_ELEMENTS // max(rows, 1.0)))
+    return math.ceil(words / max(1.0, most_logits // max(rows, 1.0)))
 
 
 FEW_ROWS = 16

@@ -32,10 +32,10 @@ def fused_attention(
     kind = x_BTD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
     with torch.autocast(kind, enabled=False):
-        context_BSD: Tensor = _Joined.apply(memory_BMD, x_BTD, dtype)
-        weight = qkv_weight.to(dtype)
-        query_WD, key_value_VD = weight.split([W, 2 * W])  # in one operation: its gradient is put together once
-        q_BTHK = F.linear(context_BSD[:, memory_BMD.shape[1] :], query_WD).view(B, T, H, K)
+        x_BTD = x_BTD.to(dtype)
+        context_BSD: Tensor = _Joined.apply(memory_BMD, x_BTD)
+        query_WD, key_value_VD = qkv_weight.to(dtype).split([W, 2 * W])  # in one operation: its gradient is put together once
+        q_BTHK = F.linear(x_BTD, query_WD).view(B, T, H, K)
         k_BSHK, v_BSHK = F.linear(context_BSD, key_value_VD).view(B, -1, 2, H, K).unbind(2)
         arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, biases, masked_keys, dropatt)
         mixed_BTHK: Tensor = checkpoint(fused_scores, *arguments, use_reentrant=False) if again else fused_scores(*arguments)
@@ -68,22 +68,22 @@ def fused_scores(
 
 
 class _Joined(torch.autograd.Function):
-    """Memory and segment in the precision of products, written once."""
+    """Memory, then segment, in the dtype of the segment: written once."""
 
     @staticmethod
-    def forward(ctx: Any, memory_BMD: Tensor, x_BTD: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(ctx: Any, memory_BMD: Tensor, x_BTD: Tensor) -> Tensor:
         B, M, D = memory_BMD.shape
-        ctx.slots, ctx.dtypes = M, (memory_BMD.dtype, x_BTD.dtype)
-        context_BSD = x_BTD.new_empty(B, M + x_BTD.shape[1], D, dtype=dtype)
+        ctx.slots, ctx.memory_dtype = M, memory_BMD.dtype
+        context_BSD = x_BTD.new_empty(B, M + x_BTD.shape[1], D)
         context_BSD[:, :M] = memory_BMD
         context_BSD[:, M:] = x_BTD
         return context_BSD
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, context_BSD: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        memory_BMD = context_BSD[:, : ctx.slots].to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
-        return memory_BMD, context_BSD[:, ctx.slots :].to(ctx.dtypes[1]), None
+    def backward(ctx: Any, context_BSD: Tensor) -> tuple[Tensor | None, Tensor]:
+        memory_BMD = context_BSD[:, : ctx.slots].to(ctx.memory_dtype) if ctx.needs_input_grad[0] else None
+        return memory_BMD, context_BSD[:, ctx.slots :]
 
 
 class _Bias(torch.autograd.Function):

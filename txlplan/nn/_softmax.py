@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import table_shapes, untied_projections
-from txlplan.model._tiles import loss_chunks
+from txlplan.model._tiles import GPU_LOGITS, LOGITS, loss_chunks
 from txlplan.nn._chunked_loss import chunked_cross_entropy
 from txlplan.nn._embedding import PROJECTION_INIT_STD, AdaptiveEmbedding
 
@@ -28,6 +28,8 @@ class AdaptiveSoftmax(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         shapes = table_shapes(config)
+        self.as_on_gpu = False
+        """In chunks as large as a GPU's, on any device."""
         self._bounds = tuple(accumulate(config.cluster_sizes, initial=0))
         if config.n_clusters > 1:
             self.cluster_weight = nn.Parameter(
@@ -64,7 +66,8 @@ class AdaptiveSoftmax(nn.Module):
 
     def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
         """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
-        if (chunks := loss_chunks(rows, len(words[1]))) > 1:
+        most_logits = GPU_LOGITS if self.as_on_gpu or narrow_NE.is_cuda else LOGITS
+        if (chunks := loss_chunks(rows, len(words[1]), most_logits)) > 1:
             return chunked_cross_entropy(narrow_NE, *words, targets_N, chunks)
         return _cross_entropy(F.linear(narrow_NE, *words), targets_N)
 

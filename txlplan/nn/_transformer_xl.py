@@ -69,8 +69,9 @@ class TransformerXL(nn.Module):
     def use_attention(self, path: AttentionPath | Literal["fused"]) -> None:
         """Compute attention by the readable reference (as a new module does) or by the fast path, equal to it.
 
-        `fused` is the fast path as it is on CUDA, on any device.
+        `fused` is the fast path as it is on CUDA, on any device; the loss then too.
         """
+        self.softmax.as_on_gpu = path == "fused"
         for layer in self.layers:
             layer.attention.path = path
 
