@@ -44,7 +44,7 @@ def test_autocast_computes_logits_in_its_dtype_and_the_loss_in_fp32() -> None:
 
 
 def test_a_chunk_has_no_more_logits_than_may_exist_at_once() -> None:
-    most = _tiles._LOGITS_ELEMENTS
+    most = _tiles.LOGITS
     for rows, words in ((1, most), (1, most + 1), (1536, 267_735), (4096, 4096), (4096, 4097), (2 * most, 3), (0, 5)):
         chunks = _tiles.loss_chunks(rows, words)
         assert (chunks == 1) == (rows * words <= most)

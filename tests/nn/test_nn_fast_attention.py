@@ -135,7 +135,15 @@ class OffByARounding(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"norm": "pre", "untie_r": False}, {"same_length": True, "clamp_len": 3}, {"mem_len": 0}, {"tgt_len": 1}]
+    "changes",
+    [
+        {},
+        {"d_head": 8},
+        {"norm": "pre", "untie_r": False},
+        {"same_length": True, "clamp_len": 3},
+        {"mem_len": 0},
+        {"tgt_len": 1},
+    ],
 )
 def test_the_fused_path_equals_the_reference(changes: dict) -> None:
     module = build(replace(BASE, **changes))

@@ -50,7 +50,7 @@ class Settings:
     context_parallel: int = 1
     """Devices that share the positions of segment and memory."""
     compiled: bool = False
-    """The step of generation is compiled."""
+    """The step of generation is compiled; the layers that train on a GPU are graphs of kernels."""
     several_threads: bool = False
     """A CPU computes with more than one: single tokens' products in fp32 are cut for them."""
 
@@ -83,6 +83,11 @@ class Settings:
     def shares(self) -> tuple[float, ...]:
         """Share of the targets in each further cluster."""
         return tuple(zipf_shares(self.model)) if self.tail_shares is None else self.tail_shares
+
+    @property
+    def captured(self) -> bool:
+        """Whether no host dispatches the operations of layers."""
+        return self.compiled and self.task == "train"
 
     @property
     def most_logits(self) -> int:

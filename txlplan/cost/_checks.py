@@ -102,12 +102,16 @@ def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Ref
 
 
 def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
-    if stack.mode != "compiled" and workload.task != "generate":
+    captures = workload.task == "train" and stack.implementation == "fused"
+    if stack.mode != "compiled" and workload.task != "generate" and not captures:
         message = (
             f"compile = true: stack {stack.id} is {stack.mode}, and of its compiled steps only that of generation is known"
         )
         yield plans.compile != 0, message, "name a stack whose mode is compiled, or leave compile out"
     if workload.task == "train":
+        message = "compile = true: graphs of layers are for one device, and compute nothing again"
+        checkpointed = plans.activation_checkpointing != 0
+        yield captures & (plans.compile != 0) & ((plans.n_devices > 1) | checkpointed), message, None
         return
     yield plans.accumulation > 1, "accumulation = {plan.accumulation}: only training accumulates", None
     message = "activation_checkpointing = '{plan.activation_checkpointing}': only training keeps activations"

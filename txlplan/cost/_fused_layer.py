@@ -7,11 +7,13 @@ attention: one kernel that reads it and keeps no other score. What it drops it d
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import Figure
 from txlplan.cost._section import CASTS, Section
-from txlplan.model._tiles import distance_rows, padded_keys
+from txlplan.model._tiles import distance_rows, padded_keys, padded_width
 
 
 def fused_layer(section: Section, at: Lengths) -> None:
@@ -23,11 +25,34 @@ def fused_layer(section: Section, at: Lengths) -> None:
     feed_forward(section, at)
 
 
-def fused_scores(section: Section, at: Lengths) -> None:
-    """Describe what is done with queries, keys, values and distances."""
-    _biases(section, at)
-    _position_scores(section, at)
-    _attention(section, at)
+def fused_scores(section: Section, at: Lengths, *, pads: bool = False) -> None:
+    """Describe what is done with queries, keys, values and distances. `pads`: heads come as narrow as they are, and where that
+    is no width that the kernels take, zeros are added."""
+    c, d, wide = section.numbers.compute, section.numbers.narrow, _as_wide_as_kernels(at)
+    padded = wide.W != at.W
+    if padded and pads:
+        heads = (wide.BTW + 2 * wide.BSW) * c
+        section.run("head padding", SCORES, "copy", launches=3, read=heads, written=heads, kept=heads, dtype=d)
+        _held(section, heads)
+    _biases(section, wide, at.W)
+    _position_scores(section, wide)
+    _attention(section, wide)
+    if padded:
+        mixed = at.BTW * c
+        section.run("heads joined", VALUES, "copy", read=mixed, written=mixed, kept=mixed, dtype=d)
+        section.back("heads joined", VALUES, "copy", launches=2, read=mixed, written=2 * mixed, dtype=d)
+
+
+def _held(section: Section, kept: Figure) -> None:
+    """What a local variable holds, and autograd too where it trains."""
+    if not section.training:
+        section.held = section.held + kept
+
+
+def _as_wide_as_kernels(at: Lengths) -> Lengths:
+    """With heads as wide as they are computed."""
+    width = padded_width(at.model.d_head)
+    return at if width == at.model.d_head else replace(at, model=replace(at.model, d_head=width))
 
 
 def _context(section: Section, at: Lengths) -> None:
@@ -50,23 +75,25 @@ def _context(section: Section, at: Lengths) -> None:
 def _queries_keys_values(section: Section, at: Lengths) -> None:
     """q of the segment, k and v of memory and segment, by parts of one weight, whose gradients are joined; W R."""
     c, f, d, width = section.numbers.compute, section.numbers.wide, section.numbers.narrow, at.model.d_model
-    parameters = 3.0 * at.W * width
+    parameters, wide = 3.0 * at.W * width, _as_wide_as_kernels(at)
     if section.numbers.cast and section.casts_weights:
-        wide, narrow = parameters * f, parameters * c
-        section.run("weight narrowed", CASTS, "copy", read=wide, written=narrow, kept=narrow, dtype=d)
-        section.back("weight narrowed", CASTS, "copy", read=narrow, written=wide, around=narrow, dtype=d, gradient=wide)
-    section.run("weight split", PROJECTIONS, "copy", read=0.0, written=0.0)
-    joined = parameters * c
-    own = 0.0 if section.numbers.cast else joined
+        moved, narrow = parameters * f, parameters * c
+        kept = narrow if wide.W == at.W else 0.0
+        section.run("weight narrowed", CASTS, "copy", read=moved, written=narrow, kept=kept, dtype=d)
+        section.back("weight narrowed", CASTS, "copy", read=narrow, written=moved, around=narrow, dtype=d, gradient=moved)
+    joined = 3.0 * wide.W * width * c
+    moved = 0.0 if wide.W == at.W else joined
+    section.run("weight split", PROJECTIONS, "copy", read=moved, written=moved, kept=moved, dtype=d)
+    own = 0.0 if section.numbers.cast else parameters * c
     section.back(
         "weight split", PROJECTIONS, "copy", read=joined, written=joined, around=joined - own, gradient=own, taken=joined
     )
-    for name, rows, n in (("queries", at.rows, 1.0 * at.W), ("keys and values", at.B * at.C, 2.0 * at.W)):
+    for name, rows, n in (("queries", at.rows, 1.0 * wide.W), ("keys and values", at.B * at.C, 2.0 * wide.W)):
         kept = rows * n * c
         _product(section, name, rows=rows, n=n, k=width, kept=kept if name != "queries" else 0.0)
         section.held = section.held + (kept if name == "queries" else 0.0)
     section.run("keys and values gather", PROJECTIONS, "copy", launches=0.0, read=0.0, written=0.0, dtype=d)
-    joined = 2 * at.BSW * c
+    joined = 2 * wide.BSW * c
     section.back("keys and values gather", PROJECTIONS, "copy", read=joined, written=joined, dtype=d)
     section.narrow("position cast", elements=float(at.S * width), gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
@@ -78,17 +105,16 @@ def _product(section: Section, name: str, *, rows: Figure, n: float, k: float, k
     out_bytes, in_bytes = rows * n * c, rows * k * c
     section.product(name, PROJECTIONS, m=rows, n=n, k=k, kept=kept)
     section.gradient(name, PROJECTIONS, m=rows, n=n, k=k, around=out_bytes + in_bytes)
-    section.gradient(
-        name, PROJECTIONS, m=rows, n=n, k=k, around=out_bytes + in_bytes, left=n * k * c, measured_as="weights"
-    )
+    section.gradient(name, PROJECTIONS, m=rows, n=n, k=k, around=out_bytes + in_bytes, left=n * k * c, measured_as="weights")
 
 
-def _biases(section: Section, at: Lengths) -> None:
-    """u and v added to the queries, which are read no more."""
+def _biases(section: Section, at: Lengths, width: int) -> None:
+    """u and v, so `width` together, added to the queries, which are read no more."""
     c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
     both, casts = 2 * at.BTW * c, 2 if section.numbers.cast else 0
-    gradient = 2 * at.W * f if at.model.untie_r else 0.0
+    gradient = 2 * width * f if at.model.untie_r else 0.0
     section.run("query biases", SCORES, launches=2 + casts, read=both, written=both, kept=both, dtype=d)
+    _held(section, both)
     section.back(
         "query biases", SCORES, launches=3 + casts, read=2 * both, written=at.BTW * c, around=both, dtype=d, gradient=gradient
     )
@@ -101,6 +127,7 @@ def _position_scores(section: Section, at: Lengths) -> None:
     plain, distances, scores = float(at.S * at.W) * c, float(columns * at.W) * c, at.BHTS * c
     wide, bias = at.rows * float(at.model.n_head * columns) * c, at.rows * float(at.model.n_head * padded_keys(at.S)) * c
     section.run("distances", SCORES, launches=2, read=2 * plain, written=plain + distances, kept=distances, dtype=d)
+    _held(section, distances)
     section.back("distances", SCORES, launches=2, read=distances + plain, written=2 * plain, dtype=d)
     shape: Shape = {"count": float(at.model.n_head), "m": at.rows, "n": float(columns), "k": float(at.model.d_head)}
     section.product("position scores", SCORES, "bmm", **shape)
@@ -108,6 +135,7 @@ def _position_scores(section: Section, at: Lengths) -> None:
         section.gradient("position scores", SCORES, "bmm", around=wide + around, **shape)
     section.held = section.held + wide
     section.run("bias", SCORES, launches=2, read=scores, written=scores, kept=bias, dtype=d)
+    _held(section, bias)
     section.back("bias", SCORES, launches=2, read=scores, written=wide + scores, around=bias + wide, dtype=d)
 
 

@@ -69,14 +69,19 @@ class Parts:
         return Seconds(device_s=summed(self.time.op_s[rows]), launches=summed(self.stream.launches[rows]))
 
     def stacked(self, region: Literal["forward", "backward"], kind: Checkpointing) -> FloatArray:
-        """Device seconds and launches of a region's parts, as `FORWARD` or `BACKWARD` has them, [2, parts, micro-batches].
+        """Device seconds of a region's parts, as `FORWARD` or `BACKWARD` has them, and operations that the host dispatches,
+        [2, parts, micro-batches].
 
         `kind`: of what a checkpointed layer runs a second time.
         """
         if (region, kind) not in self._stacked:
             names = FORWARD if region == "forward" else BACKWARD
             seconds = [self._sum(self.template.again(kind)) if name == AGAIN else self.seconds(name) for name in names]
-            self._stacked[region, kind] = np.array([[each.device_s for each in seconds], [each.launches for each in seconds]])
+            dispatched = [
+                each.launches * (0.0 if self.template.settings.captured and "layers" in name else 1.0)
+                for name, each in zip(names, seconds, strict=True)
+            ]
+            self._stacked[region, kind] = np.array([[each.device_s for each in seconds], dispatched])
         return self._stacked[region, kind]
 
     @cached_property

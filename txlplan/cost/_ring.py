@@ -117,7 +117,7 @@ def _layer(section: Section, at: Lengths, *, fused: bool) -> None:
     section.held = hidden + 4 * at.BTW * c
     section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
     if fused:
-        fused_scores(section, at)
+        fused_scores(section, at, pads=True)
     else:
         _queries(section, at)
         (_attend_token if at.T == 1 else _attend_segment)(section, at)

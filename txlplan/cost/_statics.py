@@ -65,7 +65,10 @@ def all_reduce_bytes(settings: Settings) -> float:
 
 
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
-    """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context."""
+    """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context.
+
+    Graphs of layers read their memory from a place of their own, and write it to another.
+    """
     model, numbers = settings.sharded, settings.numbers
     count = np.full(micro_batch.shape, float(parameter_count(model)))
     training = settings.task == "train"
@@ -80,7 +83,7 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
     return Statics(
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
-        recurrent_memory_bytes=memory * accumulation,
+        recurrent_memory_bytes=memory * (accumulation + (settings.captured & (accumulation > 1))),
         weight_copies_bytes=np.full(micro_batch.shape, _copies_bytes(settings, model)),
         context_bytes=np.full(micro_batch.shape, float(context)),
     )

@@ -22,8 +22,7 @@ def captured(build: Callable[[], Work], dtype: str) -> Callable[[], Work]:
             _warm_up(work)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                for _ in range(REPEATS):
-                    work()
+                _often(work)
 
         def replay(_alive: Work = work) -> None:
             graph.replay()
@@ -31,6 +30,11 @@ def captured(build: Callable[[], Work], dtype: str) -> Callable[[], Work]:
         return replay
 
     return build_captured
+
+
+def _often(work: Work) -> None:
+    for _ in range(REPEATS):
+        work()
 
 
 def _warm_up(work: Work) -> None:

@@ -30,10 +30,10 @@ class Backend:
     precision: Precision
     world: World
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self, *, keeps_casts: bool = True) -> AbstractContextManager[Any]:
         """bf16 and fp16 compute under autocast; fp32 and tf32 need no context."""
         dtype = _AUTOCAST_DTYPES.get(self.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype, cache_enabled=keeps_casts)
 
     @property
     def narrow_dtype(self) -> torch.dtype | None:

@@ -52,7 +52,18 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
         yield f"plan.accumulation = {plan.accumulation}: only training accumulates gradients; use 1 to {workload.task}"
     if workload.task != "train" and plan_file.run.checkpoint is None:
         yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
-    if workload.task != "generate" and plan.compile:
-        yield "plan.compile = true: this version compiles the step of generation only"
+    if plan.compile:
+        yield from _compile(plan_file)
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"
+
+
+def _compile(plan_file: PlanFile) -> Iterator[str]:
+    """The step of a token is compiled; layers that train on a GPU are captured as graphs."""
+    task, plan = plan_file.workload.task, plan_file.plan
+    if task == "score" or (task == "train" and plan_file.run.device != "cuda"):
+        yield f"plan.compile = true: this version compiles the step of generation, and of training on a GPU, not to {task} here"
+    elif task == "train" and plan.activation_checkpointing != "none":
+        yield f"plan.compile = true: not with activation_checkpointing = {plan.activation_checkpointing!r}"
+    elif task == "train" and plan.n_devices > 1:
+        yield f"plan.compile = true: this version captures the layers of one device only, not of {plan.n_devices}"

@@ -47,11 +47,12 @@ def fused_attention() -> Iterator[None]:
 
 
 def _efficient_attention(
-    query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, *, attn_mask: Tensor, dropout_p: float
+    query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, *, attn_mask: Tensor, dropout_p: float, scale: float
 ) -> Tensor:
     assert all(stride % _ALIGNED == 0 for stride in attn_mask.stride()[:-1]), "torch would copy this bias"
     mixed_BHTK: Tensor
-    mixed_BHTK, *_ = _aten._scaled_dot_product_efficient_attention(query_BHTK, key_BHSK, value_BHSK, attn_mask, True, dropout_p)
+    arguments = (query_BHTK, key_BHSK, value_BHSK, attn_mask, True, dropout_p)
+    mixed_BHTK, *_ = _aten._scaled_dot_product_efficient_attention(*arguments, scale=scale)
     return mixed_BHTK
 
 

@@ -83,6 +83,7 @@ class Trainer:
         tokens = workload.tokens or self.loader.steps_per_epoch * self.tokens_per_step
         self.total_steps = -(-tokens // self.tokens_per_step)
         self._loss = backend.distribute(_Loss(self.model))
+        self._to_be_captured = self._plan.compile
         self.forget()
 
     def forget(self) -> None:
@@ -109,6 +110,8 @@ class Trainer:
         if self.loader.wrapped:
             self.forget()
         rows, last = self._plan.micro_batch, self._plan.accumulation - 1
+        if self._to_be_captured:
+            self._capture(inputs_GT[:rows])
         total = torch.zeros((), device=self.backend.device)
         for chunk in range(self._plan.accumulation):
             here = slice(chunk * rows, (chunk + 1) * rows)
@@ -117,12 +120,26 @@ class Trainer:
         self.valid_length = self.model.advance(self.valid_length)
         return total
 
+    def _capture(self, inputs_BT: Tensor) -> None:
+        """Have the layers run as graphs from now on: weights that are loaded are there by now.
+
+        Gradients of graphs lie where the next micro-batch's will: where several are added, parameters have their own.
+        """
+        self.model.capture(inputs_BT.to(self.backend.device), self.backend.autocast(keeps_casts=False))
+        self._to_be_captured = False
+        if self._adds_to_captured:
+            for parameter in self.model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+
+    @property
+    def _adds_to_captured(self) -> bool:
+        return self._plan.compile and self._plan.accumulation > 1
+
     def _backward(self, chunk: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         device = self.backend.device
         with self.backend.autocast():
-            loss, self.memory[chunk] = self._loss(
-                inputs_BT.to(device), targets_BT.to(device), self.memory[chunk], self.valid_length
-            )
+            loss, memory_LBMD = self._loss(inputs_BT.to(device), targets_BT.to(device), self.memory[chunk], self.valid_length)
+        self.memory[chunk] = memory_LBMD.clone() if self._adds_to_captured else memory_LBMD
         share = loss / self._plan.accumulation
         self.scaler.scale(share).backward()
         return share.detach()
@@ -146,7 +163,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self._adds_to_captured)
 
     def check_weights(self) -> None:
         """Raise RunFailedError when a weight is not finite, so that such weights never become a checkpoint."""

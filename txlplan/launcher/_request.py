@@ -175,7 +175,7 @@ def _space(request: RunRequest, workload: Workload, machine: Machine, split_toke
         micro_batch=micro_batch,
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
         threads=_threads(request, machine),
-        compile=request.compile_step,
+        compile=request.compile_step or (None if request.task == "train" else False),
     )
 
 

@@ -77,3 +77,8 @@ def padded_keys(keys: int) -> int:
 def distance_rows(keys: int) -> int:
     """Columns of position scores: at least one more than keys."""
     return padded_keys(keys + 1)
+
+
+def padded_width(d_head: int) -> int:
+    """Of a head: the fused kernels of a GPU take multiples of 16 bytes; what is added is zero."""
+    return -(-d_head // 8) * 8

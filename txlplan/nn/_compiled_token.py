@@ -32,7 +32,8 @@ def compiled_read_token(layer: LayerWeights, x_BD: Tensor, ring: KeyValueRing, r
     ring.make_room(1)
     mask_BS = torch.zeros(ring.rows, slots + 1, dtype=x_BD.dtype, device=x_BD.device)
     example = (layer, x_BD, *ring.window(0, slots, 1), r_HSK, mask_BS, attention_to_compile(ring))
-    with torch.no_grad(), torch._inductor.config.patch({"cpp.threads": torch.get_num_threads()}):
+    threads, ahead = {"cpp.threads": torch.get_num_threads()}, {"enable_aot_compile": True}
+    with torch.no_grad(), torch._inductor.config.patch(threads), torch._dynamo.config.patch(ahead):
         function = torch.compile(LayerWeights.read_token, fullgraph=True, dynamic=False)
         compiled: ReadToken = function.aot_compile((example, {}))
     compiled.disable_guard_check()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Relative attention on CUDA: torch's fused kernels mix the values, with the position scores as their bias.
 
-Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
-D d_model, R >= S + 1 rows of distances (those beyond S are zero, so that rows of scores begin where vectors do), N = B·T.
+Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, D d_model,
+R >= S + 1 rows of distances (those beyond S are zero, so that rows of scores begin where vectors do), N = B·T.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from txlplan.model._tiles import distance_rows, padded_keys
+from txlplan.model._tiles import distance_rows, padded_keys, padded_width
 
 
 def fused_attention(
@@ -28,15 +28,18 @@ def fused_attention(
     again: bool = False,
 ) -> Tensor:
     """As `tiled_attention`, by torch's scaled_dot_product_attention; shifted position scores are its bias [B, H, T, S]."""
-    (H, K), (B, T, _), W = biases[0].shape, x_BTD.shape, biases[0].numel()
+    (H, K), (B, T, D) = biases[0].shape, x_BTD.shape
     kind = x_BTD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
     with torch.autocast(kind, enabled=False):
         x_BTD = x_BTD.to(dtype)
         context_BSD: Tensor = _Joined.apply(memory_BMD, x_BTD)
-        query_WD, key_value_VD = qkv_weight.to(dtype).split([W, 2 * W])  # in one operation: its gradient is put together once
-        q_BTHK = F.linear(x_BTD, query_WD).view(B, T, H, K)
-        k_BSHK, v_BSHK = F.linear(context_BSD, key_value_VD).view(B, -1, 2, H, K).unbind(2)
+        weight = _padded(qkv_weight.to(dtype).view(3 * H, K, D), dim=1)
+        width = weight.shape[1]
+        # in one operation: its gradient is put together once
+        query_WD, key_value_VD = weight.view(-1, D).split([H * width, 2 * H * width])
+        q_BTHK = F.linear(x_BTD, query_WD).view(B, T, H, width)
+        k_BSHK, v_BSHK = F.linear(context_BSD, key_value_VD).view(B, -1, 2, H, width).unbind(2)
         arguments = (q_BTHK, k_BSHK, v_BSHK, r_SHK, biases, masked_keys, dropatt)
         mixed_BTHK: Tensor = checkpoint(fused_scores, *arguments, use_reentrant=False) if again else fused_scores(*arguments)
     return mixed_BTHK.flatten(2)
@@ -51,11 +54,17 @@ def fused_scores(
     masked_keys: Tensor,
     dropatt: float,
 ) -> Tensor:
-    """Values [B, T, H, K] weighted by attention of queries without their biases."""
-    (B, T, H, K), S, dtype = q_BTHK.shape, k_BSHK.shape[1], k_BSHK.dtype
-    content_BTHK, position_BTHK = (q_BTHK + bias.to(dtype) for bias in biases)
-    distances_RHK = F.pad((r_SHK * K**-0.5).to(dtype), (0, 0, 0, 0, 0, distance_rows(S) - S))
-    position_HNR = torch.bmm(position_BTHK.view(B * T, H, K).transpose(0, 1), distances_RHK.permute(1, 2, 0))
+    """Values [B, T, H, K] weighted by attention of queries without their biases.
+
+    q, k and v of a head may have zeros beyond the K that biases and distances have, which is what scores are scaled by.
+    """
+    (B, T, H, width), S, K, dtype = q_BTHK.shape, k_BSHK.shape[1], biases[0].shape[1], k_BSHK.dtype
+    if width % 8:
+        q_BTHK, k_BSHK, v_BSHK = (_padded(each, dim=3) for each in (q_BTHK, k_BSHK, v_BSHK))
+        width = q_BTHK.shape[3]
+    content_BTHK, position_BTHK = (q_BTHK + _padded(bias.to(dtype), dim=1) for bias in biases)
+    distances_RHK = F.pad((r_SHK * K**-0.5).to(dtype), (0, width - K, 0, 0, 0, distance_rows(S) - S))
+    position_HNR = torch.bmm(position_BTHK.view(B * T, H, width).transpose(0, 1), distances_RHK.permute(1, 2, 0))
     bias_BHTS: Tensor = _Bias.apply(position_HNR, masked_keys, B, S)
     mixed_BHTK = F.scaled_dot_product_attention(
         content_BTHK.transpose(1, 2),
@@ -63,8 +72,15 @@ def fused_scores(
         v_BSHK.transpose(1, 2),
         attn_mask=bias_BHTS,
         dropout_p=dropatt,
+        scale=K**-0.5,
     )
-    return mixed_BHTK.transpose(1, 2)
+    return mixed_BHTK.transpose(1, 2)[..., :K]
+
+
+def _padded(x: Tensor, *, dim: int) -> Tensor:
+    """Zeros added to a head's width, which is dimension `dim`."""
+    missing = padded_width(x.shape[dim]) - x.shape[dim]
+    return F.pad(x, (0, 0) * (x.ndim - 1 - dim) + (0, missing)) if missing else x
 
 
 class _Joined(torch.autograd.Function):

@@ -6,7 +6,8 @@ V vocabulary.
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from txlplan.choices import AttentionPath, Checkpointing
 from txlplan.model import ModelConfig
 from txlplan.nn._attention import FeedForward, RelativeAttention
+from txlplan.nn._captured import ThroughLayers, captured_layers
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._embedding import AdaptiveEmbedding
 from txlplan.nn._positions import key_mask, sinusoids
@@ -57,6 +59,7 @@ class TransformerXL(nn.Module):
         self.config = config
         self.activation_checkpointing: Checkpointing = "none"
         self.checkpointed_layers: int | None = None
+        self._captured: ThroughLayers | None = None
         self.embedding = AdaptiveEmbedding(config)
         if not config.untie_r:
             self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
@@ -100,16 +103,36 @@ class TransformerXL(nn.Module):
         not attended to. A layer's memory holds its inputs of the last M tokens, in the dtype of the memory given, without
         gradient. T may differ from the configuration's tgt_len.
         """
-        hidden_BTD, inputs = self.states(tokens_BT, memory_LBMD, valid_length)
+        x_BTD = self.dropout(self.embedding(tokens_BT))
+        run = self._captured if self._captured is not None and self.training else self.layers_and_memory
+        return run(x_BTD, memory_LBMD, valid_length)
+
+    def layers_and_memory(self, x_BTD: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` does between the words' embeddings [B, T, D] and the hidden states."""
+        hidden_BTD, inputs = self._through_layers(x_BTD, memory_LBMD, valid_length)
         return hidden_BTD, _remember(memory_LBMD, torch.stack(inputs))
+
+    def capture(self, tokens_BT: Tensor, autocast: AbstractContextManager[Any]) -> None:
+        """From now on the layers train as two graphs of kernels, on segments of words like these; see `_captured`.
+
+        `autocast` keeps no copies of weights. Weights must stay where they are. Random numbers go on from where they are.
+        """
+        state = torch.cuda.get_rng_state(tokens_BT.device)
+        with autocast:
+            x_BTD = self.dropout(self.embedding(tokens_BT)).detach().requires_grad_()
+            memory_LBMD = self.initial_memory(len(tokens_BT), x_BTD.device)
+            self._captured = captured_layers(self, x_BTD, memory_LBMD)
+        torch.cuda.set_rng_state(state, tokens_BT.device)
 
     def states(self, tokens_BT: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As `forward`, with the input [B, T, D] of each layer, without gradient, instead of the memory that they become."""
+        return self._through_layers(self.dropout(self.embedding(tokens_BT)), memory_LBMD, valid_length)
+
+    def _through_layers(self, x_BTD: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, list[Tensor]]:
         config = self.config
-        queries = tokens_BT.shape[1]
+        queries = x_BTD.shape[1]
         window = config.mem_len if config.same_length else None
-        masked_keys = key_mask(queries, config.mem_len, valid_length.to(tokens_BT.device), window)
-        x_BTD = self.dropout(self.embedding(tokens_BT))
+        masked_keys = key_mask(queries, config.mem_len, valid_length.to(x_BTD.device), window)
         sinusoids_SD = self.dropout(sinusoids(config.mem_len + queries, config.d_model, config.clamp_len, x_BTD))
         biases = None if config.untie_r else (self.content_bias, self.position_bias)
         inputs = []

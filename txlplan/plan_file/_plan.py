@@ -46,6 +46,7 @@ class Plan:
     attention: AttentionPath = "fast"
     """reference: the readable path, with every score in memory; both give one result."""
     compile: bool = False
+    """Of a token's step (generate) the code is compiled; layers that train on a GPU run as graphs of kernels (train)."""
     threads: int | None = None
     """CPU threads a process; None: not a CPU, or all."""
 

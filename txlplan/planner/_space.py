@@ -48,8 +48,9 @@ class Space:
     optimizer_precision: tuple[StatePrecision, ...] = ("fp32",)
     """Narrower states change what is learned, so that they are considered only where they are asked for."""
     offload: tuple[Offload, ...] | None = None
-    compile: bool = False
-    """Whether the step is compiled (generate)."""
+    compile: bool | None = None
+    """Whether a token's step is compiled (generate; None: it is not), or layers are graphs of kernels (train; None: either
+    way where our stack trains on one GPU)."""
     runnable: bool = False
     """Only what the engine of this version executes."""
     devices: tuple[int, ...] | None = None
@@ -97,7 +98,7 @@ class Space:
         parts = []
         for kind in kinds:
             for layers in self._numbers_of_layers(workload.model.n_layer):
-                some = np.flatnonzero(layers < estimates.most_layers) if layers else np.arange(len(plain))
+                some = np.flatnonzero(_checkpoints(estimates, layers))
                 place = get_args(Checkpointing).index(kind)
                 parts.append(plain.take(some).replaced(activation_checkpointing=place, checkpointed_layers=layers))
         return Plans.joined(parts) if parts else Plans.of([])
@@ -140,13 +141,20 @@ class Space:
                 get_args(Offload).index(name) for name in self.offload or (("none",) if bounded else get_args(Offload))
             ],
             "optimizer_precision": [get_args(StatePrecision).index(name) for name in self.optimizer_precision],
+            "compile": self._compile(workload, cluster, stack),
             "layout": range(len(layouts)),
         }
         grid = np.meshgrid(*(np.asarray(values, dtype=np.int32) for values in axes.values()), indexing="ij")
         columns = {name: values.ravel() for name, values in zip(axes, grid, strict=True)}
         rows = np.array(layouts, dtype=np.int32).reshape(len(layouts), len(_LAYOUT))[columns.pop("layout")]
         columns |= dict(zip(_LAYOUT, rows.T, strict=True))
-        return Plans.from_columns(len(rows), **columns, compile=int(self.compile))
+        return Plans.from_columns(len(rows), **columns)
+
+    def _compile(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[int, ...]:
+        if self.compile is not None:
+            return (int(self.compile),)
+        captures = workload.task == "train" and stack.implementation == "fused" and cluster.device.kind == "gpu"
+        return (0, 1) if captures else (0,)
 
     def _precisions(self, cluster: Cluster) -> tuple[Precision, ...]:
         known = tuple(name for name in get_args(Precision) if cluster.device.peak(name) is not None)
@@ -210,11 +218,17 @@ _LAYOUT = (
 )
 
 
+def _checkpoints(plain: Estimates, layers: int) -> npt.NDArray[np.bool_]:
+    """Which plans can checkpoint so many layers (0: all) of each stage: graphs of kernels compute nothing again."""
+    fewer: npt.NDArray[np.bool_] = (plain.plans.compile == 0) & ((layers == 0) | (layers < plain.most_layers))
+    return fewer
+
+
 def n_plans(space: Space, plain: Estimates) -> int:
     """How many plans `space.plans` holds, from the plain ones alone."""
     kinds = space.kinds(plain.workload)
-    numbers = np.array(space._numbers_of_layers(plain.workload.model.n_layer))
-    ways: npt.NDArray[np.int64] = ((numbers[:, None] < plain.most_layers) | (numbers[:, None] == 0)).sum(axis=0)
+    numbers = space._numbers_of_layers(plain.workload.model.n_layer)
+    ways = np.sum([_checkpoints(plain, layers) for layers in numbers], axis=0)
     return int(("none" in kinds) * len(plain) + len([kind for kind in kinds if kind != "none"]) * ways.sum())
 
 
