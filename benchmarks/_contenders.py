@@ -156,7 +156,8 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
 
 
 def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
-    """As a run does it, with the optimizer and the clipping of its default recipe; it loads its data and checks its loss."""
+    """As a run does it (on a GPU by graphs of kernels), with the optimizer and the clipping of its default recipe; it loads its
+    data and checks its loss."""
     from txlplan.engine.backend import Backend
     from txlplan.engine.heap import keep_freed_memory
     from txlplan.engine.training import Trainer
@@ -170,7 +171,7 @@ def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -
         system="this machine",
         stack="txlplan",
         workload=Workload(model=config, tokens=10**9, optimization=recipe(config, None)),
-        plan=Plan(micro_batch=rows, precision="bf16" if bf16 else "fp32"),
+        plan=Plan(micro_batch=rows, precision="bf16" if bf16 else "fp32", compile=device.type == "cuda"),
         data=DataSettings(directory="(random tokens)"),
         run=RunSettings(directory="(not kept)"),
     )

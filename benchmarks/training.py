@@ -8,7 +8,7 @@
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
     python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
     python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16: has the CPU units?
-    python benchmarks/training.py speed wt103 --against hugging-face --device cuda --bf16 --rows 64       on a GPU
+    python benchmarks/training.py speed wt103 --against hugging-face --device cuda --bf16 --rows 32 --ours trainer
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
 process of its own, which waits while the other works; --python-of-other names another interpreter for it, such as one with
@@ -54,6 +54,9 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="on CUDA, --bf16 is for both sides")
     parser.add_argument("--rows", type=int, help="sequences of a step")
+    parser.add_argument(
+        "--ours", choices=["fast", TRAINER], default="fast", help="the bare module, or the step of `txlplan run`"
+    )
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -89,15 +92,16 @@ def speed(options: argparse.Namespace) -> list[Row]:
     both = options.bf16 and (options.device == "cuda" or options.against in ("x-transformers", TRAINER))
     with (
         _side(options, options.against, bf16=both) as other,
-        _side(options, "fast", bf16=options.bf16) as ours,
+        _side(options, options.ours, bf16=options.bf16) as ours,
     ):
         found = ratio(other.step, ours.step, pairs=options.pairs)
         peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=options.rows))
+    with torch.device("cpu"):
+        flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=options.rows))
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
     what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows"
-    return [{"what": what, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]
+    return [{"what": what, "ours": ours.name, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]
 
 
 def dropout(options: argparse.Namespace) -> list[Row]:

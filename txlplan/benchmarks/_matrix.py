@@ -29,6 +29,8 @@ class Matrix:
     micro_batch: tuple[int, ...] = (8,)
     accumulation: tuple[int, ...] = (1,)
     activation_checkpointing: tuple[Checkpointing, ...] = ("none",)
+    compile: tuple[bool, ...] = (False,)
+    """Of a token's step, or (train, on a GPU) layers as graphs of kernels."""
     threads: tuple[int, ...] = ()
     """CPU threads of a process; empty: all cores. No effect on GPUs."""
     devices: tuple[int, ...] = (1,)
@@ -47,7 +49,7 @@ class Matrix:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps = {self.warmup_steps} must be zero or more")
-        for name in ("model", "precision", "micro_batch", "accumulation", "activation_checkpointing", "devices"):
+        for name in ("model", "precision", "micro_batch", "accumulation", "activation_checkpointing", "compile", "devices"):
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} is an empty list: it needs at least one value")
@@ -84,7 +86,13 @@ def cases(matrix: Matrix, *, cores: int | None) -> tuple[Case, ...]:
         raise InputError("threads have no effect on a GPU", hint="leave --threads out")
     configs = [models.get(name) for name in matrix.model]
     axes = itertools.product(
-        configs, matrix.precision, matrix.micro_batch, matrix.accumulation, matrix.activation_checkpointing, matrix.devices
+        configs,
+        matrix.precision,
+        matrix.micro_batch,
+        matrix.accumulation,
+        matrix.activation_checkpointing,
+        matrix.compile,
+        matrix.devices,
     )
     return tuple(
         Case(
@@ -95,9 +103,10 @@ def cases(matrix: Matrix, *, cores: int | None) -> tuple[Case, ...]:
                 precision=precision,
                 data_parallel=devices,
                 activation_checkpointing=checkpointing,
+                compile=compiled,
                 threads=threads,
             ),
         )
-        for config, precision, micro_batch, accumulation, checkpointing, devices in axes
+        for config, precision, micro_batch, accumulation, checkpointing, compiled, devices in axes
         for threads in (matrix.threads or (None if cores is None else max(1, cores // max(1, devices)),))
     )

@@ -125,6 +125,9 @@ def _copy_builder(where: str) -> Work:
     target = torch.full_like(source, 0.25)
 
     def work() -> None:
-        target.copy_(source)
+        if where == "cuda":  # by a kernel, as all of a step's: torch copies by the driver's engine, which is slower
+            torch.mul(source, 0.5, out=target)
+        else:
+            target.copy_(source)
 
     return work

@@ -27,8 +27,9 @@ from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
 _BUDGET_S = 56.0
 """For everything; on an idle machine more than half of it goes to the operations."""
 _OPERATIONS_S = 34.0
-_WORKERS_SHARE = 0.55
-"""Of the budget at most: on a busy machine workers are given up rather than the operations."""
+_WORKERS_SHARE = {"cpu": 0.55, "cuda": 0.75}
+"""Of the budget at most: on a busy machine workers are given up rather than the operations. A GPU's take long to start, and
+its operations hardly differ from round to round."""
 _SLOWEST_SANE = 0.5
 """A dtype whose products run slower than this share of fp32's is left out, bf16 aside: nobody should train in it."""
 _BUSY_OVER_S, _BUSY = 0.3, 0.10
@@ -62,7 +63,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
         dispatch = [dispatch_cost(where, synchronize)]
-        workers = _workers(where, dtypes, _WORKERS_SHARE * budget_s, progress)
+        workers = _workers(where, dtypes, _WORKERS_SHARE[where] * budget_s, progress)
         dispatch.append(dispatch_cost(where, synchronize))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)

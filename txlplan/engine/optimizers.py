@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from txlplan.engine.lamb import Lamb
-from txlplan.model._tiles import UPDATED_TOGETHER
+from txlplan.model._tiles import GPU_UPDATED_TOGETHER, UPDATED_TOGETHER
 from txlplan.workload import Optimization
 
 
@@ -43,8 +43,9 @@ def parameter_groups(settings: Optimization, model: nn.Module) -> list[dict[str,
 def _buckets(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The group in parts, in order, which are updated one after another."""
     bucket: list[nn.Parameter] = []
+    most = GPU_UPDATED_TOGETHER if group["params"][0].is_cuda else UPDATED_TOGETHER
     for parameter in group["params"]:
-        if bucket and sum(each.numel() for each in (*bucket, parameter)) > UPDATED_TOGETHER:
+        if bucket and sum(each.numel() for each in (*bucket, parameter)) > most:
             yield {**group, "params": bucket}
             bucket = []
         bucket.append(parameter)

@@ -48,8 +48,8 @@ def _heads(heads: int, scores: int) -> int:
 
 LOGITS = 1 << 24
 """Logits that may exist at once: 64 MiB in fp32."""
-GPU_LOGITS = 1 << 26
-"""On a GPU, which dispatching the operations of more chunks would keep waiting: 256 MiB in fp32."""
+GPU_LOGITS = 1 << 27
+"""On a GPU, which dispatching the operations of more chunks would keep waiting: 512 MiB in fp32."""
 
 
 def loss_chunks(rows: float, words: int, most_logits: int = LOGITS) -> int:
@@ -60,6 +60,8 @@ def loss_chunks(rows: float, words: int, most_logits: int = LOGITS) -> int:
 FEW_ROWS = 16
 """Products of so few rows are bound by reading the weight. With more they are bound by arithmetic, and a library's own product
 is as fast as one that is cut for the threads."""
+GPU_UPDATED_TOGETHER = 1 << 24
+"""On a GPU, whose host dispatches each operation for as many as it takes: temporaries of 64 MiB each."""
 UPDATED_TOGETHER = 1 << 18
 """Elements of parameters that LAMB updates by one operation, at most, unless one parameter has more: their temporaries stay in
 cache. On 2 cores of an AMD EPYC (Zen 3) all at once took 1.4 to 2 times as long."""
