@@ -35,7 +35,8 @@ def answer(*arguments: str) -> Any:
 def answers() -> dict[str, Any]:
     """Every answer that the page shows a figure of."""
     left_out = {kind: answer("published.csv", "--leave-out", kind) for kind in KINDS}
-    return {**left_out, "fitted": answer("published.csv"), "products": answer("deepbench_gemm.csv")}
+    others = {"fitted": "published.csv", "gpu": "txlplan.csv", "products": "deepbench_gemm.csv"}
+    return {**left_out, **{name: answer(file) for name, file in others.items()}}
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -162,7 +163,19 @@ def shared(got: Answers) -> str:
     return table(["in common", "of the variance"], cells)
 
 
-TABLES = (left_out, groups, fitted, worst, products, ranking, shared)
+def gpu(got: Answers) -> str:
+    """Our own runs on a GPU, and their mean error."""
+    rows = []
+    for row in got["gpu"]["rows"]:
+        speed, peak = row["tokens_per_s"], row["peak_memory_bytes"]["relative_error"]
+        told = [f"{speed[key]:,.0f}" for key in ("measured", "predicted")]
+        rows.append([f"`{row['id']}`", *told, signed(speed["relative_error"]), "" if peak is None else signed(peak)])
+    means = [percent(got["gpu"]["overall"][quantity]["mape"]) for quantity in ("tokens_per_s", "peak_memory_bytes")]
+    rows.append(["mean", "", "", *means])
+    return table(["run", "tokens/s measured", "predicted", "error", "of peak memory"], rows)
+
+
+TABLES = (left_out, groups, fitted, worst, gpu, products, ranking, shared)
 
 
 def filled(page: str, got: Answers) -> str:

@@ -132,7 +132,7 @@ def test_a_loss_in_chunks_computes_its_logits_twice_and_keeps_none(
 ) -> None:
     model = replace(tiny_model, dropout=0.0, dropatt=0.0, **adaptive)
     whole = traced(model)
-    monkeypatch.setattr(_tiles, "_LOGITS_ELEMENTS", 100)
+    monkeypatch.setattr(_tiles, "LOGITS", 100)
     forward, backward, saved = traced(model)
     stream = stream_of(model)
     assert forward == whole[0]

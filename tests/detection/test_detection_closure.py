@@ -61,7 +61,7 @@ def test_without_workers_the_stack_stays_as_it_is():
 
 
 def test_workers_that_take_too_long_are_given_up():
-    workers = run_workers(threads=1, precision="fp32", budget_s=0.2)
+    workers = run_workers("cpu", threads=1, precision="fp32", budget_s=0.2)
     assert workers == Workers(notes=workers.notes)
     assert "longer than" in workers.notes[0]
 
@@ -69,11 +69,11 @@ def test_workers_that_take_too_long_are_given_up():
 def test_a_real_worker_tells_its_memory_and_time(tmp_path):
     (tmp_path / "text.txt").write_text("a line of text\n" * 500)
     prepare([tmp_path / "text.txt"], tmp_path / "data", processes=1)
-    run = _run_worker(tmp_path, Plan(micro_batch=1, threads=1), "train", timeout_s=60.0)
+    run = _run_worker(tmp_path, "cpu", Plan(micro_batch=1, threads=1), "train", timeout_s=60.0)
     assert 100 << 20 < run.peak_memory_bytes < 2 << 30
     assert 0 < run.step_s < 10
 
 
 def test_a_worker_that_fails_says_why(tmp_path):
     with pytest.raises(TxlplanError, match="data"):
-        _run_worker(tmp_path, Plan(micro_batch=1, threads=1), "train", timeout_s=60.0)
+        _run_worker(tmp_path, "cpu", Plan(micro_batch=1, threads=1), "train", timeout_s=60.0)

@@ -11,9 +11,10 @@ from txlplan.config import from_plain, parse_toml, to_plain, to_toml
 from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.detection import probe, this_machine, usable_cpus, write_profiles
 from txlplan.detection._cases import cases
+from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._host import dispatch_cost
 from txlplan.detection._probe import _dtypes
-from txlplan.hardware import DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
+from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,29 @@ def test_products_count_their_flops_as_torch_does(kind):
 
 def test_all_cpus_are_among_the_thread_counts(result):
     assert {point.threads for point in result.stack.efficiency} <= {1, usable_cpus(), max(1, usable_cpus() // 2)}
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16", "fp16"])
+def test_products_of_a_gpu_count_their_flops_as_torch_does(dtype):
+    """On tensors that hold nothing, of any size."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    checked = set()
+    for case in gpu_cases(dtype, "meta"):
+        if case.kind in PRODUCTS:
+            with FlopCounterMode(display=False) as counter:
+                case.build()()
+            built = case.total if (case.kind, case.phase) != ("attention", "backward") else case.total * 7 / 5
+            assert counter.get_total_flops() == built, (case.kind, case.phase, case.shape)
+            checked.add((case.kind, case.phase))
+    backward = {(kind, phase) for kind in PRODUCTS for phase in ("forward", "backward")}
+    assert checked == {*backward, ("gemm", "weights")}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none here")
+def test_a_gpu_is_probed(home):
+    result = probe(budget_s=30.0)
+    assert result.device.kind == "gpu"
+    assert all(0 < point.utilisation <= 1.001 for point in result.stack.efficiency if point.kind in PRODUCTS)
+    assert result.stack.launch_s > 1e-7
+    assert result.stack.context_bytes > 1e8

@@ -35,6 +35,9 @@ def bench(
     micro_batch: Annotated[str | None, typer.Option(help="Sequences per device, like 4,8.")] = None,
     accumulation: Annotated[str | None, typer.Option(help="Micro-batches per step, like 1,2.")] = None,
     activation_checkpointing: Annotated[str | None, typer.Option(help="none,attention,feed-forward,full")] = None,
+    compile_step: Annotated[
+        bool, typer.Option("--compile-step", help="Compile the step of a token; layers that train on a GPU are graphs.")
+    ] = False,
     threads: Annotated[
         str | None, typer.Option(help="CPU threads a process, like 1,2; by default all (a plan may choose fewer).")
     ] = None,
@@ -115,6 +118,8 @@ def _prepared(options: dict[str, Any]) -> tuple[str, Matrix]:
         name: _items(options[name], kind, name) for name, kind in _LISTS.items() if options[name] is not None
     }
     given |= {name: options[name] for name in _SINGLE if options[name] is not None}
+    if options["compile_step"]:
+        given["compile"] = [True]
     if options["data"] is not None:
         given["data"] = str(options["data"].absolute())
     if options["resume"] is not None:

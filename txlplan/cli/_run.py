@@ -54,7 +54,8 @@ def run(
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated (generate).")] = None,
     compile_step: Annotated[
-        bool, typer.Option("--compile-step", help="Compile the step of a token; pays for long texts (generate).")
+        bool,
+        typer.Option("--compile-step", help="Compile the step of a token (pays for long texts), or train by graphs on a GPU."),
     ] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes, instead of progress (generate).")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of this call.")] = None,
@@ -210,7 +211,7 @@ def _on_text(planned: Planned, as_json: bool) -> Callable[[str], None]:
 def _refuse_other_tasks(given: dict[str, Any]) -> None:
     """An option that belongs to another task would have no effect."""
     wanted = given.get("task", "train")
-    for task, names in (("train", _OPTIMIZATION), ("generate", (*_SAMPLING, "compile_step"))):
+    for task, names in (("train", _OPTIMIZATION), ("generate", _SAMPLING)):
         if wanted != task and (unused := [name for name in names if name in given]):
             raise InputError(f"--{unused[0].replace('_', '-')} has no effect on --task {wanted}")
 

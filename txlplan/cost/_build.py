@@ -23,7 +23,6 @@ from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections
-from txlplan.model._tiles import GPU_LOGITS, LOGITS
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -90,10 +89,9 @@ class Settings:
         return self.compiled and self.task == "train"
 
     @property
-    def most_logits(self) -> int:
-        """Of a chunk of the loss."""
-        on_gpu = self.implementation == "fused" or (self.implementation == "reference" and self.fused_dropout)
-        return GPU_LOGITS if on_gpu else LOGITS
+    def gpu_loss(self) -> bool:
+        """Whether the loss is computed in chunks as large as on a GPU."""
+        return self.implementation == "fused" or (self.implementation == "reference" and self.fused_dropout)
 
     @property
     def keeps_keys(self) -> bool:
@@ -166,7 +164,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             fused_dropout=settings.fused_dropout,
             keeps_casts=settings.keeps_casts,
             own_loss=settings.implementation != "published",
-            most_logits=settings.most_logits,
+            gpu_loss=settings.gpu_loss,
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
@@ -209,7 +207,7 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
             fused_dropout=False,
             casts_weights=False,
             own_loss=True,
-            most_logits=settings.most_logits,
+            gpu_loss=settings.gpu_loss,
         )
 
     first, layers = section("embedding", wide), section("layers", settings.numbers, model.n_layer)

@@ -208,7 +208,7 @@ def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) ->
     if not section.own_loss:
         return 1.0
     words = outputs(model, cluster)
-    return np.array([float(loss_chunks(each, words, section.most_logits)) for each in np.atleast_1d(rows)])
+    return np.array([float(loss_chunks(each, words, on_gpu=section.gpu_loss)) for each in np.atleast_1d(rows)])
 
 
 def _width(model: ModelConfig, cluster: int) -> float:

@@ -10,7 +10,6 @@ from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
 from txlplan.hardware._stack import Phase as Measured
-from txlplan.model._tiles import LOGITS
 
 
 class Section:
@@ -18,8 +17,8 @@ class Section:
 
     `own_loss`: a table of several clusters is split once, and logits of very many words are computed a chunk of words at a
     time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
-    stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `most_logits`:
-    how many make a chunk.
+    stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `gpu_loss`:
+    these chunks are as large as on a GPU.
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
@@ -37,11 +36,11 @@ class Section:
         casts_weights: bool = True,
         keeps_casts: bool = False,
         own_loss: bool = False,
-        most_logits: int = LOGITS,
+        gpu_loss: bool = False,
     ) -> None:
         self.numbers = numbers
         self.own_loss = own_loss
-        self.most_logits = most_logits
+        self.gpu_loss = gpu_loss
         self.training = training
         self.held: Figure = 0.0
         self.cached = 0.0

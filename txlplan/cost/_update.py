@@ -60,7 +60,8 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision,
 
 
 def _largest_bucket(model: ModelConfig, most: int) -> int:
-    """Elements of the most parameters that LAMB updates together, `most` where they are several, as `engine.optimizers` fills its buckets: in order.
+    """Elements of the most parameters that LAMB updates together, at most `most` where they are several, as `engine.optimizers`
+    fills its buckets: in order.
 
     It makes two temporary tensors of each.
     """

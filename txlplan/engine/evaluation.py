@@ -78,8 +78,10 @@ def segments(model: TransformerXL, backend: Backend, split: Windows) -> Iterator
     ring = reader.ring(rows, longest=split.tgt_len)
     start_s = perf_counter()
     for step, arrays in enumerate(split.segments(backend.world.rank * rows, rows), start=1):
-        inputs_BT, targets_BT, counted_BT = (torch.from_numpy(array).to(backend.device) for array in arrays)
-        nll_BT = reader.nll(reader.read(inputs_BT, ring), targets_BT)
+        on_cpu = [torch.from_numpy(array) for array in arrays]
+        members = [each.to(backend.device) for each in reader.members(on_cpu[1])]
+        inputs_BT, targets_BT, counted_BT = (each.to(backend.device) for each in on_cpu)
+        nll_BT = reader.nll(reader.read(inputs_BT, ring), targets_BT, members)
         nats, tokens = backend.sums([float((nll_BT.double() * counted_BT).sum()), float(counted_BT.sum())])
         yield Scored(step=step, step_s=perf_counter() - start_s, tokens=int(tokens), nats=nats)
         start_s = perf_counter()

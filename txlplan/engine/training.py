@@ -45,11 +45,11 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens_BT: Tensor, targets_BT: Tensor, memory_LBMD: Tensor, valid_length: Tensor
+        self, tokens_BT: Tensor, targets_BT: Tensor, members: list[Tensor], memory_LBMD: Tensor, valid_length: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean nats per token, and the memory for the next segment."""
+        """Mean nats per token, and the memory for the next segment; `members` as of `TransformerXL.nll`."""
         hidden_BTD, new_memory_LBMD = self.model(tokens_BT, memory_LBMD, valid_length)
-        return self.model.nll(hidden_BTD, targets_BT).mean(), new_memory_LBMD
+        return self.model.nll(hidden_BTD, targets_BT, members).mean(), new_memory_LBMD
 
 
 class Trainer:
@@ -137,8 +137,10 @@ class Trainer:
 
     def _backward(self, chunk: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         device = self.backend.device
+        members = [each.to(device) for each in self.model.softmax.members(targets_BT.flatten())]
+        inputs_BT, targets_BT = inputs_BT.to(device), targets_BT.to(device)
         with self.backend.autocast():
-            loss, memory_LBMD = self._loss(inputs_BT.to(device), targets_BT.to(device), self.memory[chunk], self.valid_length)
+            loss, memory_LBMD = self._loss(inputs_BT, targets_BT, members, self.memory[chunk], self.valid_length)
         self.memory[chunk] = memory_LBMD.clone() if self._adds_to_captured else memory_LBMD
         share = loss / self._plan.accumulation
         self.scaler.scale(share).backward()

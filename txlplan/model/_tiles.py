@@ -52,9 +52,9 @@ GPU_LOGITS = 1 << 27
 """On a GPU, which dispatching the operations of more chunks would keep waiting: 512 MiB in fp32."""
 
 
-def loss_chunks(rows: float, words: int, most_logits: int = LOGITS) -> int:
+def loss_chunks(rows: float, words: int, *, on_gpu: bool = False) -> int:
     """In how many chunks of words the loss of `rows` positions is computed; with more than one, logits are computed twice."""
-    return math.ceil(words / max(1.0, most_logits // max(rows, 1.0)))
+    return math.ceil(words / max(1.0, (GPU_LOGITS if on_gpu else LOGITS) // max(rows, 1.0)))
 
 
 FEW_ROWS = 16

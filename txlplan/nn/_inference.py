@@ -70,10 +70,14 @@ class Inference:
         return x_BTD
 
     @torch.no_grad()
-    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
-        """Negative log-likelihood [B, T] of the targets in nats, in fp32 at least."""
+    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor, members: Sequence[Tensor] | None = None) -> Tensor:
+        """Negative log-likelihood [B, T] of the targets in nats, in fp32 at least. `members`: as of `TransformerXL.nll`."""
         hidden_ND = hidden_BTD.flatten(0, 1).to(self._dtype)
-        return self._softmax.nll(hidden_ND, targets_BT.flatten(), self._words).view(targets_BT.shape)
+        return self._softmax.nll(hidden_ND, targets_BT.flatten(), self._words, members).view(targets_BT.shape)
+
+    def members(self, targets_BT: Tensor) -> list[Tensor]:
+        """Which targets are words of each further cluster, see `AdaptiveSoftmax.members`."""
+        return self._softmax.members(targets_BT.flatten())
 
     @torch.no_grad()
     def log_probabilities(self, hidden_BD: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Row i of `cluster_weight` belongs to cluster i + 1; the original code keeps thes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import table_shapes, untied_projections
-from txlplan.model._tiles import GPU_LOGITS, LOGITS, loss_chunks
+from txlplan.model._tiles import loss_chunks
 from txlplan.nn._chunked_loss import chunked_cross_entropy
 from txlplan.nn._embedding import PROJECTION_INIT_STD, AdaptiveEmbedding
 
@@ -48,26 +49,34 @@ class AdaptiveSoftmax(nn.Module):
             }
         )
 
-    def nll(self, hidden_ND: Tensor, targets_N: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
-        """Negative log-likelihood [N] in nats of int64 targets [N].
+    def members(self, targets_N: Tensor) -> list[Tensor]:
+        """Which of the targets [N] are words of each further cluster: [n] each, on the device of the targets.
+
+        Of targets on a GPU the host waits for all that this has been asked for: ask for it of those on the CPU.
+        """
+        bounds = pairwise(self._bounds[1:])
+        return [torch.nonzero((targets_N >= start) & (targets_N < stop)).squeeze(1) for start, stop in bounds]
+
+    def nll(
+        self, hidden_ND: Tensor, targets_N: Tensor, embedding: AdaptiveEmbedding, members: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Negative log-likelihood [N] in nats of int64 targets [N]; `members` are theirs, where they are known.
 
         Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
         that every parameter gets a gradient whatever the targets are. (With clusters, FakeTensorMode needs a ShapeEnv.)
         """
         rows, words = len(hidden_ND), self._words(embedding)
         nll_N = self._cluster_nll(rows, self._narrowed(0, hidden_ND, embedding), words[0], self._head_targets(targets_N))
-        for cluster in range(1, self._n_clusters):
-            start, stop = self._bounds[cluster : cluster + 2]
-            here_n = torch.nonzero((targets_N >= start) & (targets_N < stop)).squeeze(1)
-            chosen_nD, within_n = hidden_ND.index_select(0, here_n), targets_N.index_select(0, here_n) - start
+        for cluster, here_n in enumerate(self.members(targets_N) if members is None else members, start=1):
+            chosen_nD = hidden_ND.index_select(0, here_n)
+            within_n = targets_N.index_select(0, here_n) - self._bounds[cluster]
             within_n = self._cluster_nll(rows, self._narrowed(cluster, chosen_nD, embedding), words[cluster], within_n)
             nll_N = nll_N.index_add(0, here_n, within_n)
         return nll_N
 
     def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
         """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
-        most_logits = GPU_LOGITS if self.as_on_gpu or narrow_NE.is_cuda else LOGITS
-        if (chunks := loss_chunks(rows, len(words[1]), most_logits)) > 1:
+        if (chunks := loss_chunks(rows, len(words[1]), on_gpu=self.as_on_gpu or narrow_NE.is_cuda)) > 1:
             return chunked_cross_entropy(narrow_NE, *words, targets_N, chunks)
         return _cross_entropy(F.linear(narrow_NE, *words), targets_N)
 

@@ -6,6 +6,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -154,9 +155,12 @@ class TransformerXL(nn.Module):
         """The valid length after a segment of `tokens` tokens (None: tgt_len): its sum with them, at most mem_len."""
         return (valid_length + (self.config.tgt_len if tokens is None else tokens)).clamp(max=self.config.mem_len)
 
-    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
-        """Negative log-likelihood [B, T] of the targets in nats, in fp32 (fp64 for an fp64 model)."""
-        nll_N = self.softmax.nll(hidden_BTD.flatten(0, 1), targets_BT.flatten(), self.embedding)
+    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor, members: Sequence[Tensor] | None = None) -> Tensor:
+        """Negative log-likelihood [B, T] of the targets in nats, in fp32 (fp64 for an fp64 model).
+
+        `members`: what `softmax.members` says of the targets, flattened, where that is known before.
+        """
+        nll_N = self.softmax.nll(hidden_BTD.flatten(0, 1), targets_BT.flatten(), self.embedding, members)
         return nll_N.view(targets_BT.shape)
 
     def log_probabilities(self, hidden_BD: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-from txlplan.choices import Precision
+from txlplan.choices import OptimizerName, Precision, Task
 from txlplan.errors import InputError, TxlplanError
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.model import ModelConfig
@@ -124,19 +124,19 @@ def _read(row: Mapping[str, str], line: int, clusters: Clusters) -> Published | 
 def _published(row: Mapping[str, str], name: str, clusters: Clusters) -> Published:
     n_devices = _number(row, "n_devices", int)
     mode = row["mode"]
-    if mode not in ("train", "score"):
-        raise InputError(f"mode {mode!r} is neither train nor score")
+    if mode not in get_args(Task):
+        raise InputError(f"mode {mode!r} is not one of {', '.join(get_args(Task))}")
     if row["precision"] not in get_args(Precision):
         raise InputError(f"precision {row['precision']!r} is not one of {', '.join(get_args(Precision))}")
     optimizer = row["optimizer"] or "adam"
-    if optimizer not in ("adam", "lamb"):
-        raise InputError(f"optimizer {optimizer!r} is neither adam nor lamb")
+    if optimizer not in get_args(OptimizerName):
+        raise InputError(f"optimizer {optimizer!r} is not one of {', '.join(get_args(OptimizerName))}")
     return Published(
         id=name,
         workload=Workload(
             model=_model(row),
-            task="train" if mode == "train" else "score",
-            optimization=Optimization(optimizer="lamb" if optimizer == "lamb" else "adam", clip_norm=_CLIP_NORM),
+            task=mode,  # type: ignore[arg-type]
+            optimization=Optimization(optimizer=optimizer, clip_norm=_CLIP_NORM),  # type: ignore[arg-type]
             memory_headroom=0.0,
         ),
         cluster=clusters.of(row["device"], row["system"], row["interconnect"], n_devices, _number(row, "n_nodes", int)),
@@ -145,6 +145,7 @@ def _published(row: Mapping[str, str], name: str, clusters: Clusters) -> Publish
             accumulation=_number(row, "grad_accum_steps", int),
             precision=row["precision"],  # type: ignore[arg-type]
             data_parallel=n_devices,
+            compile=row.get("compile") == "1",
         ),
         stack_name=row["stack"],
         gradient_sync="ddp" if row["gradient_sync"] == "ddp" else "none",
@@ -176,7 +177,8 @@ def _model(row: Mapping[str, str]) -> ModelConfig:
         same_length=row["same_length"] not in ("0", ""),
         dropout=_number(row, "dropout", float),
         dropatt=_number(row, "dropatt", float),
-        untie_r=False,
+        untie_r=row.get("untie_r") == "1",
+        norm="pre" if row.get("norm") == "pre" else "post",
     )
 
 
