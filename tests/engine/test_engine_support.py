@@ -31,6 +31,23 @@ def test_what_is_not_executed_is_named_and_refused(plan_of, work, changes, named
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"plan": {"activation_checkpointing": "full"}}, "activation_checkpointing = 'full'"),
+        ({"plan": {"data_parallel": 2}}, "not of 2"),
+        ({"workload": {"task": "score"}, "run": {"checkpoint": "x"}}, "not to score"),
+    ],
+)
+def test_graphs_are_for_the_layers_of_one_gpu_that_trains(plan_of, changes, named):
+    gpu = {"device": "cuda"}
+    plan = changes.get("plan", {}) | {"compile": True}
+    (problem,) = unsupported(plan_of(**(changes | {"plan": plan, "run": gpu | changes.get("run", {})})))
+    assert "plan.compile = true" in problem
+    assert named in problem
+    assert unsupported(plan_of(plan={"compile": True, "accumulation": 2}, run=gpu)) == []
+
+
 def test_what_is_executed_has_no_complaints(plan_of):
     assert unsupported(plan_of(plan={"accumulation": 2, "precision": "bf16", "data_parallel": 2})) == []
     assert unsupported(plan_of(plan={"precision": "tf32"}, run={"device": "cuda"})) == []

@@ -61,8 +61,8 @@ def search(
     """The best plan of a space, the next best up to `keep`, and all within `slack` times the best; InputError as `Space.plans`.
 
     A plan that fits stands for its checkpointed variants, which are no better and are not among the next best. Equal
-    plans are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads. `known`: estimates of the
-    plans without checkpointing, where they are there already.
+    plans are ordered by simplicity: less checkpointing, accumulation, fewer devices and threads, nothing compiled.
+    `known`: estimates of the plans without checkpointing, where they are there already.
     """
     estimates = known or estimate(workload, cluster, stack, space.plain(workload, cluster, stack))
     plain = estimates.plans
@@ -111,4 +111,4 @@ def _threshold(values: list[npt.NDArray[np.float64]], keep: int, slack: float) -
 
 def _complexity(plans: Plans) -> tuple[npt.NDArray[np.int64], ...]:
     checkpointed = (plans.activation_checkpointing != 0).astype(np.int64)
-    return checkpointed, plans.accumulation, plans.n_devices, plans.threads
+    return checkpointed, plans.accumulation, plans.n_devices, plans.threads, plans.compile
