@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from txlplan.cost import Plans, estimate
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, devices, stacks, systems
-from txlplan.model import models
+from txlplan.model import models, parameter_shapes
 from txlplan.plan_file import Plan
-from txlplan.planner import Space, plan
+from txlplan.planner import Space, fixes, plan
 from txlplan.workload import Workload
 
 WORKLOAD = Workload(model=models.get("original-enwik8-12"), tokens=10**9, global_batch=16)
@@ -45,15 +46,16 @@ def test_where_the_device_is_waited_for_graphs_change_nothing() -> None:
     assert seconds(**settings, compile=True) == pytest.approx(seconds(**settings), rel=1e-3)
 
 
-def test_gradients_that_are_added_need_a_memory_beside_the_graph_s() -> None:
+def test_where_gradients_are_added_the_graphs_have_a_memory_and_gradients_of_their_own() -> None:
     alone, added = (
         [float(value) for value in estimate(WORKLOAD, CLUSTER, STACK, _both(accumulation)).peak_memory_bytes]
         for accumulation in (1, 2)
     )
     model = WORKLOAD.model
-    memory_bytes = 4.0 * model.n_layer * 8 * model.mem_len * model.d_model
+    memory = model.n_layer * 8 * model.mem_len * model.d_model
+    gradients = sum(prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("layers."))
     assert alone[0] == alone[1]
-    assert added[1] - added[0] == pytest.approx(memory_bytes)
+    assert added[1] - added[0] == pytest.approx(4.0 * (memory + gradients))
 
 
 def _both(accumulation: int) -> list[Plan]:
@@ -76,3 +78,12 @@ def test_the_planner_weighs_them_on_one_gpu() -> None:
     captured = every.take(np.flatnonzero(every.compile))
     assert len(captured)
     assert not captured.activation_checkpointing.any()
+
+
+def test_a_choice_of_graphs_explains_its_other_settings_and_knows_fixes() -> None:
+    found = plan(WORKLOAD, CLUSTER, STACK, space=Space(devices=(1,), micro_batch=(4,)), explain=True)
+    assert found.plan.compile
+    assert any("saves" in each.reason for each in found.rejections)
+    large = Plan(micro_batch=4096, precision="bf16", compile=True)
+    wanted = replace(WORKLOAD, global_batch=4096)
+    assert "checkpointing" in {fix.kind.split()[-1] for fix in fixes(wanted, CLUSTER, STACK, large)}

@@ -51,6 +51,18 @@ def test_a_plan_s_settings_change_no_loss(plan_of, work, tmp_path, changes):
     assert work(other).losses == pytest.approx(plain.losses, rel=1e-3)
 
 
+def test_a_run_by_graphs_evaluates_in_between_and_says_nothing_of_graphs(plan_of, work, tmp_path):
+    asked = plan_of(plan=PLAN, run=GPU | {"evaluate_every_steps": 3}, data={"evaluation_split": "valid"})
+    eager = work(asked)
+    graphs = elsewhere(dataclasses.replace(asked, plan=dataclasses.replace(asked.plan, compile=True)), tmp_path, "graphs")
+    captured = work(graphs)
+    assert captured.losses == pytest.approx(eager.losses, rel=1e-4)
+    scores = [[each.loss for each in ran.of(Evaluated)] for ran in (eager, captured)]
+    assert len(scores[0]) > 1
+    assert scores[1] == pytest.approx(scores[0], rel=1e-4)
+    assert captured.of(Noted) == []
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(plan_of, work, tmp_path, compiled):
     whole = plan_of(model={"dropout": 0.1}, plan=PLAN | {"compile": compiled}, run=GPU | {"deterministic": True})

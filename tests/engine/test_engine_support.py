@@ -36,7 +36,7 @@ def test_what_is_not_executed_is_named_and_refused(plan_of, work, changes, named
     [
         ({"plan": {"activation_checkpointing": "full"}}, "activation_checkpointing = 'full'"),
         ({"plan": {"data_parallel": 2}}, "not of 2"),
-        ({"workload": {"task": "score"}, "run": {"checkpoint": "x"}}, "not to score"),
+        ({"workload": {"task": "score"}, "run": {"checkpoint": "x"}}, "does not compile the step to score"),
     ],
 )
 def test_graphs_are_for_the_layers_of_one_gpu_that_trains(plan_of, changes, named):

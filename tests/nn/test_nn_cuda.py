@@ -135,6 +135,8 @@ def test_captured_layers_train_as_eager_ones_do(changes: dict[str, Any], dtype: 
         module.use_attention("fast")
     cast = torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
     captured.capture(tokens[0], cast)
+    assert captured.is_captured
+    assert not eager.is_captured
     found = []
     for module in (eager, captured):
         memory, valid = module.initial_memory(3, "cuda"), torch.zeros((), dtype=torch.int64, device="cuda")

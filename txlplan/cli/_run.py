@@ -54,9 +54,12 @@ def run(
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated (generate).")] = None,
     compile_step: Annotated[
-        bool,
-        typer.Option("--compile-step", help="Compile the step of a token (pays for long texts), or train by graphs on a GPU."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Compile the step of a token (generate; pays for long texts), or train by graphs of kernels (on a GPU; where "
+            "it is not given, the planner decides)."
+        ),
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes, instead of progress (generate).")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of this call.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
@@ -99,6 +102,8 @@ def run(
 def _command_line(options: dict[str, Any]) -> str:
     """The command with these options that starts the run: without --dry-run, quoted for a shell."""
     words = ["txlplan", "run"] + ([str(options["plan"])] if options["plan"] else [])
+    if options["compile_step"] is False:
+        words.append("--no-compile-step")
     for name, value in options.items():
         if name in ("plan", "dry_run", "as_json") or not _is_given(value):
             continue

@@ -86,7 +86,7 @@ class Settings:
     @property
     def captured(self) -> bool:
         """Whether no host dispatches the operations of layers."""
-        return self.compiled and self.task == "train"
+        return self.compiled and self.task == "train" and self.implementation in ("fused", "reference")
 
     @property
     def gpu_loss(self) -> bool:

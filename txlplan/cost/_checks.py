@@ -104,10 +104,8 @@ def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Ref
 def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
     captures = workload.task == "train" and stack.implementation == "fused"
     if stack.mode != "compiled" and workload.task != "generate" and not captures:
-        message = (
-            f"compile = true: stack {stack.id} is {stack.mode}, and of its compiled steps only that of generation is known"
-        )
-        yield plans.compile != 0, message, "name a stack whose mode is compiled, or leave compile out"
+        message = f"compile = true: stack {stack.id} is {stack.mode}, and no compiled step to {workload.task} is known of it"
+        yield plans.compile != 0, message, "leave compile (--compile-step) out"
     if workload.task == "train":
         message = "compile = true: graphs of layers are for one device, and compute nothing again"
         checkpointed = plans.activation_checkpointing != 0

@@ -67,7 +67,8 @@ def all_reduce_bytes(settings: Settings) -> float:
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
     """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context.
 
-    Graphs of layers read their memory from a place of their own, and write it to another.
+    Graphs of layers read their memory from a place of their own, and write it to another; where gradients are added to those of
+    earlier micro-batches, theirs lie beside them.
     """
     model, numbers = settings.sharded, settings.numbers
     count = np.full(micro_batch.shape, float(parameter_count(model)))
@@ -77,13 +78,15 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
     if settings.keeps_keys:
         segment = 1 if settings.task == "generate" else model.tgt_len
         memory = kept_bytes(model, micro_batch, segment, numbers.compute) / settings.context_parallel
+    beside = settings.captured & (accumulation > 1)
+    layers = sum(prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("layers."))
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     if not training and stack.reading_context_bytes is not None:
         context = stack.reading_context_bytes
     return Statics(
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
-        recurrent_memory_bytes=memory * (accumulation + (settings.captured & (accumulation > 1))),
-        weight_copies_bytes=np.full(micro_batch.shape, _copies_bytes(settings, model)),
+        recurrent_memory_bytes=memory * (accumulation + beside),
+        weight_copies_bytes=_copies_bytes(settings, model) + beside * (layers * numbers.wide),
         context_bytes=np.full(micro_batch.shape, float(context)),
     )

@@ -12,6 +12,7 @@ from txlplan.detection._case import DTYPES, Case, filled
 from txlplan.detection._cases import copy, elementwise, gather, loss, norm, optimizer, softmax
 from txlplan.detection._product_cases import backward, few_rows, forward, token_scores, token_values, weight_gradient
 from txlplan.detection._timing import Work
+from txlplan.model._tiles import distance_rows, padded_keys
 
 _PRODUCTS = (
     (64, 1024, 1024), (256, 512, 512), (1024, 512, 512), (1024, 2048, 512), (4096, 512, 512), (4096, 2048, 512),
@@ -55,27 +56,26 @@ def gpu_cases(dtype: str, device: str = "cuda") -> Iterator[Case]:
 
 
 def positions(many: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
-    """Position scores: queries with the distances, one more than there are keys."""
+    """Position scores: of each head the queries of all sequences with the distances."""
+    shape = (many // _HEADS * queries, distance_rows(keys), width)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        q, r = new(many, queries, width), new(many, keys + 1, width)
+        q, r, _ = _scored(*shape, dtype, device)
 
         def work() -> None:
             torch.bmm(q, r.transpose(1, 2))
 
         return work
 
-    shape = (queries, keys + 1, width)
-    return Case(kind="bmm", phase="forward", dtype=dtype, work=_flops(many, *shape), operations=1, build=build, shape=shape)
+    return Case(kind="bmm", phase="forward", dtype=dtype, work=_flops(_HEADS, *shape), operations=1, build=build, shape=shape)
 
 
 def positions_backward(many: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
     """Gradients of these queries and distances."""
+    shape = (many // _HEADS * queries, distance_rows(keys), width)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        q, r, scores = new(many, queries, width), new(many, keys + 1, width), new(many, queries, keys + 1)
+        q, r, scores = _scored(*shape, dtype, device)
 
         def work() -> None:
             torch.bmm(scores, r)
@@ -83,8 +83,17 @@ def positions_backward(many: int, queries: int, keys: int, width: int, dtype: st
 
         return work
 
-    shape = (queries, keys + 1, width)
-    return Case(kind="bmm", phase="backward", dtype=dtype, work=_flops(many, *shape), operations=2, build=build, shape=shape)
+    return Case(kind="bmm", phase="backward", dtype=dtype, work=_flops(_HEADS, *shape), operations=2, build=build, shape=shape)
+
+
+_HEADS = 4
+"""Of a sequence."""
+
+
+def _scored(rows: int, columns: int, width: int, dtype: str, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries whose heads lie in their rows, distances and scores, heads first."""
+    new = partial(filled, dtype=DTYPES[dtype], device=device)
+    return new(rows, _HEADS, width).transpose(0, 1), new(_HEADS, columns, width), new(_HEADS, rows, columns)
 
 
 def attention(many: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
@@ -125,14 +134,11 @@ def _operands(many: int, queries: int, keys: int, width: int, dtype: str, device
     """q, k, v and the bias, as one sequence of many heads. [1, many, …]"""
     new = partial(filled, dtype=DTYPES[dtype], device=device)
     q, k, v = (new(1, many, length, width) for length in (queries, keys, keys))
-    padded = -(-keys // _PADDED_TO) * _PADDED_TO
-    bias = new(1, many, queries, padded)[..., :keys]
+    bias = new(1, many, queries, padded_keys(keys))[..., :keys]
     return tuple(each.requires_grad_() for each in (q, k, v, bias))
 
 
 _aten = torch.ops.aten
-_PADDED_TO = 16
-"""Kernels take biases whose rows begin at such multiples of keys, and torch copies any other."""
 
 
 def _flops(many: int, m: int, n: int, k: int) -> float:

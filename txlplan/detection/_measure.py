@@ -78,7 +78,7 @@ def measure(
         for count in counts
         for dtype, rates in dtypes.items()
         for case in (cases(dtype, where) if where == "cpu" else gpu_cases(dtype))
-        if case.phase is None or case.total <= _LONGEST_S * rates[case.phase]
+        if (case.phase is None or case.total <= _LONGEST_S * rates[case.phase]) and (where == "cpu" or _has_kernel(case))
     ]
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
@@ -109,6 +109,15 @@ def measure(
         all_threads=counts[0],
         unmeasured=len(everything) - len(timed),
     )
+
+
+def _has_kernel(case: Case) -> bool:
+    """Whether this GPU computes it: older ones have no kernels of some dtypes and widths."""
+    try:
+        case.build()()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _with_threads(count: int | None, build: Callable[[], Work]) -> Callable[[], Work]:

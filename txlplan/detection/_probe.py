@@ -94,7 +94,8 @@ def _workers(where: str, dtypes: Mapping[str, Rates], budget_s: float, progress:
     """Workers in the precision that a plan for this device most likely has."""
     if progress is not None:
         progress("whole training steps", 0.0)
-    precision: Precision = "bf16" if _whole(dtypes["bf16"]) > _whole(dtypes["fp32"]) else "fp32"
+    has_units = "bf16" in dtypes and _whole(dtypes["bf16"]) > _whole(dtypes["fp32"])
+    precision: Precision = "bf16" if has_units else "fp32"
     return run_workers(where, usable_cpus() if where == "cpu" else None, precision, budget_s)
 
 
@@ -122,10 +123,15 @@ def _dtypes(where: str, synchronize: Work) -> dict[str, Rates]:
     bf16 is measured on a CPU without units for it too, where it may be a hundred times slower than fp32: who asks for it is to
     be told so.
     """
-    others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"]
+    others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"] if _has_new_dtypes() else ["fp16"]
     found = {dtype: _rates(dtype, where, synchronize) for dtype in ("fp32", *others)}
     least = _SLOWEST_SANE * _whole(found["fp32"])
     return {dtype: rates for dtype, rates in found.items() if dtype == "bf16" or _whole(rates) > least}
+
+
+def _has_new_dtypes() -> bool:
+    """GPUs compute in tf32 and bf16 since Ampere."""
+    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def _rates(dtype: str, where: str, synchronize: Work) -> Rates:

@@ -62,7 +62,8 @@ def _compile(plan_file: PlanFile) -> Iterator[str]:
     """The step of a token is compiled; layers that train on a GPU are captured as graphs."""
     task, plan = plan_file.workload.task, plan_file.plan
     if task == "score" or (task == "train" and plan_file.run.device != "cuda"):
-        yield f"plan.compile = true: this version compiles the step of generation, and of training on a GPU, not to {task} here"
+        where = " on a CPU" if task == "train" else ""
+        yield f"plan.compile = true: this version does not compile the step to {task}{where}"
     elif task == "train" and plan.activation_checkpointing != "none":
         yield f"plan.compile = true: not with activation_checkpointing = {plan.activation_checkpointing!r}"
     elif task == "train" and plan.n_devices > 1:

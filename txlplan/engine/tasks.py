@@ -13,7 +13,7 @@ from txlplan.data import Dataset
 from txlplan.engine import checkpoint, evaluation, footprint
 from txlplan.engine.backend import Backend
 from txlplan.engine.event_log import EventLog
-from txlplan.engine.events import Evaluating, Saved, Started, Step
+from txlplan.engine.events import Evaluating, Noted, Saved, Started, Step
 from txlplan.engine.generation_task import DEFAULT_NEW_TOKENS, generate_text, prompts_of
 from txlplan.engine.stopping import StopRequest
 from txlplan.engine.training import StepResult, Trainer, create_model
@@ -61,6 +61,9 @@ def train(job: Job) -> Ending:
     stopped = False
     while trainer.step < last and not (stopped := job.stopping()):
         job.log.emit(_step_event(job, trainer, trainer.train_step()))
+        if trainer.note:
+            job.log.emit(Noted(text=trainer.note))
+            trainer.note = ""
         if trainer.step % run.checkpoint_every_steps == 0 and trainer.step < last:
             saved_step = _save(job, trainer, final=False)
         if _evaluation_due(job, trainer):

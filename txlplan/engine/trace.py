@@ -6,7 +6,7 @@ The cost model's op stream is tested against it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import cast
 
@@ -46,15 +46,15 @@ def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = N
     """One optimizer step (train), segment (score) or token (generate) of one process on a CPU, with full recurrent memory.
 
     Before it an optimizer has made its states, and kept keys and values are about to be moved within their buffers: both
-    belong to the fullest step. `tail_targets`: how many of the micro_batch x tgt_len targets are words of each further
-    cluster of an adaptive softmax, which is evaluated for those alone; None: in proportion to the clusters' words. `fused`: the
-    fast path is the one that runs on CUDA.
+    belong to the fullest step; nothing is compiled. `tail_targets`: how many of the micro_batch x tgt_len targets are words
+    of each further cluster of an adaptive softmax, which is evaluated for those alone; None: in proportion to the clusters'
+    words. `fused`: the fast path is the one that runs on CUDA.
     """
     model = workload.model
     sizes = list(_uniform_targets(model, plan.micro_batch) if tail_targets is None else tail_targets)
     if len(sizes) != model.n_clusters - 1:
         raise ValueError(f"tail_targets has {len(sizes)} entries for {model.n_clusters - 1} further clusters")
-    plan_file = _plan_file(workload, plan)
+    plan_file = _plan_file(workload, replace(plan, compile=False))
     backend = Backend(device=torch.device("cpu"), precision=plan.precision, world=World())
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), fused_attention(), Watch() as watch:

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from txlplan.model._tiles import padded_keys
+
 _aten = torch.ops.aten
-_ALIGNED = 16
-"""The kernel takes a bias whose rows begin at such multiples of elements; any other torch copies."""
 
 
 class Answers(TorchDispatchMode):
@@ -49,7 +49,7 @@ def fused_attention() -> Iterator[None]:
 def _efficient_attention(
     query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, *, attn_mask: Tensor, dropout_p: float, scale: float
 ) -> Tensor:
-    assert all(stride % _ALIGNED == 0 for stride in attn_mask.stride()[:-1]), "torch would copy this bias"
+    assert all(padded_keys(stride) == stride for stride in attn_mask.stride()[:-1]), "torch would copy this bias"
     mixed_BHTK: Tensor
     arguments = (query_BHTK, key_BHSK, value_BHSK, attn_mask, True, dropout_p)
     mixed_BHTK, *_ = _aten._scaled_dot_product_efficient_attention(*arguments, scale=scale)

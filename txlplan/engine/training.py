@@ -84,6 +84,8 @@ class Trainer:
         self.total_steps = -(-tokens // self.tokens_per_step)
         self._loss = backend.distribute(_Loss(self.model))
         self._to_be_captured = self._plan.compile
+        self.note = ""
+        """Why a step is not as planned, if it is not."""
         self.forget()
 
     def forget(self) -> None:
@@ -125,15 +127,20 @@ class Trainer:
 
         Gradients of graphs lie where the next micro-batch's will: where several are added, parameters have their own.
         """
-        self.model.capture(inputs_BT.to(self.backend.device), self.backend.autocast(keeps_casts=False))
         self._to_be_captured = False
+        try:
+            self.model.capture(inputs_BT.to(self.backend.device), self.backend.autocast(keeps_casts=False))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.note = f"the layers could not be captured as graphs, and run without: {str(error).splitlines()[0]}"
         if self._adds_to_captured:
             for parameter in self.model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
 
     @property
     def _adds_to_captured(self) -> bool:
-        return self._plan.compile and self._plan.accumulation > 1
+        return self.model.is_captured and self._plan.accumulation > 1
 
     def _backward(self, chunk: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         device = self.backend.device

@@ -138,7 +138,8 @@ class Race:
                 self._job.log.emit(dataclasses.replace(event, step_s=step_s))
             to_come = WARMUP_STEPS + steps - count
             long = to_come * step_s > WORTH_SAVING * max(0.0, self._left_s(until_s))
-            hopeless = long and step_s / event.tokens > HOPELESS * best
+            sets_up = self._plans[number].compile and not counts
+            hopeless = long and not sets_up and step_s / event.tokens > HOPELESS * best
             if to_come == 0 or hopeless or (counts and not self._fits(step_s, until_s)) or self._job.stopping():
                 return
 

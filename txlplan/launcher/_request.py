@@ -54,8 +54,8 @@ class RunRequest:
     optimization: Mapping[str, Any] = field(default_factory=dict)
     """Fields of Optimization that are not to be the defaults."""
     sampling: Sampling = field(default_factory=Sampling)
-    compile_step: bool = False
-    """Compile the step of generation."""
+    compile_step: bool | None = None
+    """Compile the step of generation, or train by graphs of kernels; None: the planner decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +175,7 @@ def _space(request: RunRequest, workload: Workload, machine: Machine, split_toke
         micro_batch=micro_batch,
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
         threads=_threads(request, machine),
-        compile=request.compile_step or (None if request.task == "train" else False),
+        compile=request.compile_step,
     )
 
 

@@ -8,6 +8,7 @@ Shape suffixes: B sequences, T tokens of a segment, D d_model, L layers, M memor
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,13 @@ def captured_layers(model: TransformerXL, x_BTD: Tensor, memory_LBMD: Tensor) ->
     Random numbers are drawn anew at each call.
     """
     valid_length = torch.zeros((), dtype=torch.int64, device=x_BTD.device)
-    captured = torch.cuda.make_graphed_callables(_Layers(model), (x_BTD, memory_LBMD, valid_length))
+    stream = torch.cuda.current_stream(x_BTD.device)
+    try:
+        captured = torch.cuda.make_graphed_callables(_Layers(model), (x_BTD, memory_LBMD, valid_length))
+    except RuntimeError as error:
+        # What ends a capture that has failed raises too, before the stream is what it was.
+        torch.cuda.set_stream(stream)
+        raise (error.__context__ if isinstance(error.__context__, torch.OutOfMemoryError) else error) from None
 
     def through_layers(x_BTD: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, Tensor]:
         """To autograd all that the graph returns comes of its inputs, the memory too."""
@@ -38,14 +45,16 @@ def captured_layers(model: TransformerXL, x_BTD: Tensor, memory_LBMD: Tensor) ->
 
 
 class _Layers(nn.Module):
-    """The layers alone, so that their parameters are those whose gradients the graph gives."""
+    """The layers alone, so that their parameters are those whose gradients the graph gives. Does not keep the model alive."""
 
     def __init__(self, model: TransformerXL) -> None:
         super().__init__()
-        self._run = model.layers_and_memory
+        self._model = weakref.ref(model)
         self.layers = model.layers
         if not model.config.untie_r:
             self.content_bias, self.position_bias = model.content_bias, model.position_bias
 
     def forward(self, x_BTD: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, Tensor]:
-        return self._run(x_BTD, memory_LBMD, valid_length)
+        model = self._model()
+        assert model is not None, "the model that was captured is gone"
+        return model.layers_and_memory(x_BTD, memory_LBMD, valid_length)

@@ -117,13 +117,21 @@ class TransformerXL(nn.Module):
         """From now on the layers train as two graphs of kernels, on segments of words like these; see `_captured`.
 
         `autocast` keeps no copies of weights. Weights must stay where they are. Random numbers go on from where they are.
+        Raises what torch raises where it cannot capture them; they run as before then.
         """
         state = torch.cuda.get_rng_state(tokens_BT.device)
-        with autocast:
-            x_BTD = self.dropout(self.embedding(tokens_BT)).detach().requires_grad_()
-            memory_LBMD = self.initial_memory(len(tokens_BT), x_BTD.device)
-            self._captured = captured_layers(self, x_BTD, memory_LBMD)
-        torch.cuda.set_rng_state(state, tokens_BT.device)
+        try:
+            with autocast:
+                x_BTD = self.dropout(self.embedding(tokens_BT)).detach().requires_grad_()
+                memory_LBMD = self.initial_memory(len(tokens_BT), x_BTD.device)
+                self._captured = captured_layers(self, x_BTD, memory_LBMD)
+        finally:
+            torch.cuda.set_rng_state(state, tokens_BT.device)
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the layers train as graphs."""
+        return self._captured is not None
 
     def states(self, tokens_BT: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As `forward`, with the input [B, T, D] of each layer, without gradient, instead of the memory that they become."""

@@ -144,13 +144,18 @@ def _why_none(best: Found, *, checkpoints: bool) -> str:
     return f"does not fit, checkpointed or not: {over} too many without" if checkpoints else f"does not fit: {over} too many"
 
 
+def _eager(plan: Plan) -> Plan:
+    """What can be checkpointed: graphs of kernels compute nothing again."""
+    return replace(plan, compile=False) if plan.compile else plan
+
+
 def _checkpointing(offer: _Offer, space: Space) -> list[Rejection]:
     """Other kinds of checkpointing of the plan that is offered, of all layers: time and memory are traded."""
     said = []
     for kind in space.kinds(offer.workload):
         if kind == offer.plan.activation_checkpointing:
             continue
-        changed = replace(offer.plan, activation_checkpointing=kind, checkpointed_layers=None)
+        changed = replace(_eager(offer.plan), activation_checkpointing=kind, checkpointed_layers=None)
         other = offer.of(changed)[0]
         if not other.fits:
             over = format_bytes(other.peak_memory_bytes.value - other.capacity_bytes)

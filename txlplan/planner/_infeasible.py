@@ -142,7 +142,7 @@ def _plan_changes(
     if trains:
         kinds: tuple[Checkpointing, ...] = ("attention", "feed-forward", "full")
         for kind in kinds:
-            checkpointed = replace(plan, activation_checkpointing=kind)
+            checkpointed = replace(plan, activation_checkpointing=kind, compile=False)
             yield "checkpointing", f"activation_checkpointing {kind} fits", checkpointed
     narrow: tuple[Precision, ...] = ("bf16", "fp16")
     for name in narrow:
@@ -152,7 +152,7 @@ def _plan_changes(
         yield "devices", words, changed
     if workload.task == "train":
         yield from _states(plan)
-    full = replace(plan, activation_checkpointing="full")
+    full = replace(plan, activation_checkpointing="full", compile=False)
     for changed in _smaller_micro_batch(workload, full, fits) if trains else ():
         words = (
             f"micro_batch {changed.micro_batch} with accumulation {changed.accumulation} and activation_checkpointing full fit"
@@ -192,7 +192,7 @@ def _more_devices(cluster: Cluster, plan: Plan) -> Iterator[tuple[str, Plan]]:
         if plan.data_parallel < devices_used <= cluster.n_devices:
             share = plan.global_batch // devices_used
             size = max(number for number in divisors(share) if number <= plan.micro_batch)
-            changed = replace(plan, data_parallel=devices_used, micro_batch=size, accumulation=share // size)
+            changed = replace(plan, data_parallel=devices_used, micro_batch=size, accumulation=share // size, compile=False)
             yield f"{devices_used} data-parallel devices fit", changed
 
 
