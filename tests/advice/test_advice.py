@@ -206,7 +206,7 @@ def test_a_part_that_saves_power_saves_it() -> None:
 
 
 def test_what_is_unknown_is_not_passed() -> None:
-    found = txlplan.compare(model="demo-bytes", tokens=1e8, on=["dgx-h100"], today=TODAY).comparison
+    found = txlplan.compare(model="nvidia-wt103-large", tokens=1e8, on=["dgx-h100"], today=TODAY).comparison
     assert missed(["cost > 1e9"], found) == ("cost of dgx-h100 is unknown",)
     assert missed(["probability < 0.1"], found) == ("probability of dgx-h100 is unknown",)
     assert missed(["time > 9000 d", "energy > 90000 MWh"], found) == ()

@@ -331,7 +331,7 @@ def test_an_estimate_of_a_plan_that_does_not_run_proposes_one_that_does(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = ("plan", "--model", "nvidia-wt103-large", "--system", "dgx-1", "--nodes", "2", "--tokens", "1e9")
-    txlplan(*asked, "--objective", "fastest", "--deadline", "900 d", "-o", "fast.toml")
+    txlplan(*asked, "--global-batch", "32", "--objective", "fastest", "--deadline", "900 d", "-o", "fast.toml")
     assert not read_plan_file(tmp_path / "fast.toml").plan.runnable
     command = last_next(txlplan("estimate", "fast.toml"))
     assert command.startswith("txlplan plan --model nvidia-wt103-large ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from txlplan.cli._output import JsonOption, Output
-from txlplan.cli._targets import StackOption, candidate
+from txlplan.cli._targets import StackOption, candidate, measurements_path
 from txlplan.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _observations(source: str, target: Candidate) -> Observations:
         raise InputError(f"{source!r} holds no runs", hint="`store` is the record store; else give a .csv file")
     from txlplan.validation import read_published
 
-    return calibration.from_published(read_published(Path(source).expanduser()), target.cluster, target.stack.id)
+    return calibration.from_published(read_published(measurements_path(source)), target.cluster, target.stack.id)
 
 
 def _write(output: Output, result: Calibration, out: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -116,3 +117,11 @@ def print_terms(console: Console, estimate: Estimate) -> None:
             table.add_row(term.name, share, text(term.value), term.bound or "", term.provenance, term.formula)
         console.print()
         console.print(table)
+
+
+def measurements_path(source: str) -> Path:
+    """The file; a bare name that is none here is looked up among the shipped measurements."""
+    from txlplan import resources
+
+    path, shipped = Path(source).expanduser(), resources.shipped("profiles") / "measurements" / source
+    return shipped if not path.is_file() and path.name == source and shipped.is_file() else path

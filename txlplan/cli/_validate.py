@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._targets import measurements_path
 from txlplan.cli._validate_products import holds_products, validate_products
 from txlplan.errors import BarMissedError, InputError
 
@@ -64,10 +65,10 @@ def validate(
 
     _check(source, left_out, max_mape, again)
     output = Output(as_json)
-    if source != STORE and holds_products(_path(source)):
+    if source != STORE and holds_products(measurements_path(source)):
         if html is not None:
             raise InputError("--html has no effect on matrix products", hint="leave it out")
-        validate_products(_path(source), source, left_out, max_mape, output)
+        validate_products(measurements_path(source), source, left_out, max_mape, output)
         return
     scored = _scored(source, left_out, again)
     ranking = None if source == STORE else _ranking(scored)
@@ -119,7 +120,7 @@ def _scored(source: str, left_out: str | None, again: bool) -> Validation:
         from txlplan.records import open_store
 
         return score_records(open_store().list(), again=again)
-    runs = read_published(_path(source))
+    runs = read_published(measurements_path(source))
     if left_out is None:
         return summarise(predict(runs))
     from txlplan.calibration import Problem, leave_out
@@ -135,14 +136,6 @@ def _ranking(scored: Validation) -> Ranking:
 
     known = devices.paths()
     return rank(scored.rows, {name: devices.get(name) for name in {row.device for row in scored.rows} if name in known})
-
-
-def _path(source: str) -> Path:
-    """The file; a bare name that is none here is looked up among the shipped measurements."""
-    from txlplan import resources
-
-    path, shipped = Path(source).expanduser(), resources.shipped("profiles") / "measurements" / source
-    return shipped if not path.is_file() and path.name == source and shipped.is_file() else path
 
 
 def _row_documents(scored: Validation) -> list[dict[str, object]]:
