@@ -23,7 +23,7 @@ SYSTEM = SystemProfile(
 )
 CLUSTER = Cluster(system=SYSTEM, device=SMALL_GPU)
 STACK = StackProfile(id="plain", family="txlplan", version="0", context_bytes=300 * 2**20)
-WIDE = Workload(model=replace(MODEL, n_layer=4), global_batch=64)
+WIDE = Workload(model=replace(MODEL, n_layer=4, d_model=128), global_batch=64)
 WIDE_CLUSTER = Cluster(system=replace(SYSTEM, n_devices=8, intra_node=LINK, inter_node=LINK), device=SMALL_GPU, n_nodes=2)
 """Where a simpler plan is not told apart."""
 

@@ -144,20 +144,24 @@ def test_deadline_and_budget() -> None:
         plan(Workload(model=MODEL, deadline_s=1.0), CLUSTER, STACK)
 
 
+ALL_OF_THEM = Space(devices=(16,))
+"""On fewer devices a plan costs less, and may surely keep to a budget."""
+
+
 @pytest.mark.parametrize("name", ["deadline_s", "budget_usd"])
 def test_within_a_limit_a_simpler_plan_is_offered_where_it_surely_keeps_it(name: str) -> None:
     """One that keeps it at the high end of its range; else the best by its figures, which keeps it by them."""
     workload = replace(WIDE, tokens=10**9)
-    free, best = (plan(workload, WIDE_CLUSTER, STACK, simplify=simplify) for simplify in (True, False))
+    free, best = (plan(workload, WIDE_CLUSTER, STACK, space=ALL_OF_THEM, simplify=simplify) for simplify in (True, False))
     assert free.plan != best.plan
     assert free.totals.time_s is not None
     assert free.totals.cost_usd is not None
     figure = free.totals.time_s if name == "deadline_s" else free.totals.cost_usd
     for share in (1.000001, 10.0, 1e9):
-        within = plan(replace(workload, **{name: figure.high * share}), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
+        within = plan(replace(workload, **{name: figure.high * share}), WIDE_CLUSTER, STACK, space=ALL_OF_THEM)  # type: ignore[arg-type]
         assert within.plan == free.plan
         assert within.optimum is not None
-    close = plan(replace(workload, **{name: figure.value * 1.01}), WIDE_CLUSTER, STACK)  # type: ignore[arg-type]
+    close = plan(replace(workload, **{name: figure.value * 1.01}), WIDE_CLUSTER, STACK, space=ALL_OF_THEM)  # type: ignore[arg-type]
     assert close.plan == best.plan
     assert close.optimum is None
 

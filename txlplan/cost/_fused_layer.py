@@ -89,12 +89,12 @@ def _queries_keys_values(section: Section, at: Lengths) -> None:
         "weight split", PROJECTIONS, "copy", read=joined, written=joined, around=joined - own, gradient=own, taken=joined
     )
     for name, rows, n in (("queries", at.rows, 1.0 * wide.W), ("keys and values", at.B * at.C, 2.0 * wide.W)):
-        kept = rows * n * c
-        _product(section, name, rows=rows, n=n, k=width, kept=kept if name != "queries" else 0.0)
-        section.held = section.held + (kept if name == "queries" else 0.0)
+        made: Figure = rows * n * c
+        _product(section, name, rows=rows, n=n, k=width, kept=made if name != "queries" else 0.0)
+        section.held = section.held + (made if name == "queries" else 0.0)
     section.run("keys and values gather", PROJECTIONS, "copy", launches=0.0, read=0.0, written=0.0, dtype=d)
-    joined = 2 * wide.BSW * c
-    section.back("keys and values gather", PROJECTIONS, "copy", read=joined, written=joined, dtype=d)
+    gathered = 2 * wide.BSW * c
+    section.back("keys and values gather", PROJECTIONS, "copy", read=gathered, written=gathered, dtype=d)
     section.narrow("position cast", elements=float(at.S * width), gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
 

@@ -78,7 +78,7 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
     if settings.keeps_keys:
         segment = 1 if settings.task == "generate" else model.tgt_len
         memory = kept_bytes(model, micro_batch, segment, numbers.compute) / settings.context_parallel
-    beside = settings.captured & (accumulation > 1)
+    beside: FloatArray = (settings.captured & (accumulation > 1)).astype(float)
     layers = sum(prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("layers."))
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     if not training and stack.reading_context_bytes is not None:
