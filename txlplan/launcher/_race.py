@@ -39,7 +39,7 @@ PLANS_NAME = "plans.json"
 WARMUP_STEPS = 1
 """Of a trial's first turn, kept in its record and left out of its speed; later turns leave theirs out of the record."""
 
-END_S = 1.0
+END_S = 2.0
 """Kept for the end of the worker, and for a step that takes longer than the one before."""
 
 OnTrial = Callable[[int, Candidate], OnEvent | None]
