@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.set_default_device(options.device)
+    if options.device != "cpu":  # a mode that sees every call, which costs time and cannot be compiled
+        torch.set_default_device(options.device)
     options.rows = options.rows or ROWS[options.config]
     learning = {"curves": curves, "rates": rates, "duel": duel}
     benchmarks = {"speed": speed, "dropout": dropout, **learning, "products": products, "side": _work}
