@@ -61,7 +61,8 @@ def _context(section: Section, at: Lengths) -> None:
     memory = at.B * float(at.M * at.model.d_model)
     if at.model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=at.model.d_model, kept=at.BTD * r)
-        norm(section, "memory norm", rows=at.B * at.M, width=at.model.d_model, kept=0.0)
+        cast = 0.0 if r == section.numbers.wide else memory * r
+        norm(section, "memory norm", rows=at.B * at.M, width=at.model.d_model, kept=cast)
         section.held = (at.BTD + memory) * r
     section.narrow("segment cast", elements=at.BTD)
     kept = at.BSD * c

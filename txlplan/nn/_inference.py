@@ -90,13 +90,20 @@ class Inference:
         positions = self.distances(slots + tokens)
         attend = self._all_rows(tokens, ring.filled) if self._together else self._row_by_row(tokens, ring.filled)
         for number, layer in enumerate(self._layers):
-            keys_BHSK, values_BHSK = ring.window(number, slots, tokens)
-            q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
-            keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
-            values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
-            mixed_BTW = attend(layer, q_BTHK, keys_BHSK, values_BHSK, positions[number])
+            mixed_BTW = self._attended(layer, x_BTD, ring.window(number, slots, tokens), positions[number], attend)
             x_BTD = layer.segment.after_attention(x_BTD, mixed_BTW)
         return x_BTD
+
+    def _attended(
+        self, layer: LayerWeights, x_BTD: Tensor, window: tuple[Tensor, Tensor], r_HSK: Tensor, attend: AttendSegment
+    ) -> Tensor:
+        """Weighted values [B, T, W] of new tokens, whose keys and values are written at the window's end."""
+        keys_BHSK, values_BHSK = window
+        q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
+        slots = keys_BHSK.shape[2] - x_BTD.shape[1]
+        keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
+        values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
+        return attend(layer, q_BTHK, keys_BHSK, values_BHSK, r_HSK)
 
     def _all_rows(self, tokens: int, slots_filled: Sequence[int]) -> AttendSegment:
         """Of all rows together, by the fused kernels of training on CUDA: a device of many cores waits for one row's."""
