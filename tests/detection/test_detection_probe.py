@@ -124,7 +124,7 @@ class _Counter(TorchDispatchMode):
 )
 def test_a_case_dispatches_the_operations_that_it_counts(kind):
     """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""
-    case = next(each for each in cases("fp32", "cpu") if each.kind == kind)
+    case = next(each for each in cases("fp32") if each.kind == kind)
     work = case.build()
     work()
     with _Counter() as counter:
@@ -136,7 +136,7 @@ def test_a_case_dispatches_the_operations_that_it_counts(kind):
 def test_products_count_their_flops_as_torch_does(kind):
     from torch.utils.flop_counter import FlopCounterMode
 
-    for case in cases("fp32", "cpu"):
+    for case in cases("fp32"):
         if case.kind == kind and case.work < 1e8:
             with FlopCounterMode(display=False) as counter:
                 case.build()()

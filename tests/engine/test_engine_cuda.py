@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from txlplan.data import open_dataset
+from txlplan.engine.backend import open_backend
 from txlplan.engine.events import Evaluated, Generated, Noted
+from txlplan.engine.training import Trainer
+from txlplan.engine.world import World
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none here")
 
@@ -49,6 +54,15 @@ def test_a_plan_s_settings_change_no_loss(plan_of, work, tmp_path, changes):
     plain = work(plan_of(plan=PLAN, run=GPU))
     other = elsewhere(plan_of(plan=PLAN | changes | same, run=GPU), tmp_path, "other")
     assert work(other).losses == pytest.approx(plain.losses, rel=1e-3)
+
+
+def test_a_trainer_captures_where_the_plan_says_so(plan_of):
+    for compiled in (False, True):
+        plan_file = plan_of(plan=PLAN | {"compile": compiled}, run=GPU)
+        trainer = Trainer(plan_file, open_backend(plan_file, World()), open_dataset(Path(plan_file.data.directory)))
+        trainer.train_step()
+        assert trainer.model.is_captured == compiled
+        assert trainer.note == ""
 
 
 def test_a_run_by_graphs_evaluates_in_between_and_says_nothing_of_graphs(plan_of, work, tmp_path):

@@ -226,18 +226,18 @@ _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
 
 
-def cases(dtype: str, device: str) -> Iterator[Case]:
+def cases(dtype: str) -> Iterator[Case]:
     """Everything that is timed in one dtype on a CPU."""
-    yield from products(dtype, device)
+    yield from products(dtype)
     for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE):
-        yield elementwise(elements, dtype, device)
-        yield softmax(elements // 256, 256, dtype, device)
+        yield elementwise(elements, dtype, "cpu")
+        yield softmax(elements // 256, 256, dtype, "cpu")
     for elements in (_SMALL, _MEDIUM, _LARGE):
-        yield norm(elements // 256, 256, dtype, device)
-        yield copy(max(1, elements >> 14), dtype, device)
+        yield norm(elements // 256, 256, dtype, "cpu")
+        yield copy(max(1, elements >> 14), dtype, "cpu")
     if dtype == "fp32":
-        yield from (gather(rows, words, 256, device) for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
-        yield from (loss(rows, words, device) for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
-        yield from (sampling(rows, words, device) for rows, words in ((1, 256), (8, 256), (8, 32_768)))
-        yield from (random(elements, device) for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE))
-        yield from (optimizer(elements, device) for elements in (_SMALL, _MEDIUM, _LARGE))
+        yield from (gather(rows, words, 256, "cpu") for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
+        yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
+        yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))
+        yield from (random(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE))
+        yield from (optimizer(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE))

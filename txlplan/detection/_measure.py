@@ -77,7 +77,7 @@ def measure(
         (count, case)
         for count in counts
         for dtype, rates in dtypes.items()
-        for case in (cases(dtype, where) if where == "cpu" else gpu_cases(dtype))
+        for case in (cases(dtype) if where == "cpu" else gpu_cases(dtype))
         if (case.phase is None or case.total <= _LONGEST_S * rates[case.phase]) and (where == "cpu" or _has_kernel(case))
     ]
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
@@ -112,7 +112,7 @@ def measure(
 
 
 def _has_kernel(case: Case) -> bool:
-    """Whether this GPU computes it: older ones have no kernels of some dtypes and widths."""
+    """Whether this GPU computes it: older ones have no kernels of some dtypes and widths, small ones no room for some sizes."""
     try:
         case.build()()
     except RuntimeError:

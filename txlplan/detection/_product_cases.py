@@ -33,20 +33,20 @@ _IN_CACHE_BYTES, _MOST_TURNS = 8 << 20, 32
 """Of operands that are read in turn: beyond a core's own cache, within the last one."""
 
 
-def products(dtype: str, device: str) -> Iterator[Case]:
+def products(dtype: str) -> Iterator[Case]:
     """All of one dtype on a CPU."""
     for shape in _LARGE:
-        yield forward(*shape, dtype, device)
-        yield backward(*shape, dtype, device)
-        yield weight_gradient(*shape, dtype, device)
+        yield forward(*shape, dtype, "cpu")
+        yield backward(*shape, dtype, "cpu")
+        yield weight_gradient(*shape, dtype, "cpu")
     for tile in _TILES:
-        yield tile_forward(*tile, dtype, device)
-        yield tile_backward(*tile, dtype, device)
-    yield from (few_rows(*shape, dtype, device) for shape in _FEW)
+        yield tile_forward(*tile, dtype, "cpu")
+        yield tile_backward(*tile, dtype, "cpu")
+    yield from (few_rows(*shape, dtype, "cpu") for shape in _FEW)
     for shape in _TOKENS:
-        yield token_scores(*shape, dtype, device)
-        yield token_values(*shape, dtype, device)
-    yield from (token_positions(*shape, dtype, device) for shape in _TOKEN_POSITIONS)
+        yield token_scores(*shape, dtype, "cpu")
+        yield token_values(*shape, dtype, "cpu")
+    yield from (token_positions(*shape, dtype, "cpu") for shape in _TOKEN_POSITIONS)
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
