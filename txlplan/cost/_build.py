@@ -199,6 +199,7 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     wide = Numbers(dtype="fp32", compute=4.0)
 
     def section(name: str, numbers: Numbers, repeat: float = 1.0) -> Section:
+        """An empty one, in which nothing is trained."""
         return Section(
             name,
             numbers,
