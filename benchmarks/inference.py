@@ -4,6 +4,7 @@
     python benchmarks/inference.py generate     a token at a time, 640 of memory, 1 and 8 rows
     python benchmarks/inference.py long         10,000 tokens: time a token and memory, first thousand against last
     python benchmarks/inference.py dispatch     what a layer costs beside its arithmetic, plain and compiled
+    python benchmarks/inference.py sums         what the sums of compiled code take of weights in cache
 
 Each prints a table, and with --json FILE writes it. The model is as large as WikiText-103 models that are trained on one
 machine: 16 layers of width 410, 30,000 words. Its weights are random: neither time nor equality depends on them.
@@ -32,7 +33,10 @@ from txlplan.engine.generation_task import keep_compiled_code
 from txlplan.interchange._foreign_config import to_hugging_face
 from txlplan.interchange._layouts import foreign_state
 from txlplan.model import models as presets
+from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.nn._compiled_token import compiled_ahead
+from txlplan.nn._products import SummedProduct
 
 MODEL = replace(CONFIGS["wt103"], id="wt103-like", tgt_len=64, mem_len=640)
 ROWS = 4
@@ -46,7 +50,7 @@ def main() -> None:
     parser.add_argument("what", choices=sorted(BENCHMARKS))
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--bf16", action="store_true", help="bf16 too, also where the CPU has no units for it")
+    parser.add_argument("--bf16", action="store_true", help="score in bf16 too, also where the CPU has no units for it")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tokens", type=int, default=10_000, help="of `long`")
     parser.add_argument("--json", type=Path)
@@ -129,15 +133,15 @@ def generate(options: argparse.Namespace) -> list[Row]:
         nonlocal mems
         mems = theirs(word[:1], mems=mems).mems
 
-    rows = []
-    for dtype in _dtypes(options):
+    rows, reference = [], _reference(model, 8)
+    for dtype in (None, BF16):
         for compiled in (False, True):
             ours = _generating(model, 1, dtype, compiled)
             found = ratio(_waited(theirs_generates), _waited(ours), pairs=options.pairs, b_units=_STEPS)
             rows.append(_row(f"generate 1 row {_name(dtype)}{' compiled' * compiled}", "Hugging Face fp32", found))
-        reference, eight = _reference(model, 8, dtype), _generating(model, 8, dtype, True)
+        eight = _generating(model, 8, dtype, True)
         found = ratio(_waited(reference), _waited(eight), pairs=options.pairs, a_units=8, b_units=8 * _STEPS)
-        rows.append(_row(f"generate 8 rows {_name(dtype)} compiled", f"reference {_name(dtype)}", found))
+        rows.append(_row(f"generate 8 rows {_name(dtype)} compiled", "reference fp32", found))
     return rows
 
 
@@ -169,15 +173,14 @@ def _generating(model: TransformerXL, rows: int, dtype: torch.dtype | None, comp
     return work
 
 
-def _reference(model: TransformerXL, rows: int, dtype: torch.dtype | None) -> Callable[[], None]:
+def _reference(model: TransformerXL, rows: int) -> Callable[[], None]:
     memory = model.initial_memory(rows)
     words, valid = torch.randint(0, model.config.vocab_size, (rows, 1)), torch.tensor(model.config.mem_len)
 
     def work() -> None:
         nonlocal memory, words
-        with torch.autocast(memory.device.type, dtype or BF16, enabled=dtype is not None):
-            hidden, memory = model(words, memory, valid)
-            words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
+        hidden, memory = model(words, memory, valid)
+        words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
 
     return work
 
@@ -217,6 +220,39 @@ def dispatch(options: argparse.Namespace) -> list[Row]:
     return [_row("a layer compiled", "plain", found)]
 
 
+def sums(options: argparse.Namespace) -> list[Row]:
+    """What a compiled product of few rows takes of weights in cache, as FLOPs at the rate of a large fp32 product: for a weight
+    that is read, and for each row that it meets. Without its call, which is that of a product of a single output."""
+    square = torch.randn(1024, 1024)
+
+    def weights(dtype: torch.dtype, rows: int, outputs: int) -> Callable[[], None]:
+        product, x = SummedProduct(torch.randn(outputs, _INPUTS).to(dtype), rows=rows), torch.randn(rows, _INPUTS)
+        run = compiled_ahead(SummedProduct.__call__, (product, x))
+        return lambda: [run(product, x) for _ in range(_CALLS)] and None
+
+    rows = []
+    for dtype in (torch.float32, BF16):
+        works = {count: [weights(dtype, count, outputs) for outputs in (_OUTPUTS, 1)] for count in (1, SUMMED_ROWS)}
+        flops: dict[int, list[float]] = {count: [] for count in works}
+        for _ in range(options.pairs):
+            rate = 2 * len(square) ** 3 / _seconds(lambda: square @ square)
+            for count, (work, call) in works.items():
+                flops[count].append((_seconds(work) - _seconds(call)) / _CALLS * rate / (_OUTPUTS * _INPUTS))
+        one, many = (median(flops[count]) for count in works)
+        row = (many - one) / (SUMMED_ROWS - 1)
+        rows.append({"what": f"sums {_name(dtype if dtype == BF16 else None)}", "FLOPs a weight": one - row, "a row": row})
+    return rows
+
+
+_OUTPUTS, _INPUTS, _CALLS = 1024, 512, 20
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    work()
+    return time.perf_counter() - start_s
+
+
 def _dtypes(options: argparse.Namespace) -> list[torch.dtype | None]:
     return [None, BF16] if options.bf16 or options.device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else [None]
 
@@ -234,6 +270,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "generate": generate,
     "long": long,
     "dispatch": dispatch,
+    "sums": sums,
 }
 
 

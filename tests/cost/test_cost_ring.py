@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,17 +17,18 @@ from txlplan.cost._ring import kept_bytes
 from txlplan.engine.trace import trace
 from txlplan.model import ModelConfig
 from txlplan.model import models as presets
-from txlplan.nn import Inference, TransformerXL
+from txlplan.model._tiles import SUMMED_ROWS
+from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
 BATCH = 3
 
 
-def stream_of(model: ModelConfig, task: str, **changes: Any) -> OpStream:
+def stream_of(model: ModelConfig, task: str, batches: Sequence[int] = (BATCH,), **changes: Any) -> OpStream:
     shares = (0.0,) * (model.n_clusters - 1)
     fields: dict[str, Any] = {"task": task, "implementation": "fast", "tail_shares": shares} | changes
-    return build(Settings(model=model, optimization=Optimization(), **fields), np.array([float(BATCH)]))
+    return build(Settings(model=model, optimization=Optimization(), **fields), np.array(batches, dtype=float))
 
 
 @st.composite
@@ -115,3 +118,22 @@ def test_products_that_are_cut_for_threads_add_their_biases_apart(precision: Any
         ]
     ]
     assert launches[1] - launches[0] == apart * (2 * model.n_layer + 3)
+
+
+def test_compiled_for_a_cpu_products_of_few_rows_are_sums(tiny_model: ModelConfig) -> None:
+    """Of layers and logits, with as many FLOPs; of more rows they are what they were."""
+    plain, compiled = (stream_of(tiny_model, "generate", compiled=how, batches=(8, 9)) for how in (False, True))
+    sums = np.array([kind == "summed" for kind in compiled.kinds])
+    flops = np.array([(compiled.flops * compiled.repeat)[which].sum(0) for which in (sums, ~sums)])
+    total = plain.total(plain.flops, "forward")
+    assert flops[0].tolist() == [total[0], 0.0]
+    assert flops[1].tolist() == [0.0, total[1]]
+
+
+@pytest.mark.parametrize(("rows", "width"), [(SUMMED_ROWS, 16), (SUMMED_ROWS + 1, 5)])
+def test_kept_bytes_of_summed_heads_are_those_of_the_buffers(rows: int, width: int, tiny_model: ModelConfig) -> None:
+    """Distances are there twice where heads are padded: as a prompt reads them, and as a token does."""
+    model = replace(tiny_model, d_head=5)
+    ring = KeyValueRing(model, rows, longest=1, dtype=torch.float32, width=width)
+    distances = 4 * model.n_layer * model.n_head * (model.mem_len + 1) * (5 + (width if width > 5 else 0))
+    assert kept_bytes(model, np.array([float(rows)]), 1, 4.0, summed=True) == pytest.approx(ring.nbytes + distances)

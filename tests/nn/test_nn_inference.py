@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.model import ModelConfig
-from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.model._tiles import SUMMED_ROWS, summed_width
+from txlplan.nn import Inference, KeyValueRing, TransformerXL, _kept_attention
 from txlplan.nn._compiled_token import attention_to_compile, compiled_read_token
 from txlplan.nn._kept_attention import attend_token
 from txlplan.nn._layer_weights import LayerWeights
@@ -97,7 +100,9 @@ def test_rows_with_unequal_memories_go_on_as_each_does_alone(model: ModelConfig,
     alone = [fast.ring(1, longest=20) for _ in prompts]
     for ring, length in zip(alone, prompts, strict=True):
         fast.read(torch.randint(0, 60, (1, length)), ring)
-    together = type(alone[0]).joined(model, alone, longest=4)
+    together = fast.ring(len(prompts), longest=4)
+    for number, ring in enumerate(alone):
+        together.remember(number, ring)
     for length in (1, 1, 4, *[1] * 18, 3, 1):
         tokens = torch.randint(0, 60, (len(prompts), length))
         expected = torch.cat([fast.read(row[None], ring) for row, ring in zip(tokens, alone, strict=True)])
@@ -197,9 +202,15 @@ def test_compiled_tokens_are_those_of_the_plain_path() -> None:
 
 
 @needs_compiler
-def test_compiled_tokens_in_blocks_for_two_threads(two_threads: None) -> None:
-    """Their outputs do not divide by two: one of them is padded."""
-    assert_compiled_tokens(NARROW, rows=3, prompt=2)
+def test_compiled_tokens_for_two_threads(two_threads: None) -> None:
+    """And a softmax of several clusters, with projections."""
+    assert_compiled_tokens(dataclasses.replace(NARROW, cutoffs=(20, 60), div_val=2), rows=3, prompt=2)
+
+
+@needs_compiler
+def test_compiled_tokens_of_more_rows_than_are_summed(two_threads: None) -> None:
+    """Their outputs do not divide by two: one block of them is padded."""
+    assert_compiled_tokens(NARROW, rows=SUMMED_ROWS + 1, prompt=2)
 
 
 @needs_compiler
@@ -221,11 +232,16 @@ def assert_compiled_tokens(model: ModelConfig, *, rows: int, prompt: int) -> Non
     for reader, ring in zip((plain, compiled), alone, strict=True):
         for segment in text.split(prompt, dim=1):
             reader.read(segment, ring)
-    rings = [type(ring).joined(model, [ring] * rows, longest=1) for ring in alone]
+    rings = [reader.ring(rows, longest=1) for reader in (plain, compiled)]
+    for row in range(rows):
+        for together, one in zip(rings, alone, strict=True):
+            together.remember(row, one)
     for _ in range(12):
         tokens = torch.randint(0, 200, (rows, 1))
         expected, got = plain.read(tokens, rings[0]), compiled.read(tokens, rings[1])
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        logs = [reader.log_probabilities(expected[:, -1]) for reader in (plain, compiled)]
+        torch.testing.assert_close(logs[1], logs[0], rtol=1e-5, atol=1e-5)
 
 
 @needs_compiler
@@ -233,7 +249,7 @@ def assert_compiled_tokens(model: ModelConfig, *, rows: int, prompt: int) -> Non
 def test_a_token_in_bf16_compiles_whether_the_cpu_has_units_for_it(
     rows: int, units: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it has, uncompiled products are packed, of which no code for all layers can be made."""
+    """Where it has, uncompiled products are packed, of which no code for all layers can be made. Heads are not padded here."""
     model = loud(NARROW)
     narrow = [LayerWeights(layer, model, torch.bfloat16, None) for layer in model.layers]
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: units)
@@ -246,3 +262,22 @@ def test_a_token_in_bf16_compiles_whether_the_cpu_has_units_for_it(
         got = read(layer, x_BD, *window, r_HSK, mask_BS, attention_to_compile(ring))
         expected = plain.read_token(x_BD, *window, r_HSK, mask_BS, attend_token)
         torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("d_head", [5, 16, 40, 64])
+@pytest.mark.parametrize("register", [32, 64])
+def test_summed_attention_of_padded_heads_is_the_plain_one(
+    rows: int, d_head: int, register: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the width of the CPU's registers."""
+    monkeypatch.setattr(_kept_attention, "_REGISTER_BYTES", register)
+    torch.manual_seed(1)
+    heads, keys, missing = 2, 7, summed_width(d_head) - d_head
+    new = partial(torch.randn, dtype=torch.float64)
+    q, u, v = new(rows, heads, d_head), new(heads, d_head), new(heads, d_head)
+    windows = [new(rows, heads, keys, d_head), new(rows, heads, keys, d_head), new(heads, keys, d_head)]
+    mask = torch.zeros(rows, keys, dtype=torch.float64)
+    mask[0, :3] = float("-inf")
+    found = _kept_attention.attend_token_summed(q, u, v, *(F.pad(each, (0, missing)) for each in windows), mask)
+    torch.testing.assert_close(found, attend_token(q, u, v, *windows, mask), rtol=1e-12, atol=1e-12)

@@ -46,13 +46,18 @@ def test_blocks_of_outputs_that_do_not_divide_are_padded() -> None:
 
 
 @pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+@pytest.mark.parametrize("outputs", [1, 3, 46, 48])
+@pytest.mark.parametrize("rows", [1, 2, 3, 8])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
-def test_a_summed_product_is_the_plain_one(dtype: torch.dtype, tolerance: float, activation: str) -> None:
+def test_a_summed_product_is_the_plain_one(
+    dtype: torch.dtype, tolerance: float, rows: int, outputs: int, activation: str
+) -> None:
+    """Also where its outputs are fewer than blocks, or do not divide by them."""
     torch.manual_seed(1)
-    weight, bias, x = torch.randn(48, 32, dtype=dtype), torch.randn(48, dtype=dtype), torch.randn(3, 32, dtype=dtype)
-    found = SummedProduct(weight, bias, activation=activation)(x)
+    weight, bias, x = (torch.randn(*shape, dtype=dtype) for shape in ((outputs, 32), (outputs,), (rows, 32)))
+    found = SummedProduct(weight, bias, rows=rows, activation=activation)(x)
     exact = PlainProduct(weight.double(), bias.double(), activation=activation)(x)
-    assert found.dtype == dtype
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
     assert (found - exact).norm() <= tolerance * exact.norm()
 
 

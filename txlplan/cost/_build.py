@@ -16,7 +16,7 @@ from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
-from txlplan.cost._ring import reading, streamed
+from txlplan.cost._ring import reading, streamed, summed
 from txlplan.cost._section import AUTOCAST_COPY, Section
 from txlplan.cost._update import accumulation, published_update, update
 from txlplan.errors import InputError
@@ -87,6 +87,11 @@ class Settings:
     def captured(self) -> bool:
         """Whether no host dispatches the operations of layers."""
         return self.compiled and self.task == "train" and self.implementation in ("fused", "reference")
+
+    @property
+    def summed(self) -> bool:
+        """Whether products of few rows are sums in code compiled for a CPU."""
+        return self.compiled and self.task == "generate" and self.implementation == "fast"
 
     @property
     def gpu_loss(self) -> bool:
@@ -219,6 +224,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     beside_products = one and settings.implementation == "fast"
     ops = [*([streamed(at, settings.numbers)] if beside_products else []), *first.forward(), *layers.forward(), *last.forward()]
     dispatch = COMPILED_DISPATCH_SHARE["gpu" if settings.implementation == "fused" else "cpu"] if settings.compiled else 1.0
+    if settings.summed:
+        ops = [each for op in ops for each in (summed(op, micro_batch) if op.section in ("layers", "softmax") else (op,))]
     dispatched = [replace(op, launches=op.launches * (dispatch if op.section == "layers" else 1.0)) for op in ops]
     return OpStream.of(dispatched, micro_batch.size)
 

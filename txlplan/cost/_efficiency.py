@@ -22,6 +22,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "gemm": ("gemm",),
     "bmm": ("bmm", "gemm"),
     "attention": ("attention", "bmm", "gemm"),
+    "summed": ("summed",),
     "softmax": ("softmax", "elementwise", "copy"),
     "elementwise": ("elementwise", "copy"),
     "norm": ("norm", "softmax", "elementwise", "copy"),
@@ -131,6 +132,10 @@ _TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
 """Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
 _PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
 """Depth k at which prologue and epilogue cost as much as the product itself."""
+_SUMMED_WEIGHT_FLOPS, _SUMMED_ROW_FLOPS = 14.0, 1.6
+"""Compiled sums: reading a weight, and adding its product with a number of one row, take as long as so many FLOPs at the peak
+of fp32: midway between 18 and 1.1 of weights in fp32 and 10 and 2.1 in bf16 (2 cores of an AMD EPYC (Zen 3), torch 2.13,
+`benchmarks/inference.py sums`, 2026-11-26)."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""
@@ -143,6 +148,9 @@ def _modelled(
     if kind not in PRODUCTS:
         ramp = 0.0 if device.kind == "cpu" else _STREAMING_RAMP_S * device.memory_bandwidth_bytes_per_s
         return _STREAMING.get(kind, 0.70) * work / np.maximum(work + ramp, 1.0)
+    if kind == "summed":
+        share: FloatArray = 2 * m / (_SUMMED_WEIGHT_FLOPS + _SUMMED_ROW_FLOPS * m)
+        return share
     best = _BEST_PRODUCT[device.kind] * (1.0 if kind == "gemm" else 0.7)
     depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))
     if device.kind == "cpu":

@@ -7,6 +7,7 @@ and softmax. Weights are in the precision of products already, and the positions
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from txlplan.cost._op_stream import Figure, FloatArray, Op
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
-from txlplan.model._tiles import FEW_ROWS
+from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS, summed_width
 
 KEPT, STREAMED = "kept keys and values", "weights and memory"
 
@@ -28,11 +29,12 @@ def capacity(model: ModelConfig, longest: int) -> int:
     return model.mem_len + longest * max(1, -(-model.mem_len // (2 * longest)))
 
 
-def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: float) -> FloatArray:
-    """Keys and values of all layers, and W_r R of every distance."""
+def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: float, *, summed: bool = False) -> FloatArray:
+    """Keys and values of all layers, and W_r R of every distance; where attention is `summed`, of heads of whole vectors."""
     width = model.n_head * model.d_head
-    distances = (model.mem_len + longest) * width
-    kept: FloatArray = model.n_layer * (2.0 * rows * capacity(model, longest) * width + distances) * itemsize
+    wider = np.where(summed & (rows <= SUMMED_ROWS), summed_width(model.d_head) / model.d_head, 1.0)
+    distances = (model.mem_len + longest) * width * np.where(wider > 1, 1 + wider, 1.0)
+    kept: FloatArray = model.n_layer * (2.0 * rows * capacity(model, longest) * width * wider + distances) * itemsize
     return kept
 
 
@@ -93,6 +95,18 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
         bytes_moved=(weights + words + kept) * numbers.compute,
         launches=0.0,
     )
+
+
+def summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
+    """A product as compiled code for a CPU runs it: as sums where rows are few. All else is as it was."""
+    if op.kind not in ("gemm", "bmm"):
+        return (op,)
+    few = (rows <= SUMMED_ROWS).astype(float)
+    return (_share(replace(op, kind="summed", dtype="fp32"), few), _share(op, 1.0 - few))
+
+
+def _share(op: Op, share: FloatArray) -> Op:
+    return replace(op, flops=op.flops * share, bytes_moved=op.bytes_moved * share, launches=op.launches * share)
 
 
 def _slide(section: Section, at: Lengths) -> None:

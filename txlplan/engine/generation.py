@@ -48,9 +48,13 @@ class Generator:
 
     def _read_prompts(self, prompts: Sequence[Prompt]) -> tuple[Tensor, KeyValueRing]:
         """Log-probabilities [B, V] of what follows each prompt, and their memories side by side."""
-        read = {prompt: self._read_prompt(prompt) for prompt in dict.fromkeys(prompts)}
-        logs, rings = zip(*(read[prompt] for prompt in prompts), strict=True)
-        return torch.cat(logs), KeyValueRing.joined(self._config, rings, longest=1)
+        ring = self._reader.ring(len(prompts), longest=1)
+        logs: dict[Prompt, Tensor] = {}
+        for prompt in dict.fromkeys(prompts):
+            logs[prompt], memory = self._read_prompt(prompt)
+            for row in (row for row, each in enumerate(prompts) if each == prompt):
+                ring.remember(row, memory)
+        return torch.cat([logs[prompt] for prompt in prompts]), ring
 
     def _read_prompt(self, prompt: Prompt) -> tuple[Tensor, KeyValueRing]:
         """Log-probabilities [1, V] of what follows a prompt, read in segments from an empty memory, and its memory."""

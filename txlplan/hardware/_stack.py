@@ -15,6 +15,7 @@ OpKind = Literal[
     "gemm",
     "bmm",
     "attention",
+    "summed",
     "softmax",
     "elementwise",
     "norm",
@@ -26,8 +27,9 @@ OpKind = Literal[
     "copy",
     "collective",
 ]
-"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel."""
-PRODUCTS = ("gemm", "bmm", "attention")
+"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel;
+`summed` is products of few rows as sums in code compiled for a CPU, in fp32 whatever they read."""
+PRODUCTS = ("gemm", "bmm", "attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]
 """When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""

@@ -84,3 +84,14 @@ def distance_rows(keys: int) -> int:
 def padded_width(d_head: int) -> int:
     """Of a head: the fused kernels of a GPU take multiples of 16 bytes; what is added is zero."""
     return -(-d_head // 8) * 8
+
+
+SUMMED_ROWS = 8
+"""Compiled for a CPU, products of so few rows are sums: a core's registers hold those of no more."""
+HEAD_LANES = 16
+"""Elements of the widest vectors of which heads are made up in compiled code for a CPU."""
+
+
+def summed_width(d_head: int) -> int:
+    """Of a head whose scores are sums: whole vectors; what is added is zero."""
+    return -(-d_head // HEAD_LANES) * HEAD_LANES

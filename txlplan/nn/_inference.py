@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
+from txlplan.model import ModelConfig
+from txlplan.model._tiles import SUMMED_ROWS, summed_width
+from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_head, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head
 from txlplan.nn._kept_attention import attend_segment, attend_token
@@ -48,14 +52,21 @@ class Inference:
         self._softmax, self._words = (
             _copied(module, self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
         )
-        self._head = Head(model.config, self._softmax, self._words, rows=rows)
+        self._head = Head(model.config, self._softmax, self._words, rows=None if compiled else rows)
         self._positions: list[Tensor] = []
         self._rows = rows or 1
+        summed = compiled and not self._like.is_cuda and self._rows <= SUMMED_ROWS
+        self._width = summed_width(self.config.d_head) if summed else self.config.d_head
         self._compiled = self._compile() if compiled else None
+        self._token_head = self._compile_head() if summed else None
 
     def ring(self, rows: int, *, longest: int) -> KeyValueRing:
         """An empty memory of `rows` rows that read up to `longest` tokens at a time."""
-        return KeyValueRing(self.config, rows, longest=longest, dtype=self._dtype, device=self._like.device)
+        return self._ring(self.config, rows, longest)
+
+    def _ring(self, config: ModelConfig, rows: int, longest: int) -> KeyValueRing:
+        where = self._like.device
+        return KeyValueRing(config, rows, longest=longest, dtype=self._dtype, device=where, width=self._width)
 
     @torch.no_grad()
     def read(self, tokens_BT: Tensor, ring: KeyValueRing) -> Tensor:
@@ -82,7 +93,8 @@ class Inference:
     @torch.no_grad()
     def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
         """Log-probabilities [B, V] of the next word in nats, in fp32 at least."""
-        return self._head.log_probabilities(hidden_BD)
+        compiled = self._token_head if len(hidden_BD) == self._rows else None
+        return compiled(hidden_BD) if compiled else self._head.log_probabilities(hidden_BD)
 
     def _segment(self, x_BTD: Tensor, ring: KeyValueRing) -> Tensor:
         tokens = x_BTD.shape[1]
@@ -145,14 +157,14 @@ class Inference:
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
         attend: Attend = attend_token
+        window = ring.padded_window if compiled else ring.window
         if compiled:
             (read_token, positions), attend = compiled, attention_to_compile(ring)
             mask_BS = x_BD.new_zeros(ring.rows, slots + 1) if mask_BS is None else mask_BS
         else:
             positions = self.distances(slots + 1)
         for number, layer in enumerate(self._layers):
-            keys_BHSK, values_BHSK = ring.window(number, slots, 1)
-            x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, positions[number], mask_BS, attend)
+            x_BD = read_token(layer, x_BD, *window(number, slots, 1), positions[number], mask_BS, attend)
         return x_BD
 
     @property
@@ -162,9 +174,18 @@ class Inference:
 
     def _compile(self) -> tuple[ReadToken, list[Tensor]]:
         """A layer's compiled work, and the whole tensors of distances that it takes: a longer segment has others made."""
-        x_BD = torch.zeros(self._rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
-        positions = self.distances(self._visible_slots + 1)
-        return compiled_read_token(self._layers[0], x_BD, self.ring(self._rows, longest=1), positions[0]), positions
+        missing = self._width - self.config.d_head
+        positions = [F.pad(r_HSK, (0, missing)) if missing else r_HSK for r_HSK in self.distances(self._visible_slots + 1)]
+        ring = self._ring(replace(self.config, n_layer=1), self._rows, 1)
+        return compiled_read_token(self._layers[0], self._example(), ring, positions[0]), positions
+
+    def _compile_head(self) -> Callable[[Tensor], Tensor]:
+        head = Head(self.config, self._softmax, self._words, rows=self._rows, compiled=True)
+        return compiled_head(head, self._example())
+
+    def _example(self) -> Tensor:
+        """[B, D], of one token a row."""
+        return torch.zeros(self._rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
 
     def _masked(self, tokens: int, keys: int) -> Tensor | None:
         """[T, S], True where a query may not see a key; None where that is but the future."""

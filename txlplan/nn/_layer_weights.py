@@ -62,8 +62,8 @@ class LayerWeights:
     ) -> Tensor:
         """The layer's output [B, D] of one token a row, whose key and value are written into the last slots."""
         q_BHK, k_BHK, v_BHK = self.token.queries_keys_values(x_BD)
-        keys_BHSK[:, :, -1] = k_BHK
-        values_BHSK[:, :, -1] = v_BHK
+        keys_BHSK[:, :, -1, : k_BHK.shape[-1]] = k_BHK
+        values_BHSK[:, :, -1, : v_BHK.shape[-1]] = v_BHK
         mixed_BW = attend(q_BHK, self.u_HK, self.v_HK, keys_BHSK, values_BHSK, r_HSK, mask_BS)
         return self.token.after_attention(x_BD, mixed_BW)
 

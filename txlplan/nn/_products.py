@@ -5,13 +5,17 @@ Shape suffixes: X any leading dimensions, B rows, G blocks, N outputs, K inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from txlplan.model._tiles import FEW_ROWS
+from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
+
+_SUMS = 4
+"""Sums side by side that keep a core's adders busy."""
 
 
 class Product(Protocol):
@@ -36,11 +40,11 @@ def product(
     """
     if rows is None or rows > FEW_ROWS or weight_NK.device.type != "cpu":
         return PlainProduct(weight_NK, bias_N, activation=activation)
+    if compiled and rows <= SUMMED_ROWS:
+        return SummedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     if weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:
         return BlockedProduct(weight_NK, bias_N, activation=activation, blocks=torch.get_num_threads())
     has_units = weight_NK.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if compiled and weight_NK.dtype.itemsize < 4 and (rows == 1 or not has_units):
-        return SummedProduct(weight_NK, bias_N, activation=activation)
     if has_units and not compiled:
         return PackedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     return PlainProduct(weight_NK, bias_N, activation=activation)
@@ -82,17 +86,26 @@ class BlockedProduct:
 class SummedProduct:
     """The same written as sums for a compiler to fuse: it reads a narrow weight once and widens it in registers, so that no
     units for its dtype are needed. Not compiled it is right and slow: all products exist at once.
+
+    The compiler makes one loop of sums of equal ranges: the weight is read once for all rows, and of one row several blocks of
+    outputs are summed side by side, as a lone sum waits for its own last addition.
     """
 
-    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, activation: str = "none") -> None:
-        self._weight_NK, self._bias_N, self._activation = weight_NK, bias_N, activation
+    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, rows: int, activation: str = "none") -> None:
+        blocks = max(1, _SUMS // rows)
+        self._weights_NK = _blocks(weight_NK.contiguous(), blocks)
+        self._biases_N = [None] * len(self._weights_NK) if bias_N is None else _blocks(bias_N, blocks)
+        self._activation = activation
 
     def __call__(self, x_BK: Tensor) -> Tensor:
-        """[B, N]."""
-        wide = torch.promote_types(self._weight_NK.dtype, torch.float32)
-        out_BN = (x_BK.to(wide).unsqueeze(1) * self._weight_NK.to(wide)).sum(-1)
-        out_BN = out_BN if self._bias_N is None else out_BN + self._bias_N
-        return _activated(out_BN, self._activation).to(self._weight_NK.dtype)
+        """[B, N], in fp32 at least."""
+        wide = torch.promote_types(self._weights_NK[0].dtype, torch.float32)
+        blocks = [(weight_NK.to(wide), bias_N) for weight_NK, bias_N in zip(self._weights_NK, self._biases_N, strict=True)]
+        return torch.stack([torch.cat([self._block(x_K, *block) for block in blocks]) for x_K in x_BK.to(wide).unbind(0)])
+
+    def _block(self, x_K: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+        out_N = (x_K * weight_NK).sum(-1)
+        return _activated(out_N if bias_N is None else out_N + bias_N, self._activation)
 
 
 class PackedProduct:
@@ -110,6 +123,12 @@ class PackedProduct:
             x_XK.to(self._dtype), self._packed, self._bias_N, self._activation, [], self._algorithm
         )
         return out_XN
+
+
+def _blocks(of_NX: Tensor, blocks: int) -> Sequence[Tensor]:
+    """Views of as many outputs each, and of those that are left over."""
+    whole = of_NX.shape[0] // blocks * blocks
+    return [each for each in (*of_NX[:whole].chunk(blocks), of_NX[whole:]) if len(each)]
 
 
 def _activated(out_XN: Tensor, activation: str) -> Tensor:

@@ -10,8 +10,6 @@ however many came before, and a window is always a plain view.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -19,17 +17,27 @@ from txlplan.model import ModelConfig
 
 
 class KeyValueRing:
-    """Room for `longest` new tokens of each row beside the memory. `filled` says how many memory slots of each row are real."""
+    """Room for `longest` new tokens of each row beside the memory. `filled` says how many memory slots of each row are real.
+
+    `width`: elements kept of a head, of which those beyond d_head stay zero; None: d_head.
+    """
 
     def __init__(
-        self, config: ModelConfig, rows: int, *, longest: int, dtype: torch.dtype, device: torch.device | str | None = None
+        self,
+        config: ModelConfig,
+        rows: int,
+        *,
+        longest: int,
+        dtype: torch.dtype,
+        device: torch.device | str | None = None,
+        width: int | None = None,
     ) -> None:
         self._slots, self._longest = config.mem_len, longest
         steps = max(1, -(-config.mem_len // (2 * longest)))
-        shape = (config.n_layer, rows, config.n_head, config.mem_len + steps * longest, config.d_head)
+        shape = (config.n_layer, rows, config.n_head, config.mem_len + steps * longest, width or config.d_head)
         self._keys = torch.zeros(shape, dtype=dtype, device=device)
         self._values = torch.zeros(shape, dtype=dtype, device=device)
-        self._end = config.mem_len
+        self._end, self._d_head = config.mem_len, config.d_head
         self.filled = [0] * rows
 
     @property
@@ -41,6 +49,11 @@ class KeyValueRing:
     def dtype(self) -> torch.dtype:
         """Of keys and values."""
         return self._keys.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of keys and values."""
+        return self._keys.device
 
     @property
     def longest(self) -> int:
@@ -64,6 +77,11 @@ class KeyValueRing:
 
     def window(self, layer: int, slots: int, tokens: int) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, slots + tokens, K] of a layer: the last slots, then where the new tokens' go."""
+        keys, values = self.padded_window(layer, slots, tokens)
+        return keys[..., : self._d_head], values[..., : self._d_head]
+
+    def padded_window(self, layer: int, slots: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """The same of a head's whole width."""
         start, size = self._end - slots, slots + tokens
         return self._keys[layer].narrow(2, start, size), self._values[layer].narrow(2, start, size)
 
@@ -72,14 +90,8 @@ class KeyValueRing:
         self._end += tokens
         self.filled = [min(slots + tokens, self._slots) for slots in self.filled]
 
-    @classmethod
-    def joined(cls, config: ModelConfig, rings: Sequence[KeyValueRing], *, longest: int) -> KeyValueRing:
-        """The memories of one-row rings side by side, newest slot last, with room for `longest` new tokens."""
-        like = rings[0]._keys
-        ring = cls(config, len(rings), longest=longest, dtype=like.dtype, device=like.device)
-        for row, source in enumerate(rings):
-            old = slice(source._end - config.mem_len, source._end)
-            ring._keys[:, row, :, : config.mem_len] = source._keys[:, 0, :, old]
-            ring._values[:, row, :, : config.mem_len] = source._values[:, 0, :, old]
-            ring.filled[row] = source.filled[0]
-        return ring
+    def remember(self, row: int, other: KeyValueRing) -> None:
+        """Take over the memory of a ring of one row, newest slot last."""
+        for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
+            mine[:, row, :, self._end - self._slots : self._end] = theirs[:, 0, :, other._end - other._slots : other._end]
+        self.filled[row] = other.filled[0]
