@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 
 from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS, summed_width
-from txlplan.nn import Inference, KeyValueRing, TransformerXL, _kept_attention
-from txlplan.nn._compiled_token import attention_to_compile, compiled_read_token
+from txlplan.nn import Inference, TransformerXL, _kept_attention
 from txlplan.nn._kept_attention import attend_token
-from txlplan.nn._layer_weights import LayerWeights
 
 torch.set_num_threads(1)
 
@@ -224,54 +222,43 @@ def test_compiled_tokens_of_a_model_without_memory() -> None:
     assert_compiled_tokens(dataclasses.replace(NARROW, mem_len=0), rows=2, prompt=9)
 
 
-def assert_compiled_tokens(model: ModelConfig, *, rows: int, prompt: int) -> None:
+def assert_compiled_tokens(
+    model: ModelConfig, *, rows: int, prompt: int, dtype: torch.dtype | None = None, tolerance: float = 1e-5
+) -> None:
+    """Against plain ones in fp32, after prompts of which every other is longer than the memory."""
     module = loud(model)
-    plain, compiled = (Inference(module, rows=rows, compiled=how) for how in (False, True))
-    text = torch.randint(0, 200, (1, prompt + 3))
-    alone = [plain.ring(1, longest=prompt), compiled.ring(1, longest=prompt)]
-    for reader, ring in zip((plain, compiled), alone, strict=True):
-        for segment in text.split(prompt, dim=1):
-            reader.read(segment, ring)
+    plain, compiled = Inference(module), Inference(module, rows=rows, dtype=dtype, compiled=True)
     rings = [reader.ring(rows, longest=1) for reader in (plain, compiled)]
     for row in range(rows):
-        for together, one in zip(rings, alone, strict=True):
-            together.remember(row, one)
+        text = torch.randint(0, 200, (1, prompt + 3 if row % 2 == 0 else prompt - 1))
+        for reader, together in zip((plain, compiled), rings, strict=True):
+            alone = reader.ring(1, longest=prompt)
+            for segment in text.split(prompt, dim=1):
+                reader.read(segment, alone)
+            together.remember(row, alone)
     for _ in range(12):
         tokens = torch.randint(0, 200, (rows, 1))
         expected, got = plain.read(tokens, rings[0]), compiled.read(tokens, rings[1])
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
         logs = [reader.log_probabilities(expected[:, -1]) for reader in (plain, compiled)]
-        torch.testing.assert_close(logs[1], logs[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logs[1].float(), logs[0], rtol=tolerance, atol=tolerance)
 
 
 @needs_compiler
-@pytest.mark.parametrize(("rows", "units"), [(1, True), (2, True), (2, False)])
-def test_a_token_in_bf16_compiles_whether_the_cpu_has_units_for_it(
-    rows: int, units: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it has, uncompiled products are packed, of which no code for all layers can be made. Heads are not padded here."""
-    model = loud(NARROW)
-    narrow = [LayerWeights(layer, model, torch.bfloat16, None) for layer in model.layers]
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: units)
-    weights = [LayerWeights(layer, model, torch.bfloat16, rows, compiled=True) for layer in model.layers]
-    ring = KeyValueRing(NARROW, rows, longest=1, dtype=torch.bfloat16)
-    r_HSK, mask_BS = torch.randn(2, 7, 5).bfloat16(), torch.zeros(rows, 7)
-    read = compiled_read_token(weights[0], torch.zeros(rows, 16), ring, r_HSK)
-    for number, (layer, plain) in enumerate(zip(weights, narrow, strict=True)):
-        x_BD, window = torch.randn(rows, 16), ring.window(number, 6, 1)
-        got = read(layer, x_BD, *window, r_HSK, mask_BS, attention_to_compile(ring))
-        expected = plain.read_token(x_BD, *window, r_HSK, mask_BS, attend_token)
-        torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
+@pytest.mark.parametrize("rows", [2, SUMMED_ROWS + 1])
+def test_compiled_tokens_in_bf16_are_those_of_fp32_but_for_rounding(rows: int) -> None:
+    """Of few rows as sums; of more by the library, whose uncompiled products are packed where the CPU has units for bf16."""
+    assert_compiled_tokens(NARROW, rows=rows, prompt=2, dtype=torch.bfloat16, tolerance=5e-2)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("d_head", [5, 16, 40, 64])
-@pytest.mark.parametrize("register", [32, 64])
+@pytest.mark.parametrize("lanes", [4, 8, 16, 32])
 def test_summed_attention_of_padded_heads_is_the_plain_one(
-    rows: int, d_head: int, register: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, d_head: int, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the width of the CPU's registers."""
-    monkeypatch.setattr(_kept_attention, "_REGISTER_BYTES", register)
+    """Whatever the width of the CPU's registers: 48 elements are no multiple of 32."""
+    monkeypatch.setattr(_kept_attention, "_REGISTER_BYTES", 8 * lanes)
     torch.manual_seed(1)
     heads, keys, missing = 2, 7, summed_width(d_head) - d_head
     new = partial(torch.randn, dtype=torch.float64)

@@ -61,7 +61,7 @@ def test_a_summed_product_is_the_plain_one(
     assert (found - exact).norm() <= tolerance * exact.norm()
 
 
-@pytest.mark.parametrize("rows", [1, 2, 17, None])
+@pytest.mark.parametrize("rows", [1, 8, 9, 17, None])
 @pytest.mark.parametrize("units", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_to_be_compiled_is_never_packed(

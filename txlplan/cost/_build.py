@@ -9,20 +9,21 @@ from functools import lru_cache
 import numpy as np
 
 from txlplan.choices import Checkpointing, Precision, Task
-from txlplan.cost._ends import embedding, log_probabilities, loss, remember, zipf_shares
+from txlplan.cost._ends import DRAWING, embedding, log_probabilities, loss, remember, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._fused_layer import fused_layer
 from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
-from txlplan.cost._ring import reading, streamed, summed
+from txlplan.cost._ring import as_summed, reading, streamed
 from txlplan.cost._section import AUTOCAST_COPY, Section
 from txlplan.cost._update import accumulation, published_update, update
 from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Implementation, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections
+from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -220,14 +221,25 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     last = section("softmax", settings.numbers)
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
     fused = settings.implementation == "fused"
-    reading(first, layers, last, at, settings.shares, adds_biases=cut, fused=fused)
-    beside_products = one and settings.implementation == "fast"
-    ops = [*([streamed(at, settings.numbers)] if beside_products else []), *first.forward(), *layers.forward(), *last.forward()]
-    dispatch = COMPILED_DISPATCH_SHARE["gpu" if settings.implementation == "fused" else "cpu"] if settings.compiled else 1.0
+    reading(first, layers, last, at, settings.shares, adds_biases=cut, fused=fused, summed=settings.summed)
+    ops = [*first.forward(), *layers.forward(), *last.forward()]
     if settings.summed:
-        ops = [each for op in ops for each in (summed(op, micro_batch) if op.section in ("layers", "softmax") else (op,))]
-    dispatched = [replace(op, launches=op.launches * (dispatch if op.section == "layers" else 1.0)) for op in ops]
-    return OpStream.of(dispatched, micro_batch.size)
+        ops = [each for op in ops for each in as_summed(op, micro_batch)]
+    if one and settings.implementation == "fast":
+        ops = [streamed(at, settings.numbers, summed=settings.summed), *ops]
+    if settings.compiled:
+        ops = [replace(op, launches=op.launches * _dispatch_share(settings, op, micro_batch)) for op in ops]
+    return OpStream.of(ops, micro_batch.size)
+
+
+def _dispatch_share(settings: Settings, op: Op, rows: FloatArray) -> FloatArray | float:
+    """Of layers, and on a CPU with few rows of the softmax too, but not of drawing words by it."""
+    share = COMPILED_DISPATCH_SHARE["gpu" if settings.implementation == "fused" else "cpu"]
+    if op.section == "layers":
+        return share
+    if op.section == "softmax" and settings.summed and op.name not in DRAWING:
+        return np.where(rows <= SUMMED_ROWS, share, 1.0)
+    return 1.0
 
 
 COMPILED_DISPATCH_SHARE = {"cpu": 0.23, "gpu": 0.81}

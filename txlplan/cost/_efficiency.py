@@ -53,6 +53,7 @@ class EfficiencyModel:
     def __init__(self, device: DeviceProfile, stack: StackProfile, threads: int | None = None) -> None:
         self._device = device
         self._points = _by_kind_and_dtype(stack.efficiency, threads, device.cores)
+        self._share_of_cores = _share_of_cores(threads, device)
         self._scale = _thread_scale(stack.efficiency, threads, device)
 
     def utilisation(
@@ -65,7 +66,8 @@ class EfficiencyModel:
         found, own = self._nearest_points(kind, dtype)
         points = tuple(point for point in found if phase is None or point.phase in (None, phase)) or found
         if not points:
-            share = _modelled(self._device, kind, dtype, m, n, k, work) * self._scale
+            scale = self._scale if kind != "summed" else self._share_of_cores
+            share = _modelled(self._device, kind, dtype, m, n, k, work) * scale
             return Utilisation(share=share, measured=np.zeros(work.shape, dtype=bool))
         works = np.array([point.work for point in points])
         inside = (work >= works.min() / _HULL_FACTOR) & (work <= works.max() * _HULL_FACTOR) & own
@@ -108,11 +110,12 @@ def _by_kind_and_dtype(
 
 def _thread_scale(points: Sequence[EfficiencyPoint], threads: int | None, device: DeviceProfile) -> float:
     """A CPU with fewer threads than cores reaches that share of its ceilings, unless points were measured so."""
-    if device.kind != "cpu" or threads is None or threads >= device.cores:
-        return 1.0
-    if any((point.threads or device.cores) == threads for point in points):
-        return 1.0
-    return threads / device.cores
+    measured = any((point.threads or device.cores) == threads for point in points)
+    return 1.0 if measured else _share_of_cores(threads, device)
+
+
+def _share_of_cores(threads: int | None, device: DeviceProfile) -> float:
+    return 1.0 if device.kind != "cpu" or threads is None else min(1.0, threads / device.cores)
 
 
 def _of_products(
@@ -132,10 +135,9 @@ _TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
 """Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
 _PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
 """Depth k at which prologue and epilogue cost as much as the product itself."""
-_SUMMED_WEIGHT_FLOPS, _SUMMED_ROW_FLOPS = 14.0, 1.6
-"""Compiled sums: reading a weight, and adding its product with a number of one row, take as long as so many FLOPs at the peak
-of fp32: midway between 18 and 1.1 of weights in fp32 and 10 and 2.1 in bf16 (2 cores of an AMD EPYC (Zen 3), torch 2.13,
-`benchmarks/inference.py sums`, 2026-11-26)."""
+_SUMMED_FLOPS = {"wide": (18.0, 1.1), "narrow": (9.9, 2.2)}
+"""Compiled sums: reading a weight of fp32, or of 16 bits, and adding its product with a number of one row, take as long as so
+many FLOPs at the peak of fp32 (2 cores of an AMD EPYC (Zen 3), torch 2.13, `benchmarks/inference.py sums`, 2026-11-26)."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""
@@ -149,7 +151,8 @@ def _modelled(
         ramp = 0.0 if device.kind == "cpu" else _STREAMING_RAMP_S * device.memory_bandwidth_bytes_per_s
         return _STREAMING.get(kind, 0.70) * work / np.maximum(work + ramp, 1.0)
     if kind == "summed":
-        share: FloatArray = 2 * m / (_SUMMED_WEIGHT_FLOPS + _SUMMED_ROW_FLOPS * m)
+        a_weight, a_row = _SUMMED_FLOPS["wide" if dtype == "fp32" else "narrow"]
+        share: FloatArray = 2 * m / (a_weight + a_row * m)
         return share
     best = _BEST_PRODUCT[device.kind] * (1.0 if kind == "gemm" else 0.7)
     depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))

@@ -131,8 +131,13 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
         around = moved + at.B * (model.vocab_size - model.cluster_sizes[0]) * f
         section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=around)
     words = at.B * model.vocab_size * _WORD_BYTES
-    section.run("temperature", SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
-    section.run("sampling", SOFTMAX, "sampling", launches=6, read=words, written=2 * words)
+    temperature, sampling = DRAWING
+    section.run(temperature, SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
+    section.run(sampling, SOFTMAX, "sampling", launches=6, read=words, written=2 * words)
+
+
+DRAWING = ("temperature", "sampling")
+"""Operations of drawing words by their probabilities."""
 
 
 def zipf_shares(model: ModelConfig) -> tuple[float, ...]:

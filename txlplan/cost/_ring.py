@@ -31,11 +31,16 @@ def capacity(model: ModelConfig, longest: int) -> int:
 
 def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: float, *, summed: bool = False) -> FloatArray:
     """Keys and values of all layers, and W_r R of every distance; where attention is `summed`, of heads of whole vectors."""
-    width = model.n_head * model.d_head
-    wider = np.where(summed & (rows <= SUMMED_ROWS), summed_width(model.d_head) / model.d_head, 1.0)
+    width, wider = model.n_head * model.d_head, padded(model, rows, summed=summed)
     distances = (model.mem_len + longest) * width * np.where(wider > 1, 1 + wider, 1.0)
     kept: FloatArray = model.n_layer * (2.0 * rows * capacity(model, longest) * width * wider + distances) * itemsize
     return kept
+
+
+def padded(model: ModelConfig, rows: FloatArray, *, summed: bool) -> FloatArray:
+    """How many times wider heads are kept than they are."""
+    wider: FloatArray = np.where(summed & (rows <= SUMMED_ROWS), summed_width(model.d_head) / model.d_head, 1.0)
+    return wider
 
 
 def reading(
@@ -47,14 +52,15 @@ def reading(
     *,
     adds_biases: bool = False,
     fused: bool = False,
+    summed: bool = False,
 ) -> None:
     """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory.
 
     `adds_biases`: products of single tokens of few rows are cut, and add their biases by operations of their own.
-    `fused`: a segment's rows attend together, by the kernels of training on CUDA.
+    `fused`: a segment's rows attend together, by the kernels of training on CUDA. `summed`: products of few rows are sums.
     """
     embedded_words(first, at)
-    _slide(first, at)
+    _slide(first, at, padded(at.model, at.B, summed=summed))
     _layer(layers, at, fused=fused and at.T > 1)
     if at.T == 1:
         log_probabilities(last, at, join=False)
@@ -73,7 +79,7 @@ def _biases(section: Section, group: str, products: int, elements: FloatArray, a
     section.run("biases", group, launches=products * few, read=moved, written=moved, around=0.0)
 
 
-def streamed(at: Lengths, numbers: Numbers) -> Op:
+def streamed(at: Lengths, numbers: Numbers, *, summed: bool = False) -> Op:
     """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
@@ -84,7 +90,7 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
     words = sum(
         words * width + (model.d_model * width if has_projections(model) else 0) for words, width in table_shapes(model)
     )
-    kept = model.n_layer * at.S * at.W * (2 * at.B + 1)
+    kept = model.n_layer * at.S * at.W * (2 * at.B + 1) * padded(model, at.B, summed=summed)
     return Op(
         name="weights, keys and values",
         group=STREAMED,
@@ -97,23 +103,23 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
     )
 
 
-def summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
-    """A product as compiled code for a CPU runs it: as sums where rows are few. All else is as it was."""
-    if op.kind not in ("gemm", "bmm"):
+def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
+    """A product of a layer or the softmax in code compiled for a CPU: sums where rows are few. All else is as it was."""
+    if op.kind not in ("gemm", "bmm") or op.section == "embedding":
         return (op,)
     few = (rows <= SUMMED_ROWS).astype(float)
-    return (_share(replace(op, kind="summed", dtype="fp32"), few), _share(op, 1.0 - few))
+    return (_share(replace(op, kind="summed"), few), _share(op, 1.0 - few))
 
 
 def _share(op: Op, share: FloatArray) -> Op:
     return replace(op, flops=op.flops * share, bytes_moved=op.bytes_moved * share, launches=op.launches * share)
 
 
-def _slide(section: Section, at: Lengths) -> None:
+def _slide(section: Section, at: Lengths, wider: FloatArray) -> None:
     """The memory copied to the buffers' beginning, by the share of a step that one such copy falls on."""
     c, model = section.numbers.compute, at.model
     every = (capacity(model, at.T) - model.mem_len) / at.T
-    layer = at.B * float(at.M * at.W) * c
+    layer = at.B * float(at.M * at.W) * c * wider
     moved = 4 * model.n_layer * layer / every
     launches = 4 * model.n_layer / every
     dtype = section.numbers.narrow

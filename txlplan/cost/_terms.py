@@ -11,7 +11,7 @@ from txlplan.cost._evaluated import Evaluated
 from txlplan.cost._link_terms import link_terms
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._plans import IntArray
-from txlplan.cost._time import peak_flops_per_s
+from txlplan.cost._time import computed_in, peak_flops_per_s
 from txlplan.estimates import Bound, Term
 from txlplan.hardware import DeviceProfile, StackProfile
 from txlplan.hardware._device import Provenance
@@ -54,7 +54,8 @@ def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) 
             continue
         by_compute = bound_s[1] > total_s / 2
         bound: Bound = "compute" if by_compute else "bandwidth"
-        dtype = stream.dtypes[_first(by_bound, 2 * groups.index(group) + 1)] if by_compute else ""
+        first = _first(by_bound, 2 * groups.index(group) + 1)
+        dtype = computed_in(stream.kinds[first], stream.dtypes[first]) if by_compute else ""
         yield Term(
             name=group,
             quantity="time",

@@ -134,6 +134,11 @@ def peak_flops_per_s(device: DeviceProfile, dtype: str) -> float:
     return device.peak(dtype) or device.peak("fp32") or min(device.peak_flops_per_s.values())
 
 
+def computed_in(kind: str, dtype: str) -> str:
+    """Whose peak is the ceiling of a product: sums widen what they read."""
+    return "fp32" if kind == "summed" else dtype
+
+
 def _dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
     if reading and stack.host_reading_op_s is not None:
         return stack.host_reading_op_s
@@ -164,9 +169,10 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
         reached = efficiency.utilisation(kind, dtype, per_call, m[places], n[places], k[places], phase)
         streaming_s = moved / device.memory_bandwidth_bytes_per_s
         if is_product:
-            computing_s = work / (peak_flops_per_s(device, dtype) * reached.share)
-            streaming_s = np.where(_spills(moved, device, reached.measured), streaming_s, 0.0)
-            compute_bound[places] = computing_s >= streaming_s
+            computing_s = work / (peak_flops_per_s(device, computed_in(kind, dtype)) * reached.share)
+            spills = _spills(moved, device, reached.measured) & (kind != "summed")
+            streaming_s = np.where(spills, streaming_s, 0.0)
+            compute_bound[places] = (computing_s >= streaming_s) & (work > 0)
             op_s[places] += np.maximum(computing_s, streaming_s)
         else:
             op_s[places] += streaming_s / np.maximum(reached.share, _LEAST_SHARE)

@@ -52,8 +52,9 @@ class Generator:
         logs: dict[Prompt, Tensor] = {}
         for prompt in dict.fromkeys(prompts):
             logs[prompt], memory = self._read_prompt(prompt)
-            for row in (row for row, each in enumerate(prompts) if each == prompt):
-                ring.remember(row, memory)
+            for row, each in enumerate(prompts):
+                if each == prompt:
+                    ring.remember(row, memory)
         return torch.cat([logs[prompt] for prompt in prompts]), ring
 
     def _read_prompt(self, prompt: Prompt) -> tuple[Tensor, KeyValueRing]:

@@ -5,28 +5,22 @@ Shape suffixes: B rows, D d_model, C words of a cluster, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from txlplan.model import ModelConfig
-from txlplan.nn._embedding import AdaptiveEmbedding
 from txlplan.nn._products import product
-from txlplan.nn._softmax import AdaptiveSoftmax
+
+Outputs = tuple[Tensor, Tensor, Tensor | None]
+"""Vectors and biases of a cluster's outputs, and its projection."""
 
 
 class Head:
     """What `AdaptiveSoftmax.log_probabilities` gives, for `rows` rows at a time."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        softmax: AdaptiveSoftmax,
-        embedding: AdaptiveEmbedding,
-        *,
-        rows: int | None,
-        compiled: bool = False,
-    ) -> None:
-        outputs = [softmax.outputs(cluster, embedding) for cluster in range(config.n_clusters)]
+    def __init__(self, config: ModelConfig, outputs: Sequence[Outputs], *, rows: int | None, compiled: bool = False) -> None:
         self._n_words = config.cluster_sizes[0]
         self._logits = [product(weight.detach(), bias.detach(), rows=rows, compiled=compiled) for weight, bias, _ in outputs]
         self._narrow = [

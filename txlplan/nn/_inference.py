@@ -18,7 +18,7 @@ from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS, summed_width
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_head, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
-from txlplan.nn._head import Head
+from txlplan.nn._head import Head, Outputs
 from txlplan.nn._kept_attention import attend_segment, attend_token
 from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import key_mask, sinusoids
@@ -36,7 +36,7 @@ class Inference:
     Norms, biases of queries and the residual stream stay in the model's own dtype, as under autocast. Later changes of the
     model's weights may or may not be seen: make a new one. `rows`: of how many rows single tokens will be read, for which
     weights are laid out; None: segments will be. `compiled`: single tokens of that many rows are read by compiled code, from
-    rings of `longest` 1; raises what torch raises where it cannot compile.
+    rings of `longest` 1, and on a CPU so are the probabilities of the next; raises what torch raises where it cannot compile.
     """
 
     def __init__(
@@ -52,13 +52,14 @@ class Inference:
         self._softmax, self._words = (
             _copied(module, self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
         )
-        self._head = Head(model.config, self._softmax, self._words, rows=None if compiled else rows)
         self._positions: list[Tensor] = []
         self._rows = rows or 1
         summed = compiled and not self._like.is_cuda and self._rows <= SUMMED_ROWS
         self._width = summed_width(self.config.d_head) if summed else self.config.d_head
         self._compiled = self._compile() if compiled else None
-        self._token_head = self._compile_head() if summed else None
+        outputs = [self._softmax.outputs(cluster, self._words) for cluster in range(model.config.n_clusters)]
+        self._head = Head(model.config, outputs, rows=None if summed else rows)
+        self._token_head = self._compile_head(outputs) if summed else None
 
     def ring(self, rows: int, *, longest: int) -> KeyValueRing:
         """An empty memory of `rows` rows that read up to `longest` tokens at a time."""
@@ -94,7 +95,7 @@ class Inference:
     def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
         """Log-probabilities [B, V] of the next word in nats, in fp32 at least."""
         compiled = self._token_head if len(hidden_BD) == self._rows else None
-        return compiled(hidden_BD) if compiled else self._head.log_probabilities(hidden_BD)
+        return compiled(hidden_BD.contiguous()) if compiled else self._head.log_probabilities(hidden_BD)
 
     def _segment(self, x_BTD: Tensor, ring: KeyValueRing) -> Tensor:
         tokens = x_BTD.shape[1]
@@ -179,8 +180,8 @@ class Inference:
         ring = self._ring(replace(self.config, n_layer=1), self._rows, 1)
         return compiled_read_token(self._layers[0], self._example(), ring, positions[0]), positions
 
-    def _compile_head(self) -> Callable[[Tensor], Tensor]:
-        head = Head(self.config, self._softmax, self._words, rows=self._rows, compiled=True)
+    def _compile_head(self, outputs: Sequence[Outputs]) -> Callable[[Tensor], Tensor]:
+        head = Head(self.config, outputs, rows=self._rows, compiled=True)
         return compiled_head(head, self._example())
 
     def _example(self) -> Tensor:

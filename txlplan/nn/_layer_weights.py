@@ -30,7 +30,7 @@ class LayerProducts:
     heads: tuple[int, int]
 
     def queries_keys_values(self, x_XD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each [X, H, K], in the dtype of the weights."""
+        """Each [X, H, K]."""
         q, k, v = self.qkv(self.attention_norm(x_XD) if self.pre_norm else x_XD).unflatten(-1, (3, *self.heads)).unbind(-3)
         return q, k, v
 
@@ -65,7 +65,7 @@ class LayerWeights:
         keys_BHSK[:, :, -1, : k_BHK.shape[-1]] = k_BHK
         values_BHSK[:, :, -1, : v_BHK.shape[-1]] = v_BHK
         mixed_BW = attend(q_BHK, self.u_HK, self.v_HK, keys_BHSK, values_BHSK, r_HSK, mask_BS)
-        return self.token.after_attention(x_BD, mixed_BW)
+        return self.token.after_attention(x_BD, mixed_BW).to(x_BD.dtype)
 
     def _products(
         self, layer: Layer, model: TransformerXL, weights: dict[str, _Pair], rows: int | None, *, compiled: bool

@@ -19,7 +19,7 @@ _SUMS = 4
 
 
 class Product(Protocol):
-    """x W^T + b and a nonlinearity, in the dtype of the weight. Gradients do not flow through it."""
+    """x W^T + b and a nonlinearity, in the dtype of the weight at least. Gradients do not flow through it."""
 
     def __call__(self, x_XK: Tensor) -> Tensor:
         """[X, K] of any float dtype to [X, N]."""
