@@ -174,10 +174,10 @@ def test_a_long_text_allocates_nothing_new() -> None:
     fast = Inference(module, rows=1)
     ring = fast.ring(1, longest=1)
     held = ring.nbytes
-    window = {ring.window(0, 0, 1)[0].untyped_storage().data_ptr()}
+    window = {ring.windows(0, 1)[0][0].untyped_storage().data_ptr()}
     for token in range(300):
         fast.read(torch.tensor([[token % 200]]), ring)
-        window.add(ring.window(0, 8, 0)[0].untyped_storage().data_ptr())
+        window.add(ring.windows(8, 0)[0][0].untyped_storage().data_ptr())
     assert ring.nbytes == held == 2 * 3 * 4 * 16 * (8 + 4) * 4
     assert len(window) == 1
 

@@ -242,9 +242,9 @@ def _dispatch_share(settings: Settings, op: Op, rows: FloatArray) -> FloatArray 
     return 1.0
 
 
-COMPILED_DISPATCH_SHARE = {"cpu": 0.23, "gpu": 0.81}
-"""Host time of a compiled layer's step over that of the eager one. CPU: 71 against 302 us, layers of width 16 on 2 cores of an
-AMD EPYC (Zen 3), torch 2.13 (`benchmarks/inference.py dispatch`, 2026-11-24). GPU: 8.8 against 10.6 ms a token of 16 layers of
+COMPILED_DISPATCH_SHARE = {"cpu": 0.30, "gpu": 0.81}
+"""Host time of a compiled layer's step over that of the eager one. CPU: 142 against 460 us, layers of width 16 on 2 cores of an
+AMD EPYC (Zen 3), torch 2.13 (`benchmarks/inference.py dispatch`, 2026-11-26). GPU: 8.8 against 10.6 ms a token of 16 layers of
 width 512 and their loss (H200, torch 2.11, 2026-11-26)."""
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "reference": layer,

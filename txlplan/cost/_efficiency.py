@@ -135,7 +135,7 @@ _TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
 """Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
 _PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
 """Depth k at which prologue and epilogue cost as much as the product itself."""
-_SUMMED_FLOPS = {"wide": (18.0, 1.1), "narrow": (9.9, 2.2)}
+_SUMMED_FLOPS = {"wide": (15.9, 1.4), "narrow": (12.7, 2.0)}
 """Compiled sums: reading a weight of fp32, or of 16 bits, and adding its product with a number of one row, take as long as so
 many FLOPs at the peak of fp32 (2 cores of an AMD EPYC (Zen 3), torch 2.13, `benchmarks/inference.py sums`, 2026-11-26)."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}

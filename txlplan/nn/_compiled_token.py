@@ -38,7 +38,7 @@ def compiled_read_token(layer: LayerWeights, x_BD: Tensor, ring: KeyValueRing, r
     slots = r_HSK.shape[1] - 1
     ring.make_room(1)
     mask_BS = torch.zeros(ring.rows, slots + 1, dtype=x_BD.dtype, device=x_BD.device)
-    example = (layer, x_BD, *ring.padded_window(0, slots, 1), r_HSK, mask_BS, attention_to_compile(ring))
+    example = (layer, x_BD, *ring.windows(slots, 1, padded=True)[0], r_HSK, mask_BS, attention_to_compile(ring))
     compiled: ReadToken = compiled_ahead(LayerWeights.read_token, example)
     return compiled
 

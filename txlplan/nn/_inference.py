@@ -102,8 +102,8 @@ class Inference:
         slots = max(ring.filled)
         positions = self.distances(slots + tokens)
         attend = self._all_rows(tokens, ring.filled) if self._together else self._row_by_row(tokens, ring.filled)
-        for number, layer in enumerate(self._layers):
-            mixed_BTW = self._attended(layer, x_BTD, ring.window(number, slots, tokens), positions[number], attend)
+        for layer, window, r_HSK in zip(self._layers, ring.windows(slots, tokens), positions, strict=True):
+            mixed_BTW = self._attended(layer, x_BTD, window, r_HSK, attend)
             x_BTD = layer.segment.after_attention(x_BTD, mixed_BTW)
         return x_BTD
 
@@ -158,14 +158,14 @@ class Inference:
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
         attend: Attend = attend_token
-        window = ring.padded_window if compiled else ring.window
+        windows = ring.windows(slots, 1, padded=compiled is not None)
         if compiled:
             (read_token, positions), attend = compiled, attention_to_compile(ring)
             mask_BS = x_BD.new_zeros(ring.rows, slots + 1) if mask_BS is None else mask_BS
         else:
             positions = self.distances(slots + 1)
-        for number, layer in enumerate(self._layers):
-            x_BD = read_token(layer, x_BD, *window(number, slots, 1), positions[number], mask_BS, attend)
+        for layer, (keys_BHSK, values_BHSK), r_HSK in zip(self._layers, windows, positions, strict=True):
+            x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, r_HSK, mask_BS, attend)
         return x_BD
 
     @property

@@ -75,15 +75,14 @@ class KeyValueRing:
                 layer[:, :, : self._slots] = layer[:, :, self._end - self._slots : self._end].clone()
         self._end = self._slots
 
-    def window(self, layer: int, slots: int, tokens: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, slots + tokens, K] of a layer: the last slots, then where the new tokens' go."""
-        keys, values = self.padded_window(layer, slots, tokens)
-        return keys[..., : self._d_head], values[..., : self._d_head]
+    def windows(self, slots: int, tokens: int, *, padded: bool = False) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [B, H, slots + tokens, K] of each layer: the last slots, then where the new tokens' go.
 
-    def padded_window(self, layer: int, slots: int, tokens: int) -> tuple[Tensor, Tensor]:
-        """The same of a head's whole width."""
-        start, size = self._end - slots, slots + tokens
-        return self._keys[layer].narrow(2, start, size), self._values[layer].narrow(2, start, size)
+        `padded`: of a head's whole width.
+        """
+        start, size, width = self._end - slots, slots + tokens, None if padded else self._d_head
+        views = (buffer.narrow(3, start, size)[..., :width].unbind(0) for buffer in (self._keys, self._values))
+        return list(zip(*views, strict=True))
 
     def advance(self, tokens: int) -> None:
         """The new tokens become memory, and what is beyond it is forgotten."""
