@@ -121,9 +121,15 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(plan_of, work, number):
 
 
 def test_a_signal_to_torchrun_stops_both_processes_with_a_checkpoint(plan_of):
-    plan_file = plan_of(steps=100_000, plan={"micro_batch": 2, "data_parallel": 2})
+    """Each of which keeps to CPUs of its own meanwhile, where there are two."""
+    plan_file = plan_of(steps=100_000, plan={"micro_batch": 2, "data_parallel": 2, "threads": 1})
     process, directory = start(plan_file, processes=2)
     wait_for(directory, process, lambda found: count(found, Step) >= 3)
+    if len(os.sched_getaffinity(0)) > 1:
+        workers = [child for child in _children(process.pid) if "worker" in Path(f"/proc/{child}/cmdline").read_text()]
+        one, other = (os.sched_getaffinity(child) for child in workers)
+        assert len(one) == len(other) == 1
+        assert one != other
     process.send_signal(signal.SIGTERM)
     _, found, said = finish(process, directory)
     assert isinstance(found[-1], Finished), said

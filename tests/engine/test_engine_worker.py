@@ -66,6 +66,15 @@ def test_a_nonsensical_environment(environment):
         World.from_environment(environment)
 
 
+@pytest.mark.parametrize(
+    ("local_rank", "local_size", "threads", "own"),
+    [(0, 2, 1, {3}), (1, 2, 1, {5}), (1, 2, 2, {8, 9}), (0, 2, 3, set()), (0, 1, 1, set()), (4, 5, 1, set())],
+)
+def test_processes_of_a_node_have_cpus_of_their_own_where_these_suffice(local_rank, local_size, threads, own):
+    environment = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": str(local_rank), "LOCAL_WORLD_SIZE": str(local_size)}
+    assert World.from_environment(environment).own_cpus({9, 3, 8, 5}, threads) == own
+
+
 def test_steps_must_be_positive(capsys):
     with pytest.raises(SystemExit):
         main(["plan.toml", "--steps", "0"])

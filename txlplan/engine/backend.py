@@ -29,6 +29,8 @@ class Backend:
     device: torch.device
     precision: Precision
     world: World
+    cpus: frozenset[int] = frozenset()
+    """That this process was given, before it was kept to its own."""
 
     def autocast(self, *, keeps_casts: bool = True) -> AbstractContextManager[Any]:
         """bf16 and fp16 compute under autocast; fp32 and tf32 need no context."""
@@ -99,12 +101,18 @@ def open_backend(plan_file: PlanFile, world: World) -> Backend:
         _be_deterministic(device)
     if world.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return as_planned(Backend(device=device, precision="fp32", world=world), plan_file.plan)
+    cpus = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+    return as_planned(Backend(device=device, precision="fp32", world=world, cpus=cpus), plan_file.plan)
 
 
 def as_planned(backend: Backend, plan: Plan) -> Backend:
-    """Set this process to a plan's threads and precision, on the device and among the processes that it has."""
+    """Set this process to a plan's threads and precision, on the device and among the processes that it has.
+
+    Several processes of a node are each kept to CPUs of their own.
+    """
     if plan.threads is not None:
+        if own := backend.world.own_cpus(backend.cpus, plan.threads):
+            os.sched_setaffinity(0, own)
         torch.set_num_threads(plan.threads)
     torch.set_float32_matmul_precision("high" if plan.precision == "tf32" else "highest")
     return dataclasses.replace(backend, precision=plan.precision)
