@@ -29,7 +29,7 @@ from _contenders import CONFIGS
 from _pairs import LEAST_PAIRS, ratio
 from torch import Tensor
 
-from txlplan.engine.generation_task import keep_compiled_code
+from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.interchange._foreign_config import to_hugging_face
 from txlplan.interchange._layouts import foreign_state
 from txlplan.model import models as presets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -135,6 +136,23 @@ def test_a_signal_to_torchrun_stops_both_processes_with_a_checkpoint(plan_of):
     assert isinstance(found[-1], Finished), said
     assert found[-1].outcome == "stopped"
     assert [event.step for event in found if isinstance(event, Saved)] == [count(found, Step)]
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+def test_compiled_code_is_kept_in_the_cache_directory(plan_of, work, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    trained = work(plan_of(steps=1))
+    asked = plan_of(
+        workload={"task": "generate", "tokens": 1},
+        plan={"micro_batch": 1, "compile": True},
+        sampling={"prompt": "a"},
+        run={"checkpoint": str(trained.directory)},
+    )
+    asked = dataclasses.replace(asked, run=dataclasses.replace(asked.run, directory=str(tmp_path / "text")))
+    exit_code, _, said = finish(*start(asked))
+    assert exit_code == 0, said
+    assert list((tmp_path / "cache" / "txlplan" / "compiled").rglob("*.so"))
 
 
 def test_kill_9_leaves_the_last_saved_checkpoint_usable(plan_of, work):

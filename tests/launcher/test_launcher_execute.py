@@ -166,7 +166,7 @@ def test_second_signal_kills_a_worker_that_does_not_stop(worker: Install, script
 
     record = run(scripted_plan, cpu, on_event=interrupt)
     assert record.outcome == "stopped"
-    assert "before the worker could save" in record.message
+    assert "before the worker could end it" in record.message
 
 
 def test_error_of_the_supervisor_stops_the_worker_and_closes_the_record(

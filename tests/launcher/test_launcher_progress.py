@@ -121,7 +121,7 @@ def test_line_on_a_terminal() -> None:
         (-11, False, False, "failed", "signal SIGSEGV"),
         (2, False, False, "failed", "exit code 2"),
         (0, False, False, "failed", "exit code 0"),
-        (-15, True, False, "stopped", "before the worker could save"),
+        (-15, True, False, "stopped", "before the worker could end it"),
     ],
 )
 def test_ending_of_a_worker_that_said_nothing(status: int, asked: bool, memory: bool, outcome: str, said: str) -> None:

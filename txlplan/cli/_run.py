@@ -236,6 +236,7 @@ def _finish(output: Output, session: Session, *, is_shown: bool) -> None:
     else:
         _run_output.show_record(output, session)
     if record.outcome == "stopped":
-        output.next_step(f"txlplan run {record.run_directory} --resume")
+        if record.workload.task == "train":
+            output.next_step(f"txlplan run {record.run_directory} --resume")
         raise Stopped
     output.next_step(_run_output.next_command(record))

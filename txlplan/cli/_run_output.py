@@ -80,7 +80,7 @@ def failure_hint(record: Record) -> str:
 def _lines(record: Record) -> Iterator[_Line]:
     yield "outcome", record.outcome + (f": {record.message}" if record.message else "")
     yield "steps", format_count(len(record.step_s))
-    if record.losses:
+    if record.losses and (record.workload.task == "train" or record.perplexity is not None):
         last = [point for point in record.losses if point.split == record.losses[0].split][-1]
         yield f"{last.split} loss", f"{last.loss:.3f} nats per token"
     if record.perplexity is not None:

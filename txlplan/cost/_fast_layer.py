@@ -141,11 +141,7 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
     section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
     if pre:
-        gathered = at.B * float(at.M) * n * c
-        section.back(
-            "keys and values of the memory", PROJECTIONS, "copy", read=gathered, written=gathered, around=inside, dtype=d
-        )
-        section.gradient("keys and values", PROJECTIONS, m=at.B * at.M, n=n, k=width, around=inside + (at.BTD + memory) * c)
+        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
     section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
     section.back("distances by head", SCORES, "copy", read=padded, written=padded, around=inside, dtype=d)
     biased, gradient = 2 * at.BTW * c, 2 * at.W * wide if at.model.untie_r else 0.0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import perf_counter
 
-from txlplan import resources
 from txlplan.data import Vocabulary
 from txlplan.engine.backend import Backend
 from txlplan.engine.events import Event, Generated, Noted, Step, Streamed
@@ -72,7 +70,7 @@ def generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit:
     """Compiled where the plan says so and this machine can; where it cannot, the plain one, and a note that says why."""
     rows, seed = plan_file.plan.micro_batch, plan_file.run.seed
     if plan_file.plan.compile:
-        keep_compiled_code()
+        emit(Noted(text=_COMPILING))
         try:
             return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed, compiled=True)
         except Exception as error:
@@ -81,9 +79,7 @@ def generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit:
     return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed)
 
 
-def keep_compiled_code() -> None:
-    """Have torch keep compiled code in the user's cache directory: the next run on this machine need not wait for it."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(resources.user_cache() / "compiled"))
+_COMPILING = "compiling the step of a token: some twenty seconds, the first time with a model, precision and number of rows"
 
 
 def _show(emit: Callable[[Event], None], row: int, text: str) -> None:

@@ -162,12 +162,14 @@ def _evaluation_due(job: Job, trainer: Trainer) -> bool:
 
 
 def _evaluate(job: Job, trainer: Trainer) -> None:
-    """Score the evaluation split, if there is one; says nothing when it is interrupted."""
+    """Score the evaluation split, if there is one."""
     split = job.plan_file.data.evaluation_split
     if split is None:
         return
     windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
     job.log.emit(Evaluating(step=trainer.step, split=split, segments=len(windows)))
     loss = evaluation.score(trainer.model, job.backend, windows, on_step=lambda _: not job.stopping())
-    if loss is not None:
+    if loss is None:
+        job.log.emit(Noted(text=f"stopped while scoring {split} after step {trainer.step}: its loss is not known"))
+    else:
         job.log.emit(evaluation.evaluated(job.dataset, split, loss, trainer.step))

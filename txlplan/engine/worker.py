@@ -22,6 +22,7 @@ import psutil
 
 from txlplan.config import from_plain
 from txlplan.engine import failures
+from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Finished
 from txlplan.engine.heap import keep_freed_memory
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None, *, age_s: float = 0.0) -> int:
         _say(error)
         return error.exit_code
     try:
+        keep_compiled_code()
         finished = _run(plan_file, world, log, stop, options, began_s)
         log.emit(finished)
     except BaseException as error:

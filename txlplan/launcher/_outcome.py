@@ -40,7 +40,7 @@ def ending(progress: Progress, *, status: int, asked_to_stop: bool, killed_for_m
     if said is not None:
         return Ending(outcome=said.outcome, message=said.message or _shown(log, fallback="") * (said.outcome == "failed"))
     if asked_to_stop:
-        return Ending(outcome="stopped", message=f"stopped at step {progress.step}, before the worker could save")
+        return Ending(outcome="stopped", message=f"stopped at step {progress.step}, before the worker could end it")
     if killed_for_memory:
         message = f"out of memory: the kernel killed the worker (after step {progress.step})"
         return Ending(outcome="oom", message=message)

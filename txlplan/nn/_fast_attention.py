@@ -108,7 +108,10 @@ class _Tiled(torch.autograd.Function):
         x_BTD = torch.mm(q_BTW.flatten(0, 1), weight[:W]).view_as(x)
         for sequence, kv_SV in zip(x_BTD, kv_BSV, strict=True):
             torch.addmm(sequence, kv_SV[M:], weight[W:], out=sequence)
-        memory_BMD = kv_BSV[:, :M] @ weight[W:] if memory_wanted else None
+        memory_BMD = context_BSD.new_empty(len(x), M, x.shape[-1]) if memory_wanted else None
+        if memory_BMD is not None:
+            for memory_MD, kv_SV in zip(memory_BMD, kv_BSV, strict=True):
+                torch.mm(kv_SV[:M], weight[W:], out=memory_MD)
         r_SHK = found.r_HRK[:, :-1].transpose(0, 1)
         dtypes = ctx.dtypes
         return (

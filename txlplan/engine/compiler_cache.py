@@ -1,0 +1,15 @@
+"""Where torch keeps what it compiles."""
+
+from __future__ import annotations
+
+import os
+
+from txlplan import resources
+
+
+def keep_compiled_code() -> None:
+    """Have torch keep compiled code in the user's cache directory: the next run on this machine need not wait for it.
+
+    Before torch's compiler is imported, by whatever needs it, which chooses a directory then.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(resources.user_cache() / "compiled"))
