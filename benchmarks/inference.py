@@ -228,7 +228,12 @@ def sums(options: argparse.Namespace) -> list[Row]:
     def weights(dtype: torch.dtype, rows: int, outputs: int) -> Callable[[], None]:
         product, x = SummedProduct(torch.randn(outputs, _INPUTS).to(dtype), rows=rows), torch.randn(rows, _INPUTS)
         run = compiled_ahead(SummedProduct.__call__, (product, x))
-        return lambda: [run(product, x) for _ in range(_CALLS)] and None
+
+        def work() -> None:
+            for _ in range(_CALLS):
+                run(product, x)
+
+        return work
 
     rows = []
     for dtype in (torch.float32, BF16):

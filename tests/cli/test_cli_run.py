@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -76,6 +77,13 @@ def test_train_score_generate_and_fail_at_a_damaged_checkpoint(txlplan: Any, tra
     assert generated.exit_code == 0, generated.stderr
     assert 1 <= len(generated.stdout.rstrip("\n")) <= 12
     assert [r.workload.task for r in open_store().list()] == ["generate", "score", "train"]
+
+    _, whole, run = open_store().list()
+    stopped = dataclasses.replace(whole, outcome="stopped", perplexity=None, bits_per_character=None)
+    assert "test loss" in dict(_run_output._lines(whole))
+    assert "test loss" not in dict(_run_output._lines(stopped)), "that of one step is no result"
+    assert _run_output.next_command(stopped) is None
+    assert _run_output.next_command(dataclasses.replace(run, outcome="stopped")) == f"txlplan run {tmp_path / 'run'} --resume"
 
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     damaged = next(checkpoint.rglob("*.safetensors"))

@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from txlplan.data import open_dataset, prepare
-from txlplan.engine import checkpoint, tensor_files
+from txlplan.engine import checkpoint, events, tensor_files
 from txlplan.engine.backend import open_backend
+from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Evaluated, Generated, Noted, Saved, Started, Step, Streamed
+from txlplan.engine.stopping import StopRequest
+from txlplan.engine.tasks import Job, train
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
 from txlplan.plan_file import read_plan_file
@@ -198,6 +201,28 @@ def test_rows_of_unequal_prompts_end_at_their_stop_string(plan_of, work, tmp_pat
     assert not any(" " in text for text in texts)
     assert [text.replace("\ufffd", "") for text in texts] == [streamed(ran, row) for row in range(4)]
     assert max(len(text) for text in texts) < len(ran.of(Step)) < 300
+
+
+def test_an_evaluation_that_is_stopped_says_so(plan_of, work):
+    """Of a run that has made all its steps, and has but to be scored."""
+    plan_file = plan_of(steps=2, data={"evaluation_split": "valid"})
+    trained = work(plan_file)
+    assert len(trained.of(Evaluated)) == 1
+    assert not trained.of(Noted)
+    job = Job(
+        plan_file=plan_file,
+        backend=open_backend(plan_file, World()),
+        dataset=open_dataset(Path(plan_file.data.directory)),
+        log=EventLog(trained.directory, World()),
+        stop=StopRequest(),
+        steps=None,
+        resume=True,
+    )
+    job.stop.requested = True
+    train(job)
+    after = events.read(trained.directory / events.FILE_NAME)[0]
+    assert len([event for event in after if isinstance(event, Evaluated)]) == 1
+    assert "its loss is not known" in next(event.text for event in after if isinstance(event, Noted))
 
 
 def test_rows_that_are_no_multiple_of_the_prompts_are_refused(plan_of, work, tmp_path):

@@ -66,13 +66,17 @@ def test_a_nonsensical_environment(environment):
         World.from_environment(environment)
 
 
+ALL = {9, 3, 8, 5}
+
+
 @pytest.mark.parametrize(
     ("local_rank", "local_size", "threads", "own"),
-    [(0, 2, 1, {3}), (1, 2, 1, {5}), (1, 2, 2, {8, 9}), (0, 2, 3, set()), (0, 1, 1, set()), (4, 5, 1, set())],
+    [(0, 2, 1, {3}), (1, 2, 1, {5}), (1, 2, 2, {8, 9}), (0, 2, 3, ALL), (0, 1, 1, ALL), (4, 5, 1, ALL)],
 )
 def test_processes_of_a_node_have_cpus_of_their_own_where_these_suffice(local_rank, local_size, threads, own):
+    """Else each has all, also after a plan of fewer threads."""
     environment = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": str(local_rank), "LOCAL_WORLD_SIZE": str(local_size)}
-    assert World.from_environment(environment).own_cpus({9, 3, 8, 5}, threads) == own
+    assert World.from_environment(environment).own_cpus(ALL, threads) == own
 
 
 def test_steps_must_be_positive(capsys):

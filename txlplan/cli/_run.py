@@ -235,8 +235,7 @@ def _finish(output: Output, session: Session, *, is_shown: bool) -> None:
         sys.stdout.write("\n")
     else:
         _run_output.show_record(output, session)
+    if command := _run_output.next_command(record):
+        output.next_step(command)
     if record.outcome == "stopped":
-        if record.workload.task == "train":
-            output.next_step(f"txlplan run {record.run_directory} --resume")
         raise Stopped
-    output.next_step(_run_output.next_command(record))

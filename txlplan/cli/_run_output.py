@@ -60,8 +60,10 @@ def show_record(output: Output, session: Session) -> None:
     output.document(document, lambda console: _print_lines(console, list(_lines(record))))
 
 
-def next_command(record: Record) -> str:
-    """What to do with a finished run."""
+def next_command(record: Record) -> str | None:
+    """What to do with a run that ended well or was stopped; only training goes on from where it was."""
+    if record.outcome == "stopped":
+        return f"txlplan run {record.run_directory} --resume" if record.workload.task == "train" else None
     if record.workload.task == "train":
         return f"txlplan run --task score --checkpoint {record.run_directory}"
     return f"txlplan report {record.id} --output report.html"

@@ -135,9 +135,10 @@ _TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
 """Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
 _PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
 """Depth k at which prologue and epilogue cost as much as the product itself."""
-_SUMMED_FLOPS = {"wide": (15.9, 1.4), "narrow": (12.7, 2.0)}
+_SUMMED_FLOPS = {"wide": (16.3, 1.4), "narrow": (12.7, 2.1)}
 """Compiled sums: reading a weight of fp32, or of 16 bits, and adding its product with a number of one row, take as long as so
-many FLOPs at the peak of fp32 (2 cores of an AMD EPYC (Zen 3), torch 2.13, `benchmarks/inference.py sums`, 2026-11-26)."""
+many FLOPs at the peak of fp32 (2 cores of an AMD EPYC (Zen 3), torch 2.13, medians of six `benchmarks/inference.py sums`,
+2026-11-26, which lay between 11 and 19, 0.9 and 1.6, 9 and 13, 1.8 and 2.4)."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""

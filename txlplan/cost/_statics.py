@@ -19,7 +19,8 @@ _CONTEXT_BYTES = {"gpu": 600 * 2**20, "tpu": 300 * 2**20, "cpu": 350 * 2**20}
 """A process before it allocates anything, where a stack does not say: CUDA context with libraries, or Python with torch."""
 _COMPILER_BYTES = 112 * 2**20
 """Of torch's compiler, in the process of the code that it made for a CPU: 111 and 115 MiB, with one row and with eight
-(`txlplan bench --task generate` with and without `--compile-step`, torch 2.13, 2026-11-26)."""
+(what `txlplan bench --task generate` peaks at with `--compile-step` and without, less what padded heads take; torch 2.13,
+2026-11-26)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

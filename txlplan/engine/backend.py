@@ -30,7 +30,7 @@ class Backend:
     precision: Precision
     world: World
     cpus: frozenset[int] = frozenset()
-    """That this process was given, before it was kept to its own."""
+    """That this process was given, before it was kept to its own; none where the system does not tell."""
 
     def autocast(self, *, keeps_casts: bool = True) -> AbstractContextManager[Any]:
         """bf16 and fp16 compute under autocast; fp32 and tf32 need no context."""
@@ -111,8 +111,8 @@ def as_planned(backend: Backend, plan: Plan) -> Backend:
     Several processes of a node are each kept to CPUs of their own.
     """
     if plan.threads is not None:
-        if own := backend.world.own_cpus(backend.cpus, plan.threads):
-            os.sched_setaffinity(0, own)
+        if backend.cpus:
+            os.sched_setaffinity(0, backend.world.own_cpus(backend.cpus, plan.threads))
         torch.set_num_threads(plan.threads)
     torch.set_float32_matmul_precision("high" if plan.precision == "tf32" else "highest")
     return dataclasses.replace(backend, precision=plan.precision)

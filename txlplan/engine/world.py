@@ -33,9 +33,9 @@ class World:
         return cls(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
     def own_cpus(self, cpus: Collection[int], threads: int) -> set[int]:
-        """So many of a node's CPUs that none of its other processes has; none where they do not suffice, or it is alone."""
+        """So many of a node's CPUs that none of its other processes has; all where they do not suffice, or it is alone."""
         if self.local_size == 1 or self.local_size * threads > len(cpus):
-            return set()
+            return set(cpus)
         return set(sorted(cpus)[self.local_rank * threads :][:threads])
 
     @property

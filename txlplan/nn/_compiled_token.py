@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn._head import Head
 from txlplan.nn._kept_attention import attend_token, attend_token_fused, attend_token_summed
 from txlplan.nn._layer_weights import Attend, LayerWeights
+from txlplan.nn._products import are_summed
 from txlplan.nn._ring import KeyValueRing
 
 ReadToken = Callable[[LayerWeights, Tensor, Tensor, Tensor, Tensor, Tensor | None, Attend], Tensor]
@@ -25,7 +25,7 @@ ReadToken = Callable[[LayerWeights, Tensor, Tensor, Tensor, Tensor, Tensor | Non
 
 def attention_to_compile(ring: KeyValueRing) -> Attend:
     """Sums that the compiler fuses where that beats the library's products: few rows on a CPU, one row, narrow numbers."""
-    if ring.device.type == "cpu" and ring.rows <= SUMMED_ROWS:
+    if are_summed(ring.rows, ring.device):
         return attend_token_summed
     return attend_token_fused if ring.rows == 1 or ring.dtype.itemsize < 4 else attend_token
 

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from txlplan.model import ModelConfig
-from txlplan.model._tiles import SUMMED_ROWS, summed_width
+from txlplan.model._tiles import summed_width
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_head, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head, Outputs
 from txlplan.nn._kept_attention import attend_segment, attend_token
 from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import key_mask, sinusoids
+from txlplan.nn._products import are_summed
 from txlplan.nn._ring import KeyValueRing
 from txlplan.nn._transformer_xl import TransformerXL
 
@@ -54,7 +55,7 @@ class Inference:
         )
         self._positions: list[Tensor] = []
         self._rows = rows or 1
-        summed = compiled and not self._like.is_cuda and self._rows <= SUMMED_ROWS
+        summed = compiled and are_summed(self._rows, self._like.device)
         self._width = summed_width(self.config.d_head) if summed else self.config.d_head
         self._compiled = self._compile() if compiled else None
         outputs = [self._softmax.outputs(cluster, self._words) for cluster in range(model.config.n_clusters)]

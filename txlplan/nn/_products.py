@@ -25,6 +25,11 @@ class Product(Protocol):
         """[X, K] of any float dtype to [X, N]."""
 
 
+def are_summed(rows: int, device: torch.device) -> bool:
+    """Whether code compiled for so many rows is written as sums there, of products and of attention."""
+    return device.type == "cpu" and rows <= SUMMED_ROWS
+
+
 def product(
     weight_NK: Tensor,
     bias_N: Tensor | None = None,
@@ -40,7 +45,7 @@ def product(
     """
     if rows is None or rows > FEW_ROWS or weight_NK.device.type != "cpu":
         return PlainProduct(weight_NK, bias_N, activation=activation)
-    if compiled and rows <= SUMMED_ROWS:
+    if compiled and are_summed(rows, weight_NK.device):
         return SummedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     if weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:
         return BlockedProduct(weight_NK, bias_N, activation=activation, blocks=torch.get_num_threads())
