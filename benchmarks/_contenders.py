@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
+from txlplan.nn._widened import suit_products
 
 if TYPE_CHECKING:
     from txlplan.data import Dataset
@@ -140,6 +141,8 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
     if name == TRAINER:
         return _trainer(config, rows, bf16, device)
     contender = CONTENDERS[name](config)
+    if isinstance(contender, Ours) and bf16 and device.type == "cpu":
+        suit_products("bf16")
     optimizer = torch.optim.Adam(contender.model.parameters(), lr=_LEARNING_RATE, fused=isinstance(contender, Ours) or None)
     generator = torch.Generator(device=device).manual_seed(1)
 
@@ -158,7 +161,7 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
 def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
     """As a run does it (on a GPU by graphs of kernels), with the optimizer and the clipping of its default recipe; it loads its
     data and checks its loss."""
-    from txlplan.engine.backend import Backend
+    from txlplan.engine.backend import Backend, as_planned
     from txlplan.engine.heap import keep_freed_memory
     from txlplan.engine.training import Trainer
     from txlplan.engine.world import World
@@ -175,7 +178,7 @@ def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -
         data=DataSettings(directory="(random tokens)"),
         run=RunSettings(directory="(not kept)"),
     )
-    backend = Backend(device=device, precision=plan_file.plan.precision, world=World())
+    backend = as_planned(Backend(device=device, precision="fp32", world=World()), plan_file.plan)
     trainer = Trainer(plan_file, backend, cast("Dataset", _RandomTokens(config, rows)))
     return lambda: trainer.train_step().loss
 

@@ -37,6 +37,7 @@ from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.nn._compiled_token import compiled_ahead
 from txlplan.nn._products import SummedProduct
+from txlplan.nn._widened import suit_products
 
 MODEL = replace(CONFIGS["wt103"], id="wt103-like", tgt_len=64, mem_len=640)
 ROWS = 4
@@ -50,7 +51,6 @@ def main() -> None:
     parser.add_argument("what", choices=sorted(BENCHMARKS))
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--bf16", action="store_true", help="score in bf16 too, also where the CPU has no units for it")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tokens", type=int, default=10_000, help="of `long`")
     parser.add_argument("--json", type=Path)
@@ -106,14 +106,16 @@ def score(options: argparse.Namespace) -> list[Row]:
 
     def theirs_scores() -> None:
         nonlocal mems
+        suit_products("fp32")
         mems = theirs(tokens[:, :-1], mems=mems, labels=tokens[:, :-1]).mems
 
     rows = []
-    for dtype in _dtypes(options):
+    for dtype in (None, BF16):
         reader = Inference(model, dtype=dtype)
         ring = full(reader, ROWS, MODEL.tgt_len)
 
-        def ours(reader: Inference = reader, ring: KeyValueRing = ring) -> None:
+        def ours(reader: Inference = reader, ring: KeyValueRing = ring, dtype: torch.dtype | None = dtype) -> None:
+            suit_products(_name(dtype))
             reader.nll(reader.read(tokens[:, :-1], ring), tokens[:, 1:])
 
         units = ROWS * MODEL.tgt_len
@@ -131,6 +133,7 @@ def generate(options: argparse.Namespace) -> list[Row]:
 
     def theirs_generates() -> None:
         nonlocal mems
+        suit_products("fp32")
         mems = theirs(word[:1], mems=mems).mems
 
     rows, reference = [], _reference(model, 8)
@@ -167,6 +170,7 @@ def _generating(model: TransformerXL, rows: int, dtype: torch.dtype | None, comp
 
     def work() -> None:
         nonlocal words
+        suit_products(_name(dtype))
         for _ in range(_STEPS):
             words = reader.log_probabilities(reader.read(words, ring)[:, -1]).argmax(-1, keepdim=True)
 
@@ -179,6 +183,7 @@ def _reference(model: TransformerXL, rows: int) -> Callable[[], None]:
 
     def work() -> None:
         nonlocal memory, words
+        suit_products("fp32")
         hidden, memory = model(words, memory, valid)
         words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
 
@@ -256,10 +261,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start_s = time.perf_counter()
     work()
     return time.perf_counter() - start_s
-
-
-def _dtypes(options: argparse.Namespace) -> list[torch.dtype | None]:
-    return [None, BF16] if options.bf16 or options.device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else [None]
 
 
 def _name(dtype: torch.dtype | None) -> str:

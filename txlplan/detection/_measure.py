@@ -14,6 +14,7 @@ from txlplan.detection._graph import REPEATS, captured
 from txlplan.detection._product_cases import bare
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 from txlplan.hardware import PRODUCTS
+from txlplan.nn._widened import suit_products
 
 COPY_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
 """Of each of two tensors: together many times the largest cache of most desktops, or of GPUs, small enough for any machine."""
@@ -83,9 +84,9 @@ def measure(
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
     builders = [
-        _with_threads(counts[0], lambda: _copy_builder(where)),
-        *(_with_threads(one, case.build) for case in (with_gradients, plain)),
-        *(_with_threads(count, case.build) for count, case in everything),
+        _set_up(counts[0], "fp32", lambda: _copy_builder(where)),
+        *(_set_up(one, case.dtype, case.build) for case in (with_gradients, plain)),
+        *(_set_up(count, case.dtype, case.build) for count, case in everything),
     ]
     if where == "cuda":
         dtypes_of = ["fp32"] * 3 + [case.dtype for _, case in everything]
@@ -120,13 +121,16 @@ def _has_kernel(case: Case) -> bool:
     return True
 
 
-def _with_threads(count: int | None, build: Callable[[], Work]) -> Callable[[], Work]:
-    def build_with_threads() -> Work:
-        if count is not None:
-            torch.set_num_threads(count)
+def _set_up(threads: int | None, dtype: str, build: Callable[[], Work]) -> Callable[[], Work]:
+    """On a CPU, as a worker with so many threads and that precision does; on CUDA (None) nothing is to do."""
+
+    def set_up_and_build() -> Work:
+        if threads is not None:
+            torch.set_num_threads(threads)
+            suit_products(dtype)
         return build()
 
-    return build_with_threads
+    return set_up_and_build
 
 
 def _copy_builder(where: str) -> Work:

@@ -23,6 +23,7 @@ from txlplan.detection._timing import Progress, Work, nothing, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
+from txlplan.nn._widened import suit_products
 
 _BUDGET_S = 56.0
 """For everything; on an idle machine more than half of it goes to the operations."""
@@ -50,8 +51,8 @@ class ProbeResult:
 def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> ProbeResult:
     """Measure the first GPU that torch can use, else the CPU, within `budget_s` as far as one operation more or less allows.
 
-    Changes torch's number of threads and what the heap does with freed memory meanwhile, and puts both back. Operations find
-    their memory as they do in a worker: in a heap that keeps it.
+    Changes torch's number of threads, its products of bf16 and what the heap does with freed memory meanwhile, and puts all of
+    it back. Operations find their memory as they do in a worker: in a heap that keeps it.
     """
     start = time.perf_counter()
     detection = detect()
@@ -59,15 +60,17 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     where = "cuda" if on_gpu else "cpu"
     synchronize: Work = torch.cuda.synchronize if on_gpu else nothing
     notes = [*detection.notes, *_busy()]
-    with freed_memory_kept(), _threads_put_back():
+    with freed_memory_kept(), _set_up_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
+        suit_products("fp32")
         dispatch = [dispatch_cost(where, synchronize)]
         workers = _workers(where, dtypes, _WORKERS_SHARE[where] * budget_s, progress)
         dispatch.append(dispatch_cost(where, synchronize))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
         torch.set_num_threads(1)
+        suit_products("fp32")
         dispatch.append(dispatch_cost(where, synchronize))
     notes += [*workers.notes, *_incomplete(measured)]
     circumstances = Circumstances(
@@ -82,12 +85,13 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
 
 
 @contextlib.contextmanager
-def _threads_put_back() -> Iterator[None]:
+def _set_up_put_back() -> Iterator[None]:
     threads_before = torch.get_num_threads()
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
+        suit_products("fp32")
 
 
 def _workers(where: str, dtypes: Mapping[str, Rates], budget_s: float, progress: Progress | None) -> Workers:
@@ -120,8 +124,7 @@ def _incomplete(measured: Measurement) -> Iterator[str]:
 def _dtypes(where: str, synchronize: Work) -> dict[str, Rates]:
     """What is measured: fp32, bf16, and others that are not much slower.
 
-    bf16 is measured on a CPU without units for it too, where it may be a hundred times slower than fp32: who asks for it is to
-    be told so.
+    bf16 is measured on a CPU without units for it too, where it is slower than fp32: who asks for it is to be told so.
     """
     others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"] if _has_new_dtypes() else ["fp16"]
     found = {dtype: _rates(dtype, where, synchronize) for dtype in ("fp32", *others)}
@@ -140,6 +143,8 @@ def _rates(dtype: str, where: str, synchronize: Work) -> Rates:
     for phase, kind in (("forward", forward), ("backward", backward), ("weights", weight_gradient)):
         case = kind(*_TYPICAL[where], dtype, where)
         with exactly(dtype):
+            if where == "cpu":
+                suit_products(dtype)
             work = case.build()
             work()
             found[phase] = case.total / min(time_call(work, synchronize) for _ in range(3))

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from txlplan.choices import Precision
 from txlplan.engine.world import World
 from txlplan.errors import InputError
+from txlplan.nn._widened import suit_products
 from txlplan.plan_file import Plan, PlanFile
 
 _AUTOCAST_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -115,6 +116,8 @@ def as_planned(backend: Backend, plan: Plan) -> Backend:
             os.sched_setaffinity(0, backend.world.own_cpus(backend.cpus, plan.threads))
         torch.set_num_threads(plan.threads)
     torch.set_float32_matmul_precision("high" if plan.precision == "tf32" else "highest")
+    if backend.device.type == "cpu":
+        suit_products(plan.precision)
     return dataclasses.replace(backend, precision=plan.precision)
 
 

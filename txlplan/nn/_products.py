@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
+from txlplan.nn._widened import has_bf16_units
 
 _SUMS = 4
 """Sums side by side that keep a core's adders busy."""
@@ -49,8 +50,7 @@ def product(
         return SummedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     if weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:
         return BlockedProduct(weight_NK, bias_N, activation=activation, blocks=torch.get_num_threads())
-    has_units = weight_NK.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if has_units and not compiled:
+    if weight_NK.dtype == torch.bfloat16 and has_bf16_units() and not compiled:
         return PackedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     return PlainProduct(weight_NK, bias_N, activation=activation)
 
