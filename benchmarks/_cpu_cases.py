@@ -17,9 +17,8 @@ COMBINATIONS: tuple[tuple[Task, Precision], ...] = (
     ("score", "bf16"),
     ("generate", "bf16"),
 )
-_MOST_FLOPS: dict[str, float] = {"fp32": 5e10, "bf16": 2e9}
-"""Of a step's forward pass; a draw beyond it is drawn again. A CPU without bf16 units computes a few GFLOP/s in bf16: such
-a step takes seconds already."""
+_MOST_FLOPS = 5e10
+"""Of a step's forward pass; a draw beyond it is drawn again."""
 _HEAP_STEPS = 6
 """After which the heap of a training process has stopped growing."""
 
@@ -59,7 +58,7 @@ def _draw(source: random.Random, name: str, task: Task, precision: Precision) ->
     while True:
         batch, model = source.randint(1, 16), _model(source, name)
         per_token = sum(forward_flops_per_token(model, batch=batch).values())
-        if per_token * batch * (1 if task == "generate" else model.tgt_len) <= _MOST_FLOPS[precision]:
+        if per_token * batch * (1 if task == "generate" else model.tgt_len) <= _MOST_FLOPS:
             return Drawn(name=name, model=model, task=task, precision=precision, batch=batch)
 
 

@@ -1,8 +1,8 @@
 """Matrix products as training, scoring and generating run them, for the probe: layers forward, layers backward, a tile of
 attention, and single tokens.
 
-Their nominal work is 2·m·n·k FLOPs each. A library may be many times slower in one order of operands than in another (a CPU
-without bf16 units is), so forward (NT), the gradient of the input (NN) and that of the weight (TN) are timed apart.
+Their nominal work is 2·m·n·k FLOPs each. A library may be slower in one order of operands than in another, so forward (NT), the
+gradient of the input (NN) and that of the weight (TN) are timed apart.
 """
 
 from __future__ import annotations
