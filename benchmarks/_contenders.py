@@ -141,8 +141,8 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
     if name == TRAINER:
         return _trainer(config, rows, bf16, device)
     contender = CONTENDERS[name](config)
-    if isinstance(contender, Ours) and bf16 and device.type == "cpu":
-        suit_products("bf16")
+    if isinstance(contender, Ours) and device.type == "cpu":
+        suit_products(bf16=bf16)
     optimizer = torch.optim.Adam(contender.model.parameters(), lr=_LEARNING_RATE, fused=isinstance(contender, Ours) or None)
     generator = torch.Generator(device=device).manual_seed(1)
 

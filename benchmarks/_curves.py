@@ -29,7 +29,7 @@ from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
 from txlplan.workload import Optimization, Workload
 
 MODEL = replace(models.get("demo-bytes"), id="curves", n_layer=2, d_model=64, d_head=32, d_inner=256, norm="pre")
-"""Small: a CPU without bf16 units makes products of bf16 twenty times slower than those of fp32. Calm: see `_CLIP_NORM`."""
+"""Small, since three paths learn with three seeds each. Calm: see `_CLIP_NORM`."""
 ROWS = 8
 LEARNING_RATE = 1e-3
 _CLIP_NORM = 0.25

@@ -106,7 +106,7 @@ def score(options: argparse.Namespace) -> list[Row]:
 
     def theirs_scores() -> None:
         nonlocal mems
-        suit_products("fp32")
+        suit_products(bf16=False)
         mems = theirs(tokens[:, :-1], mems=mems, labels=tokens[:, :-1]).mems
 
     rows = []
@@ -115,7 +115,7 @@ def score(options: argparse.Namespace) -> list[Row]:
         ring = full(reader, ROWS, MODEL.tgt_len)
 
         def ours(reader: Inference = reader, ring: KeyValueRing = ring, dtype: torch.dtype | None = dtype) -> None:
-            suit_products(_name(dtype))
+            suit_products(bf16=dtype is BF16)
             reader.nll(reader.read(tokens[:, :-1], ring), tokens[:, 1:])
 
         units = ROWS * MODEL.tgt_len
@@ -133,7 +133,7 @@ def generate(options: argparse.Namespace) -> list[Row]:
 
     def theirs_generates() -> None:
         nonlocal mems
-        suit_products("fp32")
+        suit_products(bf16=False)
         mems = theirs(word[:1], mems=mems).mems
 
     rows, reference = [], _reference(model, 8)
@@ -170,7 +170,7 @@ def _generating(model: TransformerXL, rows: int, dtype: torch.dtype | None, comp
 
     def work() -> None:
         nonlocal words
-        suit_products(_name(dtype))
+        suit_products(bf16=dtype is BF16)
         for _ in range(_STEPS):
             words = reader.log_probabilities(reader.read(words, ring)[:, -1]).argmax(-1, keepdim=True)
 
@@ -183,7 +183,7 @@ def _reference(model: TransformerXL, rows: int) -> Callable[[], None]:
 
     def work() -> None:
         nonlocal memory, words
-        suit_products("fp32")
+        suit_products(bf16=False)
         hidden, memory = model(words, memory, valid)
         words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
 

@@ -7,7 +7,7 @@
     python benchmarks/training.py curves                    bits per character after the same steps, by path and seed
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
     python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
-    python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16: has the CPU units?
+    python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16
     python benchmarks/training.py speed wt103 --against hugging-face --device cuda --bf16 --rows 32 --ours trainer
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
@@ -37,9 +37,11 @@ from _pairs import LEAST_PAIRS, ratio
 from _side import NAME, Side
 
 from txlplan.engine.trace import trace
+from txlplan.nn._widened import suit_products
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
+BF16 = torch.bfloat16
 Row = dict[str, Any]
 
 
@@ -97,7 +99,8 @@ def speed(options: argparse.Namespace) -> list[Row]:
     ):
         found = ratio(other.step, ours.step, pairs=options.pairs)
         peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
-    dtype = torch.bfloat16 if options.bf16 else torch.float32
+    dtype = BF16 if options.bf16 else torch.float32
+    suit_products(bf16=options.bf16)
     with torch.device("cpu"):
         flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=options.rows))
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
@@ -116,9 +119,12 @@ def dropout(options: argparse.Namespace) -> list[Row]:
 
 
 def products(_: argparse.Namespace) -> list[Row]:
-    """The best rate of matrix products by dtype."""
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return [{"what": name, "GFLOP/s": _best_product_flops_per_s(dtype) / 1e9} for name, dtype in dtypes.items()]
+    """The best rate of matrix products by dtype, torch's own and as txlplan trains."""
+    found = {}
+    for name, dtype, ours in (("fp32", torch.float32, False), ("bf16", BF16, False), ("bf16 in txlplan", BF16, True)):
+        suit_products(bf16=ours)
+        found[name] = _best_product_flops_per_s(dtype)
+    return [{"what": name, "GFLOP/s": rate / 1e9} for name, rate in found.items()]
 
 
 def _side(options: argparse.Namespace, name: str, *, bf16: bool, dropout: float | None = None) -> Side:

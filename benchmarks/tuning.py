@@ -41,8 +41,8 @@ BEST, ROUNDS = 3, 5
 TOO_SLOW = 4.0
 """A plan whose first two steps both take this many times the best median is no candidate for the best, and is left."""
 GRID = Space(precision=("fp32",), activation_checkpointing=("none",), runnable=True)
-"""bf16 is left out: where a CPU has no units for it, a single step takes minutes. So is checkpointing, which none of the models
-needs and which only makes a step longer: it would lengthen the time of the grid, a tenth of which tuning is given."""
+"""bf16 is left out, which is no faster where a CPU has no units for it, and checkpointing, which only makes a step longer: no
+model here needs the memory that they save. They would lengthen the time of the grid, a tenth of which tuning is given."""
 
 
 def main() -> None:

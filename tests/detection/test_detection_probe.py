@@ -15,6 +15,7 @@ from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._host import dispatch_cost
 from txlplan.detection._probe import _dtypes
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
+from txlplan.nn import _widened
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,9 @@ def test_bf16_is_measured_however_slow_it_is():
     assert all(set(each) == {"forward", "backward", "weights"} for each in rates.values())
 
 
-def test_the_number_of_threads_is_put_back(result, threads_before):
+def test_the_number_of_threads_and_products_are_put_back(result, threads_before):
     assert torch.get_num_threads() == threads_before
+    assert not _widened._in_force
 
 
 def test_measured_points_come_back_exactly_from_the_cost_model(result):

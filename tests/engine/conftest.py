@@ -16,6 +16,7 @@ from txlplan.data import prepare
 from txlplan.engine import events
 from txlplan.engine.worker import main
 from txlplan.model import ModelConfig
+from txlplan.nn._widened import suit_products
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, write_plan_file
 from txlplan.workload import Optimization, Workload
 
@@ -35,13 +36,14 @@ def dataset_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def undisturbed() -> Iterator[None]:
-    """The worker sets threads, determinism and signal handlers of its process; here that is the tests'."""
+    """The worker sets threads, products, determinism and signal handlers of its process; here that is the tests'."""
     threads, handlers = torch.get_num_threads(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
+    suit_products(bf16=False)
     for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
         signal.signal(number, handler)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from txlplan.nn._products import BlockedProduct, PackedProduct, PlainProduct, SummedProduct, product
+from txlplan.model._tiles import SUMMED_ROWS
+from txlplan.nn._products import BlockedProduct, PackedProduct, PlainProduct, SummedProduct, WidenedProduct, product
 
 torch.set_num_threads(1)
 needs_units = pytest.mark.skipif(
@@ -68,4 +69,15 @@ def test_what_is_to_be_compiled_is_never_packed(
     dtype: torch.dtype, units: bool, rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: units)
-    assert not isinstance(product(torch.randn(4, 4, dtype=dtype), rows=rows, compiled=True), PackedProduct)
+    made = product(torch.randn(4, 4, dtype=dtype), rows=rows, compiled=True)
+    assert not isinstance(made, PackedProduct)
+    slow = dtype == torch.bfloat16 and not units and rows is not None and rows > SUMMED_ROWS
+    assert isinstance(made, WidenedProduct) is slow
+
+
+def test_a_product_for_compiled_code_widens_the_weight() -> None:
+    torch.manual_seed(1)
+    weight, bias, x = (torch.randn(*shape).bfloat16() for shape in ((48, 32), (48,), (9, 32)))
+    found = WidenedProduct(weight, bias, activation="relu")(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, PlainProduct(weight.float(), bias.float(), activation="relu")(x))

@@ -10,17 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.nn import _widened
-from txlplan.nn._widened import has_bf16_units, suit_products
+from txlplan.nn._widened import has_fast_bf16, multiply, suit_products
 
 torch.set_num_threads(1)
 
 
+_OPERATIONS = [f"aten::{name}{overload}" for name in ("mm", "bmm", "addmm", "baddbmm") for overload in ("", ".out")]
+
+
 @pytest.fixture
 def widened() -> Iterator[None]:
-    """As on a CPU without units for bf16, on any."""
+    """As on a CPU for which torch has no fast products of bf16, on any."""
+    assert not _widened._in_force
     library = _widened._overriding()
     yield
     del library
+
+
+def _kernels() -> list[str]:
+    """What torch calls on a CPU, as it tells it."""
+    lines = "\n".join(torch._C._dispatch_dump(name) for name in _OPERATIONS).splitlines()
+    return [line for line in lines if line.startswith("CPU")]
 
 
 def _near(found: Tensor, exact: Tensor) -> None:
@@ -30,22 +40,82 @@ def _near(found: Tensor, exact: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 5, 3), (2, 3, 5), (7, 64, 3000), (3000, 64, 7), (64, 3000, 7), (0, 3, 4), (3, 0, 4), (3, 4, 0)], ids=str
+    "shape",
+    [(2, 3, 5), (7, 64, 3000), (3000, 64, 7), (64, 3000, 7), (200, 200, 200), (0, 3, 4), (3, 0, 4), (3, 4, 0)],
+    ids=str,
 )
 def test_matrices_in_pieces_are_the_whole(widened: None, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows, inner and columns; the limits are small so that pieces are several, and the last one shorter."""
     monkeypatch.setattr(_widened, "_PIECE_BYTES", 1 << 14)
     torch.manual_seed(1)
     rows, inner, columns = shape
-    a, b = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16()
+    a, b = torch.randn(inner, rows).bfloat16().t(), torch.randn(columns, inner).bfloat16().t()
     bias, matrix = torch.randn(columns).bfloat16(), torch.randn(rows, columns).bfloat16()
     exact = a.double() @ b.double()
+    strided = torch.empty(2 * rows, columns, dtype=torch.bfloat16)[::2]
     _near(torch.mm(a, b), exact)
-    _near(torch.mm(a.t().contiguous().t(), b, out=torch.empty(rows, columns, dtype=torch.bfloat16)), exact)
-    _near(torch.addmm(bias, a, b), exact + bias.double())
-    _near(torch.addmm(matrix, a, b, beta=0.5, alpha=2), 2 * exact + matrix.double() / 2)
+    _near(torch.mm(a.contiguous(), b.contiguous(), out=strided), exact)
+    for added in (bias, bias[None], matrix, matrix[:, :1]):
+        _near(torch.addmm(added, a, b), exact + added.double())
+        _near(torch.addmm(added, a, b, beta=0.5, alpha=2), 2 * exact + added.double() / 2)
+    _near(torch.addmm(torch.full_like(matrix, float("nan")), a, b, beta=0), exact)
     expected = matrix.double() + exact
     _near(torch.addmm(matrix, a, b, out=matrix), expected)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "calls"),
+    [
+        (((1000, 512), (512, 256)), 1),
+        (((6000, 512), (512, 256)), 6),
+        (((256, 512), (512, 6000)), 6),
+        (((256, 6000), (6000, 512)), 1),
+        (((64, 8, 64), (64, 64, 32)), 1),
+        (((64, 256, 64), (64, 64, 512)), 16),
+    ],
+    ids=str,
+)
+def test_little_is_widened_at_a_time(shapes: tuple[tuple[int, ...], tuple[int, ...]], calls: int) -> None:
+    """Two MiB of what is long, in each call of a kernel that is given fp32 alone. (Of inner products one call is the first.)"""
+    given: list[tuple[Tensor, ...]] = []
+
+    def kernel(*operands: Tensor) -> Tensor:
+        given.append(operands)
+        return torch.matmul(*operands)
+
+    a, b = (torch.randn(shape).bfloat16() for shape in shapes)
+    _near(multiply(kernel, (a, b)).bfloat16(), a.double() @ b.double())
+    assert len(given) == calls
+    for operands in given:
+        assert all(each.dtype == torch.float32 and each.nbytes <= 2 << 20 for each in operands)
+        assert torch.matmul(*operands).nbytes <= 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("operands", "out"),
+    [
+        ((torch.ones(2, 64).bfloat16(), torch.ones(100, 8).bfloat16()), None),
+        ((torch.ones(2, 3).bfloat16(), torch.ones(3, 4)), None),
+        ((torch.ones(2, 3).bfloat16(), torch.ones(3, 4).bfloat16()), torch.ones(2, 4)),
+        ((torch.ones(2, 3).bfloat16(), torch.ones(3).bfloat16()), None),
+    ],
+    ids=["inner sizes differ", "dtypes differ", "result of another dtype", "no matrix"],
+)
+def test_what_torch_refuses_is_refused_in_its_words(operands: tuple[Tensor, Tensor], out: Tensor | None) -> None:
+    given = {} if out is None else {"out": out}
+    with pytest.raises(RuntimeError) as own:
+        torch.mm(*operands, **given)
+    library = _widened._overriding()
+    with pytest.raises(RuntimeError) as ours:
+        torch.mm(*operands, **given)
+    del library
+    assert str(ours.value) == str(own.value)
+
+
+def test_an_empty_result_is_made_as_large_as_it_must_be(widened: None) -> None:
+    out = torch.empty(0, dtype=torch.bfloat16)
+    torch.mm(torch.ones(5, 3).bfloat16(), torch.ones(3, 4).bfloat16(), out=out)
+    assert torch.equal(out, torch.full((5, 4), 3.0).bfloat16())
 
 
 def test_batches_are_multiplied_in_fp32(widened: None) -> None:
@@ -81,7 +151,7 @@ def test_gradients_are_those_of_rounded_operands(widened: None) -> None:
         torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-5 * float(exact.norm()))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_products_are_torchs_own(dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     a, b, c = (torch.randn(shape, dtype=dtype) for shape in ((5, 8), (8, 6), (5, 6)))
@@ -103,14 +173,15 @@ def test_other_products_are_torchs_own(dtype: torch.dtype) -> None:
     assert all(torch.equal(one, other) for one, other in zip(before, during, strict=True))
 
 
-def test_a_precision_sets_products_up_and_another_takes_it_back() -> None:
-    """Where the CPU has units nothing is set up."""
+def test_what_is_set_up_is_taken_back() -> None:
+    """Where torch is fast in bf16, nothing is set up."""
+    own = _kernels()
     try:
-        suit_products("bf16")
-        assert bool(_widened._in_force) is not has_bf16_units()
-        first = list(_widened._in_force)
-        suit_products("bf16")
-        assert _widened._in_force == first, "once is enough"
+        suit_products(bf16=True)
+        during = _kernels()
+        suit_products(bf16=True)
+        assert _kernels() == during, "once is enough"
     finally:
-        suit_products("fp32")
-    assert not _widened._in_force
+        suit_products(bf16=False)
+    assert (during == own) is has_fast_bf16()
+    assert _kernels() == own

@@ -18,7 +18,7 @@ from txlplan.errors import ConfigError
 from txlplan.hardware import devices, stacks, systems
 
 _OLDEST_PYTHON = (3, 11)
-_OLDEST_TORCH = (2, 6)
+_OLDEST_TORCH = (2, 9)
 _LEAST_MEMORY_BYTES = 4 << 30
 
 
@@ -68,7 +68,7 @@ def _torch() -> Iterator[Finding]:
         return
     version = str(torch.__version__)
     numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
-    yield _finding("torch", version, "install torch 2.6 or newer" if numbers < _OLDEST_TORCH else None)
+    yield _finding("torch", version, "install torch 2.9 or newer" if numbers < _OLDEST_TORCH else None)
     if not torch.version.cuda:
         yield _finding("cuda", "this torch is built without CUDA: runs compute on the CPU")
     elif torch.cuda.is_available():
@@ -81,7 +81,7 @@ def _processor(cpu: Cpu) -> Finding:
     features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16") if name in cpu.features]
     has_bf16 = any("bf16" in name for name in features)
     detail = f"{cpu.name}, {cpu.usable_cpus} of {cpu.logical_cpus} CPUs usable, {' '.join(features) or 'features unknown'}"
-    slower = "no bf16 instructions: fp32 will be faster than bf16, but for generating with --compile-step"
+    slower = "no bf16 instructions: bf16 takes less memory than fp32 and more time, but for generating with --compile-step"
     return _finding("cpu", detail if has_bf16 else f"{detail}; {slower}")
 
 

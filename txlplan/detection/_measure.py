@@ -127,7 +127,7 @@ def _set_up(threads: int | None, dtype: str, build: Callable[[], Work]) -> Calla
     def set_up_and_build() -> Work:
         if threads is not None:
             torch.set_num_threads(threads)
-            suit_products(dtype)
+            suit_products(bf16=dtype == "bf16")
         return build()
 
     return set_up_and_build

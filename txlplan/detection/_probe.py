@@ -23,7 +23,7 @@ from txlplan.detection._timing import Progress, Work, nothing, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
-from txlplan.nn._widened import suit_products
+from txlplan.nn._widened import has_fast_bf16, suit_products
 
 _BUDGET_S = 56.0
 """For everything; on an idle machine more than half of it goes to the operations."""
@@ -63,14 +63,14 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     with freed_memory_kept(), _set_up_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
-        suit_products("fp32")
+        suit_products(bf16=False)
         dispatch = [dispatch_cost(where, synchronize)]
         workers = _workers(where, dtypes, _WORKERS_SHARE[where] * budget_s, progress)
         dispatch.append(dispatch_cost(where, synchronize))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
         torch.set_num_threads(1)
-        suit_products("fp32")
+        suit_products(bf16=False)
         dispatch.append(dispatch_cost(where, synchronize))
     notes += [*workers.notes, *_incomplete(measured)]
     circumstances = Circumstances(
@@ -91,15 +91,15 @@ def _set_up_put_back() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads_before)
-        suit_products("fp32")
+        suit_products(bf16=False)
 
 
 def _workers(where: str, dtypes: Mapping[str, Rates], budget_s: float, progress: Progress | None) -> Workers:
     """Workers in the precision that a plan for this device most likely has."""
     if progress is not None:
         progress("whole training steps", 0.0)
-    has_units = "bf16" in dtypes and _whole(dtypes["bf16"]) > _whole(dtypes["fp32"])
-    precision: Precision = "bf16" if has_units else "fp32"
+    narrow = has_fast_bf16() if where == "cpu" else "bf16" in dtypes and _whole(dtypes["bf16"]) > _whole(dtypes["fp32"])
+    precision: Precision = "bf16" if narrow else "fp32"
     return run_workers(where, usable_cpus() if where == "cpu" else None, precision, budget_s)
 
 
@@ -124,7 +124,7 @@ def _incomplete(measured: Measurement) -> Iterator[str]:
 def _dtypes(where: str, synchronize: Work) -> dict[str, Rates]:
     """What is measured: fp32, bf16, and others that are not much slower.
 
-    bf16 is measured on a CPU without units for it too, where it is slower than fp32: who asks for it is to be told so.
+    bf16 is measured also on a CPU that is no faster in it: who asks for it is to be told so.
     """
     others = ["bf16", "fp16"] if where == "cpu" else ["tf32", "bf16", "fp16"] if _has_new_dtypes() else ["fp16"]
     found = {dtype: _rates(dtype, where, synchronize) for dtype in ("fp32", *others)}
@@ -144,7 +144,7 @@ def _rates(dtype: str, where: str, synchronize: Work) -> Rates:
         case = kind(*_TYPICAL[where], dtype, where)
         with exactly(dtype):
             if where == "cpu":
-                suit_products(dtype)
+                suit_products(bf16=dtype == "bf16")
             work = case.build()
             work()
             found[phase] = case.total / min(time_call(work, synchronize) for _ in range(3))

@@ -117,7 +117,7 @@ def as_planned(backend: Backend, plan: Plan) -> Backend:
         torch.set_num_threads(plan.threads)
     torch.set_float32_matmul_precision("high" if plan.precision == "tf32" else "highest")
     if backend.device.type == "cpu":
-        suit_products(plan.precision)
+        suit_products(bf16=plan.precision == "bf16")
     return dataclasses.replace(backend, precision=plan.precision)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
-from txlplan.nn._widened import has_bf16_units
+from txlplan.nn._widened import has_fast_bf16
 
 _SUMS = 4
 """Sums side by side that keep a core's adders busy."""
@@ -44,13 +44,17 @@ def product(
     A compiled product is never packed: the compiler takes a packed weight as a constant of its code only, and one code serves
     all layers.
     """
-    if rows is None or rows > FEW_ROWS or weight_NK.device.type != "cpu":
+    if rows is None or weight_NK.device.type != "cpu":
         return PlainProduct(weight_NK, bias_N, activation=activation)
     if compiled and are_summed(rows, weight_NK.device):
         return SummedProduct(weight_NK, bias_N, rows=rows, activation=activation)
+    if compiled and weight_NK.dtype == torch.bfloat16 and not has_fast_bf16():
+        return WidenedProduct(weight_NK, bias_N, activation=activation)
+    if rows > FEW_ROWS:
+        return PlainProduct(weight_NK, bias_N, activation=activation)
     if weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:
         return BlockedProduct(weight_NK, bias_N, activation=activation, blocks=torch.get_num_threads())
-    if weight_NK.dtype == torch.bfloat16 and has_bf16_units() and not compiled:
+    if weight_NK.dtype == torch.bfloat16 and has_fast_bf16() and not compiled:
         return PackedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     return PlainProduct(weight_NK, bias_N, activation=activation)
 
@@ -64,6 +68,18 @@ class PlainProduct:
     def __call__(self, x_XK: Tensor) -> Tensor:
         """[X, N]."""
         return _activated(F.linear(x_XK.to(self._weight_NK.dtype), self._weight_NK, self._bias_N), self._activation)
+
+
+class WidenedProduct:
+    """The same in fp32, whose weight is widened anew each time: for compiled code, in which `suit_products` changes nothing."""
+
+    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, activation: str = "none") -> None:
+        self._weight_NK, self._bias_N, self._activation = weight_NK, bias_N, activation
+
+    def __call__(self, x_XK: Tensor) -> Tensor:
+        """[X, N], in fp32."""
+        bias_N = None if self._bias_N is None else self._bias_N.float()
+        return _activated(F.linear(x_XK.float(), self._weight_NK.float(), bias_N), self._activation)
 
 
 class BlockedProduct:
@@ -114,7 +130,7 @@ class SummedProduct:
 
 
 class PackedProduct:
-    """The same in the layout in which oneDNN reads the weight fastest, on CPUs with bf16 units. Holds a copy of it."""
+    """The same in the layout in which oneDNN reads the weight fastest, where torch is fast in bf16. Holds a copy of it."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, activation: str = "none", rows: int) -> None:
         self._dtype = weight_NK.dtype

@@ -1,7 +1,11 @@
-"""bf16 on CPUs without units for it, where torch's products run at a tenth of fp32's rate, and attention's small ones at less.
+"""bf16 on CPUs for which torch has no fast products of it: they run at a tenth of fp32's rate there, small ones at a thirtieth
+(`benchmarks/training.py products`, 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26: 18 of 168 GFLOP/s).
 
 What is given and taken stays bf16, and so does what backward keeps; each product widens its operands to fp32, in which units
-for bf16 add up too. One row times a matrix is left to torch: it is bound by reading the matrix, which it widens as it reads.
+for bf16 add up too. One row times one matrix is left to torch: it is bound by reading the matrix, and torch widens it as it
+reads.
+
+Shape suffixes: M rows, K inner, N columns, X any shape.
 """
 
 from __future__ import annotations
@@ -14,23 +18,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_OPERATIONS = ("mm", "bmm", "addmm", "baddbmm")
-_PIECE_BYTES, _LEAST_ROWS = 2 << 20, 64
+_BF16 = torch.bfloat16
+_PIECE_BYTES, _LEAST_PIECE = 2 << 20, 64
+"""Of fp32 that is widened at a time, and rows at least: in a core's cache with what it meets. From 1 to 8 MiB products of a
+training step take as long (same machine), and what they hold beside their operands is little."""
 _in_force: list[torch.library.Library] = []
 """At most one; torch takes back what it registered when it goes."""
 
 
-def has_bf16_units() -> bool:
-    """Whether torch has fast products of bf16 on this CPU."""
-    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return supported
+def has_fast_bf16() -> bool:
+    """Whether torch has fast products of bf16 for this CPU: with AVX-512 or more, or Arm's instructions for bf16."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def suit_products(precision: str) -> None:
-    """Set up this process's products on the CPU for a precision, from one call to the next: those of bf16 are widened where it
-    is bf16 and the CPU has no units for it, also autograd's and autocast's. All others are torch's own.
+def suit_products(*, bf16: bool) -> None:
+    """Set up this process's products on the CPU for a plan in bf16, or in anything else, from one call to the next.
+
+    In bf16 they are widened where torch has no fast ones, also autograd's and autocast's. Code that `torch.compile` made calls
+    torch's own. A torch that lends none of its kernels (before 2.9 or 2.10) goes on with its own too.
     """
-    wanted = precision == "bf16" and not has_bf16_units()
+    wanted = bf16 and not has_fast_bf16() and hasattr(torch.library, "get_kernel")
     if wanted and not _in_force:
         _in_force.append(_overriding())
     elif not wanted:
@@ -38,10 +45,10 @@ def suit_products(precision: str) -> None:
 
 
 def _overriding() -> torch.library.Library:
-    """torch's own kernels are looked up before they are overridden."""
+    """What overrides torch's products for as long as it is kept. Their kernels are looked up before."""
     library = torch.library.Library("aten", "IMPL")
     overrides: dict[str, Callable[..., Tensor]] = {}
-    for name in _OPERATIONS:
+    for name in ("mm", "bmm", "addmm", "baddbmm"):
         whole, into = (torch.library.get_kernel(f"aten::{name}{overload}", "CPU") for overload in ("", ".out"))
         overrides |= {name: _widened(whole), f"{name}.out": _widened_into(whole, into)}
     with warnings.catch_warnings():
@@ -51,57 +58,87 @@ def _overriding() -> torch.library.Library:
     return library
 
 
-def _to_widen(operands: Sequence[Tensor]) -> bool:
-    """Factors come last."""
-    left = operands[-2]
-    return left.dtype is torch.bfloat16 and left.shape[:-1] != (1,)
-
-
 def _widened(kernel: Any) -> Callable[..., Tensor]:
-    """A new tensor: of bf16 if its operands are."""
+    """Of operands that are to be widened the product in bf16, of others torch's own."""
 
     def product(keys: Any, *operands: Tensor, **factors: float) -> Tensor:
         if not _to_widen(operands):
             return kernel.call_boxed(keys, *operands, **factors)  # type: ignore[no-any-return]
-        left, right = operands[-2:]
-        out = left.new_empty(*left.shape[:-1], right.shape[-1])
-        return _multiply(partial(kernel.call_boxed, keys, **factors), operands, out, factors.get("alpha", 1.0))
+        return multiply(partial(kernel.call_boxed, keys, **factors), operands, alpha=factors.get("alpha", 1.0)).to(_BF16)
 
     return product
 
 
 def _widened_into(kernel: Any, kernel_into: Any) -> Callable[..., Tensor]:
-    """The same into a tensor that is there."""
+    """The same into a tensor that is there, and may be an operand."""
 
     def product(keys: Any, *operands: Tensor, out: Tensor, **factors: float) -> Tensor:
-        if not _to_widen(operands):
+        *_, left, right = operands
+        shape = (*left.shape[:-1], right.shape[-1])
+        if not _to_widen(operands) or out.dtype is not _BF16 or out.shape != shape:
             return kernel_into.call_boxed(keys, *operands, out=out, **factors)  # type: ignore[no-any-return]
-        return _multiply(partial(kernel.call_boxed, keys, **factors), operands, out, factors.get("alpha", 1.0))
+        return out.copy_(multiply(partial(kernel.call_boxed, keys, **factors), operands, alpha=factors.get("alpha", 1.0)))
 
     return product
 
 
-def _multiply(kernel: Callable[..., Tensor], operands: Sequence[Tensor], out: Tensor, alpha: float) -> Tensor:
-    """Of two matrices a piece after another, so that what is widened stays in cache and is little: rows of the left one, or,
-    where the rows of the right one are more, those, whose products are added up in fp32."""
+def _to_widen(operands: Sequence[Tensor]) -> bool:
+    """All of bf16, and of shapes that fit; what torch refuses, it is to refuse itself. The matrices come last."""
+    *_, left, right = operands
+    fit = left.dim() == right.dim() and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
+    return fit and left.shape[:-1] != (1,) and all(each.dtype is _BF16 for each in operands)
+
+
+def multiply(kernel: Callable[..., Tensor], operands: Sequence[Tensor], *, alpha: float = 1.0) -> Tensor:
+    """What `kernel` makes of the operands in fp32, as a new tensor of bf16 or fp32: a piece after another, so that what is
+    widened stays in cache and is little.
+
+    Operands: what is added (none or one), left [M, K], right [K, N], or batches of such. Whichever of M, N and K is longest is
+    cut; products of pieces of K are added up in fp32. `alpha` is the kernel's own, for those.
+    """
     *added, left, right = operands
     if left.dim() > 2:
-        return out.copy_(kernel(*(each.float() for each in operands)))
-    rows, inner, columns = *left.shape, right.shape[1]
-    if rows >= inner:
-        wide = right.float()
-        for piece in _pieces(rows, max(inner, columns)):
-            mine = (each.expand_as(out)[piece].float() for each in added)
-            out[piece] = kernel(*mine, left[piece].float(), wide)
-        return out
-    first, *others = _pieces(inner, max(rows, columns))
-    total = kernel(*(each.float() for each in added), left[:, first].float(), right[first].float())
-    for piece in others:
-        total.addmm_(left[:, piece].float(), right[piece].float(), alpha=alpha)
-    return out.copy_(total)
+        return _by_batches(kernel, added, left, right)
+    (M, K), N = left.shape, right.shape[1]
+    if max(M, N) < K:
+        first, *others = _pieces(K, max(M, N))
+        total_MN = kernel(*(each.float() for each in added), left[:, first].float(), right[first].float())
+        for piece in others:
+            total_MN.addmm_(left[:, piece].float(), right[piece].float(), alpha=alpha)
+        return total_MN
+    out_MN = left.new_empty(M, N)
+    if M >= N:
+        wide_KN = right.float()
+        for piece in _pieces(M, max(K, N)):
+            out_MN[piece] = kernel(*(_cut(each, 0, piece) for each in added), left[piece].float(), wide_KN)
+    else:
+        wide_MK = left.float()
+        for piece in _pieces(N, max(M, K)):
+            out_MN[:, piece] = kernel(*(_cut(each, 1, piece) for each in added), wide_MK, right[:, piece].float())
+    return out_MN
+
+
+def _by_batches(kernel: Callable[..., Tensor], added: Sequence[Tensor], left: Tensor, right: Tensor) -> Tensor:
+    """A few products at a time; where all are few, at once."""
+    (G, M, K), N = left.shape, right.shape[2]
+    most = max(1, _PIECE_BYTES // (4 * max(M * K, K * N, M * N, 1)))
+    if most >= G:
+        return kernel(*(each.float() for each in added), left.float(), right.float())
+    out = left.new_empty(G, M, N)
+    whole = [each.expand_as(out) for each in added]
+    for first in range(0, G, most):
+        piece = slice(first, first + most)
+        out[piece] = kernel(*(each[piece].float() for each in (*whole, left, right)))
+    return out
+
+
+def _cut(added_X: Tensor, dim: int, piece: slice) -> Tensor:
+    """A piece of what is added to [M, N], along rows (0) or columns (1), in fp32; what counts for all of them stays whole."""
+    added_MN = added_X if added_X.dim() == 2 else added_X.expand(1, added_X.shape[-1] if added_X.dim() else 1)
+    return (added_MN if added_MN.shape[dim] == 1 else added_MN[(slice(None), piece) if dim else piece]).float()
 
 
 def _pieces(length: int, width: int) -> list[slice]:
     """Of so many rows, each with so many elements; at least one."""
-    size = max(_LEAST_ROWS, _PIECE_BYTES // (4 * max(width, 1)))
+    size = max(_LEAST_PIECE, _PIECE_BYTES // (4 * max(width, 1)))
     return [slice(first, min(first + size, length)) for first in range(0, max(length, 1), size)]

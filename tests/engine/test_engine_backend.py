@@ -1,0 +1,34 @@
+"""What a plan sets of its process, and the next one sets again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from txlplan.choices import Precision
+from txlplan.engine.backend import Backend, as_planned
+from txlplan.engine.world import World
+from txlplan.nn._widened import has_fast_bf16
+from txlplan.plan_file import Plan
+
+BACKEND = Backend(device=torch.device("cpu"), precision="fp32", world=World())
+
+
+def _product_is_widened() -> bool:
+    """Of its many calls of torch, a widened product makes some in fp32."""
+    a = torch.ones(8, 8).bfloat16()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        torch.mm(a, a)
+    return any(event.key == "aten::to" for event in profile.key_averages())
+
+
+@pytest.mark.parametrize("other", ["fp32", "fp16"])
+def test_products_of_bf16_are_widened_for_plans_in_bf16_alone(other: Precision) -> None:
+    for precision in ("fp32", "bf16", other, "bf16", other):
+        assert as_planned(BACKEND, Plan(micro_batch=1, precision=precision)).precision == precision
+        assert _product_is_widened() is (precision == "bf16" and not has_fast_bf16())
+
+
+def test_threads_are_the_plans() -> None:
+    as_planned(BACKEND, Plan(micro_batch=1, threads=2))
+    assert torch.get_num_threads() == 2
