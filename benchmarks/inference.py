@@ -227,11 +227,12 @@ def dispatch(options: argparse.Namespace) -> list[Row]:
 
 def sums(options: argparse.Namespace) -> list[Row]:
     """What a compiled product of few rows takes of weights in cache, as FLOPs at the rate of a large fp32 product: for a weight
-    that is read, and for each row that it meets. Without its call, which is that of a product of a single output."""
+    that is read, for each row that it meets, and the same of an output. Without its call, which is that of a product of a
+    single output."""
     square = torch.randn(1024, 1024)
 
-    def weights(dtype: torch.dtype, rows: int, outputs: int) -> Callable[[], None]:
-        product, x = SummedProduct(torch.randn(outputs, _INPUTS).to(dtype), rows=rows), torch.randn(rows, _INPUTS)
+    def weights(dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> Callable[[], None]:
+        product, x = SummedProduct(torch.randn(outputs, inputs).to(dtype), rows=rows), torch.randn(rows, inputs)
         run = compiled_ahead(SummedProduct.__call__, (product, x))
 
         def work() -> None:
@@ -242,19 +243,23 @@ def sums(options: argparse.Namespace) -> list[Row]:
 
     rows = []
     for dtype in (torch.float32, BF16):
-        works = {count: [weights(dtype, count, outputs) for outputs in (_OUTPUTS, 1)] for count in (1, SUMMED_ROWS)}
-        flops: dict[int, list[float]] = {count: [] for count in works}
+        cases = [(count, inputs) for count in (1, SUMMED_ROWS) for inputs in _INPUTS]
+        works = {case: [weights(dtype, *case, outputs) for outputs in (_WEIGHTS // case[1], 1)] for case in cases}
+        flops: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
         for _ in range(options.pairs):
             rate = 2 * len(square) ** 3 / _seconds(lambda: square @ square)
-            for count, (work, call) in works.items():
-                flops[count].append((_seconds(work) - _seconds(call)) / _CALLS * rate / (_OUTPUTS * _INPUTS))
-        one, many = (median(flops[count]) for count in works)
-        row = (many - one) / (SUMMED_ROWS - 1)
-        rows.append({"what": f"sums {_name(dtype if dtype == BF16 else None)}", "FLOPs a weight": one - row, "a row": row})
+            for case, (work, call) in works.items():
+                flops[case].append((_seconds(work) - _seconds(call)) / _CALLS * rate / _WEIGHTS)
+        unknowns = torch.tensor([[1.0, count, 1 / inputs, count / inputs] for count, inputs in cases])
+        found = torch.linalg.solve(unknowns, torch.tensor([median(flops[case]) for case in cases]))
+        names = ("FLOPs a weight", "and row", "an output", "and row of it")
+        rows.append(
+            {"what": f"sums {_name(dtype if dtype == BF16 else None)}", **dict(zip(names, found.tolist(), strict=True))}
+        )
     return rows
 
 
-_OUTPUTS, _INPUTS, _CALLS = 1024, 512, 20
+_WEIGHTS, _INPUTS, _CALLS = 1 << 19, (128, 1024), 20
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -223,10 +223,10 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     fused = settings.implementation == "fused"
     reading(first, layers, last, at, settings.shares, adds_biases=cut, fused=fused, summed=settings.summed)
     ops = [*first.forward(), *layers.forward(), *last.forward()]
-    if settings.summed:
-        ops = [each for op in ops for each in as_summed(op, micro_batch)]
     if one and settings.implementation == "fast":
         ops = [streamed(at, settings.numbers, summed=settings.summed), *ops]
+    if settings.summed:
+        ops = [each for op in ops for each in as_summed(op, model, micro_batch)]
     if settings.compiled:
         ops = [replace(op, launches=op.launches * _dispatch_share(settings, op, micro_batch)) for op in ops]
     return OpStream.of(ops, micro_batch.size)

@@ -135,10 +135,11 @@ _TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
 """Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
 _PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
 """Depth k at which prologue and epilogue cost as much as the product itself."""
-_SUMMED_FLOPS = {"wide": (16.3, 1.4), "narrow": (12.7, 2.1)}
-"""Compiled sums: reading a weight of fp32, or of 16 bits, and adding its product with a number of one row, take as long as so
-many FLOPs at the peak of fp32 (2 cores of an AMD EPYC (Zen 3), torch 2.13, medians of six `benchmarks/inference.py sums`,
-2026-11-26, which lay between 11 and 19, 0.9 and 1.6, 9 and 13, 1.8 and 2.4)."""
+_SUMMED_FLOPS = {"wide": (8.7, 2.35, 769.0, -75.0), "narrow": (5.8, 2.87, 624.0, 10.0)}
+"""Compiled sums take as long as so many FLOPs at the peak of fp32: for reading a weight of fp32, or of 16 bits, for adding its
+product with a number of one row, for each output, and for each output of one row (2 cores of an AMD EPYC (Zen 3), torch 2.13,
+medians of seven `benchmarks/inference.py sums --pairs 15`, 2026-11-26, which lay between 7.3 and 9.9, 2.0 and 2.8, 686 and 914,
+-119 and -28; 4.8 and 7.2, 2.6 and 3.0, 526 and 980, 2 and 52)."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""
@@ -152,8 +153,8 @@ def _modelled(
         ramp = 0.0 if device.kind == "cpu" else _STREAMING_RAMP_S * device.memory_bandwidth_bytes_per_s
         return _STREAMING.get(kind, 0.70) * work / np.maximum(work + ramp, 1.0)
     if kind == "summed":
-        a_weight, a_row = _SUMMED_FLOPS["wide" if dtype == "fp32" else "narrow"]
-        share: FloatArray = 2 * m / (a_weight + a_row * m)
+        weight, weight_row, output, output_row = _SUMMED_FLOPS["wide" if dtype == "fp32" else "narrow"]
+        share: FloatArray = 2 * m / (weight + weight_row * m + (output + output_row * m) / np.maximum(k, 1.0))
         return share
     best = _BEST_PRODUCT[device.kind] * (1.0 if kind == "gemm" else 0.7)
     depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))

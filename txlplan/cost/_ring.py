@@ -83,7 +83,7 @@ def streamed(at: Lengths, numbers: Numbers, *, summed: bool = False) -> Op:
     """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
-    in cache.
+    in cache. (Compiled sums are fed while they compute: each takes the longer of both, see `as_summed`.)
     """
     model = at.model
     weights = model.n_layer * (4 * at.W * model.d_model + 2 * model.d_model * model.d_inner)
@@ -103,12 +103,16 @@ def streamed(at: Lengths, numbers: Numbers, *, summed: bool = False) -> Op:
     )
 
 
-def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
-    """A product of a layer or the softmax in code compiled for a CPU: sums where rows are few. All else is as it was."""
+def as_summed(op: Op, model: ModelConfig, rows: FloatArray) -> tuple[Op, ...]:
+    """A product of a layer or the softmax in code compiled for a CPU: sums where rows are few, which read what they need
+    themselves (of heads with what pads them), so that nothing is streamed apart. All else is as it was."""
+    few = (rows <= SUMMED_ROWS).astype(float)
+    if op.group == STREAMED:
+        return (_share(op, 1.0 - few),)
     if op.kind not in ("gemm", "bmm") or op.section == "embedding":
         return (op,)
-    few = (rows <= SUMMED_ROWS).astype(float)
-    return (_share(replace(op, kind="summed"), few), _share(op, 1.0 - few))
+    wider = padded(model, rows, summed=True) if op.kind == "bmm" else 1.0
+    return (_share(replace(op, kind="summed", bytes_moved=op.bytes_moved * wider), few), _share(op, 1.0 - few))
 
 
 def _share(op: Op, share: FloatArray) -> Op:

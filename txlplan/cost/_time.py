@@ -33,6 +33,10 @@ _CPU_DRAW_S = 1.0e-9
 """Random bits for one element of a dropout mask on a CPU, where a stack has not measured them: torch draws 64 bits at a time
 on one thread whatever the number of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a
 draw)."""
+_SUMS_KNEE = 2.0
+"""How compiled sums overlap with the reading of their weights, see `overlapped`: tokens of `original-wt103-base` and
+`original-enwik8-12`, 1 and 8 rows, fp32 and bf16, took between the longer of both and their sum (`txlplan bench --task generate
+--compile-step`, 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -56,7 +60,7 @@ class StepTime:
         host_s = launches * (self.dispatch_s[region] * slower)
         if self.knee == 1.0:
             return device_s + host_s
-        return np.maximum(device_s, host_s) if np.isinf(self.knee) else overlapped(device_s, host_s, self.knee)
+        return overlapped(device_s, host_s, self.knee)
 
 
 def step_time(
@@ -124,6 +128,8 @@ def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> 
 
 def overlapped(device_s: FloatArray, host_s: FloatArray, knee: float) -> FloatArray:
     """(d^knee + h^knee)^(1/knee): the longer of both where they differ, more than it where they are alike."""
+    if np.isinf(knee):
+        return np.maximum(device_s, host_s)
     longer = np.maximum(np.maximum(device_s, host_s), 1e-12)
     both: FloatArray = longer * ((device_s / longer) ** knee + (host_s / longer) ** knee) ** (1 / knee)
     return np.where(device_s + host_s > 0, both, 0.0)
@@ -160,6 +166,7 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
     flops, bytes_moved, m, n, k, launches, draws = (
         np.concatenate([getattr(stream, name).ravel() for stream in streams]) for name in names
     )
+    in_turn = np.concatenate([_summed_in_turn(stream) for stream in streams])
     op_s = launches * launch_s + draws * draw_s
     compute_bound, measured = np.zeros(op_s.shape, dtype=bool), np.zeros(op_s.shape, dtype=bool)
     for (kind, dtype, phase), places in _places(streams).items():
@@ -170,10 +177,11 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
         streaming_s = moved / device.memory_bandwidth_bytes_per_s
         if is_product:
             computing_s = work / (peak_flops_per_s(device, computed_in(kind, dtype)) * reached.share)
-            spills = _spills(moved, device, reached.measured) & (kind != "summed")
+            spills = _spills(in_turn[places] if kind == "summed" else moved, device, reached.measured)
             streaming_s = np.where(spills, streaming_s, 0.0)
             compute_bound[places] = (computing_s >= streaming_s) & (work > 0)
-            op_s[places] += np.maximum(computing_s, streaming_s)
+            knee = _SUMS_KNEE if kind == "summed" else np.inf
+            op_s[places] += overlapped(computing_s, streaming_s, knee)
         else:
             op_s[places] += streaming_s / np.maximum(reached.share, _LEAST_SHARE)
         measured[places] = reached.measured
@@ -183,6 +191,14 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
         (seconds.reshape(shape), bound.reshape(shape), inside.reshape(shape))
         for seconds, bound, inside, shape in zip(*split, (stream.flops.shape for stream in streams), strict=True)
     ]
+
+
+def _summed_in_turn(stream: OpStream) -> FloatArray:
+    """Bytes that all sums of a step move, one after the other: what a cache must hold for any of them to find it there.
+    [ops · candidates], the same for all operations."""
+    sums = [kind == "summed" for kind in stream.kinds]
+    total: FloatArray = (stream.bytes_moved[sums] * stream.repeat[sums]).sum(0)
+    return np.broadcast_to(total, stream.flops.shape).ravel()
 
 
 def _places(streams: Sequence[OpStream]) -> dict[tuple[str, str, str], npt.NDArray[np.int64]]:
@@ -216,5 +232,5 @@ def _alike(
 
 
 def _spills(bytes_moved: FloatArray, device: DeviceProfile, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Whether memory bandwidth bounds a product: its operands exceed the cache, and no measurement says what it reaches."""
+    """Whether memory bandwidth may bound a product: its operands exceed the cache, and no measurement says what it reaches."""
     return ~measured & (bytes_moved > (device.cache_bytes or 0))
