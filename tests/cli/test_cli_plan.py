@@ -42,6 +42,20 @@ def test_estimate_as_json(txlplan: Any) -> None:
     assert sum(times) == pytest.approx(estimate["step_s"]["value"])
 
 
+@pytest.mark.parametrize(
+    "of",
+    [
+        ("--model", "original-wt103-base", "--task", "generate", "--system", "generic-cpu", "--micro-batch", 1),
+        ("--model", "original-enwik8-12", "--system", "dgx-a100-40gb", "--devices", 1, "--micro-batch", 1),
+    ],
+    ids=["tokens on a CPU", "training on a GPU"],
+)
+def test_an_estimate_of_compiled_steps_is_shorter(of: tuple[Any, ...], txlplan: Any) -> None:
+    plain, compiled = (txlplan("estimate", *of, *more, "--json").json for more in ((), ("--compile-step",)))
+    assert (plain["plan"]["compile"], compiled["plan"]["compile"]) == (False, True)
+    assert compiled["estimate"]["step_s"]["value"] < plain["estimate"]["step_s"]["value"]
+
+
 TOO_LARGE = ("--model", "nvidia-wt103-large", "--system", "dgx-1", "--devices", 1, "--micro-batch", 32)
 
 

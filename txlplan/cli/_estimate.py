@@ -49,6 +49,9 @@ _CheckpointedLayers = Annotated[
     int | None, typer.Option("--checkpointed-layers", help="Of so many layers of each stage; by default all.")
 ]
 _Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")]
+_CompileStep = Annotated[
+    bool, typer.Option("--compile-step", help="Compile the step of a token; layers that train on a GPU are graphs.")
+]
 _Explain = Annotated[bool, typer.Option("--explain", help="Print every term: formula, share, provenance, bound.")]
 _Trace = Annotated[
     bool, typer.Option("--trace", help="Set the op stream beside a trace of the worker's own step; nothing is computed.")
@@ -74,6 +77,7 @@ def _estimate(
     activation_checkpointing: _CheckpointingOption = None,
     checkpointed_layers: _CheckpointedLayers = None,
     threads: _Threads = None,
+    compile_step: _CompileStep = False,
     explain: _Explain = False,
     trace: _Trace = False,
     as_json: JsonOption = False,
@@ -84,12 +88,12 @@ def _estimate(
     """
     given = {name: value for name, value in locals().items() if name in _OF_PLAN and value is not None}
     if plan_file is not None:
-        _refuse_beside_a_file(plan_file, {"model": model, "task": task} | given)
+        _refuse_beside_a_file(plan_file, {"model": model, "task": task, "compile_step": compile_step or None} | given)
         workload, plan, target = _of_file(plan_file, system, nodes, devices, stack)
     else:
         target = candidate(system or LOCAL, n_nodes=nodes, n_devices=devices, stack=stack)
         workload = _workload(model, task or "train")
-        plan = _plan(workload, target, given)
+        plan = _plan(workload, target, given | ({"compile": True} if compile_step else {}))
     asked = {"model": model, "system": system, "stack": stack, "devices": devices}
     output = Output(as_json)
     _answer(workload, target, plan, output, explain=explain, trace=trace)
@@ -181,6 +185,11 @@ def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:
     if threads is not None and threads > device.cores:
         raise InputError(
             f"--threads {threads}: {device.name} has {device.cores} cores for a process", hint="leave it out for all"
+        )
+    if given.get("compile") and workload.task != "generate" and (workload.task == "score" or device.kind == "cpu"):
+        raise InputError(
+            f"--compile-step has no effect where {device.name} is to {workload.task}",
+            hint="it compiles the step of --task generate, and on a GPU layers that train; leave it out",
         )
     share = (global_batch(workload) or n_devices) // (n_devices * max(given.get("accumulation", 1), 1))
     defaults = {"micro_batch": max(1, share), "precision": "fp32" if "fp32" in known else known[0]}
