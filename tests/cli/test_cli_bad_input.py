@@ -23,7 +23,10 @@ BUYER = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "
         (("plan", *ON, "--stack", ""), "unknown"),
         (("plan", *ON, "--data", "a-file"), "a-file"),
         (("estimate", *ON, "--threads", 2), "--threads 2 has no effect on"),
-        (("estimate", "--model", "demo-bytes", "--system", "generic-cpu", "--compile-step"), "--compile-step has no effect where"),
+        (
+            ("estimate", "--model", "demo-bytes", "--system", "generic-cpu", "--compile-step"),
+            "no compiled step to train is known of it",
+        ),
         (("estimate", *ON, "--micro-batch", 10**21), "micro_batch = 1000000000000000000000 must be at least 1, and at most"),
         (("estimate", "binary.csv"), "not UTF-8 at byte"),
         ((*BUYER[:-1], "100000000xdgx-1"), "no machine for training has more than 200,000"),

@@ -46,8 +46,15 @@ def test_a_derived_cpu_says_what_is_assumed(limited):
     profile = derive_cpu(cpu)
     assert profile.provenance == "derived"
     assert profile.memory_bytes == 1 << 30
-    assert profile.peak("bf16") == pytest.approx(2 * profile.peak("fp32"))
     assert "assumed" in profile.sources["peak.fp32"]
+
+
+@pytest.mark.parametrize(
+    ("features", "of_fp32"), [({"avx2", "avx512f", "avx512_bf16"}, 2.0), ({"avx2", "avx512f"}, 0.5), ({"avx2"}, 0.85)]
+)
+def test_bf16_is_fast_by_instructions_for_it_and_near_fp32_where_products_are_widened(limited, features, of_fp32):
+    profile = derive_cpu(replace(read_cpu(limited), features=frozenset(features)))
+    assert profile.peak("bf16") == pytest.approx(of_fp32 * profile.peak("fp32"))
 
 
 def test_a_profile_of_this_cpu_with_other_cores_does_not_match(limited):

@@ -98,16 +98,19 @@ def test_little_is_widened_at_a_time(shapes: tuple[tuple[int, ...], tuple[int, .
         ((torch.ones(2, 3).bfloat16(), torch.ones(3, 4)), None),
         ((torch.ones(2, 3).bfloat16(), torch.ones(3, 4).bfloat16()), torch.ones(2, 4)),
         ((torch.ones(2, 3).bfloat16(), torch.ones(3).bfloat16()), None),
+        ((torch.ones(3).bfloat16(), torch.ones(3).bfloat16()), None),
+        ((torch.ones(8).bfloat16(), torch.ones(2, 3).bfloat16(), torch.ones(3, 4).bfloat16()), None),
+        ((torch.ones(10, 4).bfloat16(), torch.ones(5, 3).bfloat16(), torch.ones(3, 4).bfloat16()), None),
     ],
-    ids=["inner sizes differ", "dtypes differ", "result of another dtype", "no matrix"],
+    ids=["inner sizes", "dtypes", "result's dtype", "no matrix", "two vectors", "bias too long", "matrix too long"],
 )
-def test_what_torch_refuses_is_refused_in_its_words(operands: tuple[Tensor, Tensor], out: Tensor | None) -> None:
-    given = {} if out is None else {"out": out}
+def test_what_torch_refuses_is_refused_in_its_words(operands: tuple[Tensor, ...], out: Tensor | None) -> None:
+    given, product = {} if out is None else {"out": out}, torch.mm if len(operands) == 2 else torch.addmm
     with pytest.raises(RuntimeError) as own:
-        torch.mm(*operands, **given)
+        product(*operands, **given)
     library = _widened._overriding()
     with pytest.raises(RuntimeError) as ours:
-        torch.mm(*operands, **given)
+        product(*operands, **given)
     del library
     assert str(ours.value) == str(own.value)
 

@@ -186,11 +186,6 @@ def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:
         raise InputError(
             f"--threads {threads}: {device.name} has {device.cores} cores for a process", hint="leave it out for all"
         )
-    if given.get("compile") and workload.task != "generate" and (workload.task == "score" or device.kind == "cpu"):
-        raise InputError(
-            f"--compile-step has no effect where {device.name} is to {workload.task}",
-            hint="it compiles the step of --task generate, and on a GPU layers that train; leave it out",
-        )
     share = (global_batch(workload) or n_devices) // (n_devices * max(given.get("accumulation", 1), 1))
     defaults = {"micro_batch": max(1, share), "precision": "fp32" if "fp32" in known else known[0]}
     return Plan(**{**defaults, "data_parallel": n_devices, **given})

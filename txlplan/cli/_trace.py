@@ -78,7 +78,7 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
     alone = replace(
         plan,
         data_parallel=1,
-        compile=plan.compile and workload.task != "train",
+        compile=False,
         precision="fp32" if plan.precision == "tf32" else plan.precision,
         attention=plan.attention if target.stack.implementation in ("fast", "fused") else "reference",
     )

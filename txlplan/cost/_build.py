@@ -224,7 +224,7 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     reading(first, layers, last, at, settings.shares, adds_biases=cut, fused=fused, summed=settings.summed)
     ops = [*first.forward(), *layers.forward(), *last.forward()]
     if one and settings.implementation == "fast":
-        ops = [streamed(at, settings.numbers, summed=settings.summed), *ops]
+        ops = [streamed(at, settings.numbers), *ops]
     if settings.summed:
         ops = [each for op in ops for each in as_summed(op, model, micro_batch)]
     if settings.compiled:

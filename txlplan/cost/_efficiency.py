@@ -16,7 +16,7 @@ import numpy.typing as npt
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._products import interpolated
 from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, StackProfile
-from txlplan.model._tiles import FEW_ROWS
+from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
 
 _STAND_INS: dict[str, tuple[str, ...]] = {
     "gemm": ("gemm",),
@@ -139,7 +139,8 @@ _SUMMED_FLOPS = {"wide": (8.7, 2.35, 769.0, -75.0), "narrow": (5.8, 2.87, 624.0,
 """Compiled sums take as long as so many FLOPs at the peak of fp32: for reading a weight of fp32, or of 16 bits, for adding its
 product with a number of one row, for each output, and for each output of one row (2 cores of an AMD EPYC (Zen 3), torch 2.13,
 medians of seven `benchmarks/inference.py sums --pairs 15`, 2026-11-26, which lay between 7.3 and 9.9, 2.0 and 2.8, 686 and 914,
--119 and -28; 4.8 and 7.2, 2.6 and 3.0, 526 and 980, 2 and 52)."""
+-119 and -28; 4.8 and 7.2, 2.6 and 3.0, 526 and 980, 2 and 52). Solved from 1 and 8 rows of 128 and 1,024 inputs; the sums of
+attention, which read heads of 32 or more, are taken to be alike."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""
@@ -154,7 +155,8 @@ def _modelled(
         return _STREAMING.get(kind, 0.70) * work / np.maximum(work + ramp, 1.0)
     if kind == "summed":
         weight, weight_row, output, output_row = _SUMMED_FLOPS["wide" if dtype == "fp32" else "narrow"]
-        share: FloatArray = 2 * m / (weight + weight_row * m + (output + output_row * m) / np.maximum(k, 1.0))
+        rows = np.minimum(m, SUMMED_ROWS)
+        share: FloatArray = 2 * rows / (weight + weight_row * rows + (output + output_row * rows) / np.maximum(k, 1.0))
         return share
     best = _BEST_PRODUCT[device.kind] * (1.0 if kind == "gemm" else 0.7)
     depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))

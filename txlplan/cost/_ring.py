@@ -79,7 +79,7 @@ def _biases(section: Section, group: str, products: int, elements: FloatArray, a
     section.run("biases", group, launches=products * few, read=moved, written=moved, around=0.0)
 
 
-def streamed(at: Lengths, numbers: Numbers, *, summed: bool = False) -> Op:
+def streamed(at: Lengths, numbers: Numbers) -> Op:
     """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
@@ -90,7 +90,7 @@ def streamed(at: Lengths, numbers: Numbers, *, summed: bool = False) -> Op:
     words = sum(
         words * width + (model.d_model * width if has_projections(model) else 0) for words, width in table_shapes(model)
     )
-    kept = model.n_layer * at.S * at.W * (2 * at.B + 1) * padded(model, at.B, summed=summed)
+    kept = model.n_layer * at.S * at.W * (2 * at.B + 1)
     return Op(
         name="weights, keys and values",
         group=STREAMED,

@@ -1,6 +1,7 @@
 """Time of operations on one device, and of the regions of a step.
 
-An operation takes `max(flops / (peak × share), bytes / (bandwidth × share))` plus a launch. A region (forward, backward,
+An operation takes `max(flops / (peak × share), bytes / (bandwidth × share))` plus a launch; compiled sums take some of the
+shorter one too. A region (forward, backward,
 update) takes `max(host dispatch, device)` where host and device work side by side, and their sum on a CPU, where they
 are the same cores.
 """
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
-from txlplan.cost._op_stream import FloatArray, OpStream, Phase
+from txlplan.cost._op_stream import FloatArray, OpStream, Phase, summed
 from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
@@ -34,9 +35,9 @@ _CPU_DRAW_S = 1.0e-9
 on one thread whatever the number of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a
 draw)."""
 _SUMS_KNEE = 2.0
-"""How compiled sums overlap with the reading of their weights, see `overlapped`: tokens of `original-wt103-base` and
-`original-enwik8-12`, 1 and 8 rows, fp32 and bf16, took between the longer of both and their sum (`txlplan bench --task generate
---compile-step`, 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26)."""
+"""How compiled sums overlap with the reading of their weights, see `overlapped`. Tokens of `original-wt103-base`, 1 and 8 rows,
+fp32 and bf16, were predicted 19 to 41 % off by the sum of both, 5 to 66 % by the longer, and by this 1 to 13 % but for one
+case, 63 % off (docs/concepts/estimates.md says how it was read: 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -196,9 +197,10 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
 def _summed_in_turn(stream: OpStream) -> FloatArray:
     """Bytes that all sums of a step move, one after the other: what a cache must hold for any of them to find it there.
     [ops · candidates], the same for all operations."""
-    sums = [kind == "summed" for kind in stream.kinds]
-    total: FloatArray = (stream.bytes_moved[sums] * stream.repeat[sums]).sum(0)
-    return np.broadcast_to(total, stream.flops.shape).ravel()
+    sums = [row for row, kind in enumerate(stream.kinds) if kind == "summed"]
+    if not sums:
+        return np.zeros(stream.flops.size)
+    return np.broadcast_to(summed(stream.bytes_moved[sums] * stream.repeat[sums]), stream.flops.shape).ravel()
 
 
 def _places(streams: Sequence[OpStream]) -> dict[tuple[str, str, str], npt.NDArray[np.int64]]:

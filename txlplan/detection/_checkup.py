@@ -81,7 +81,7 @@ def _processor(cpu: Cpu) -> Finding:
     features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16") if name in cpu.features]
     has_bf16 = any("bf16" in name for name in features)
     detail = f"{cpu.name}, {cpu.usable_cpus} of {cpu.logical_cpus} CPUs usable, {' '.join(features) or 'features unknown'}"
-    slower = "no bf16 instructions: bf16 takes less memory than fp32 and more time, but for generating with --compile-step"
+    slower = "no bf16 instructions: bf16 saves memory and no time, but for generating with --compile-step"
     return _finding("cpu", detail if has_bf16 else f"{detail}; {slower}")
 
 

@@ -51,8 +51,8 @@ class ProbeResult:
 def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> ProbeResult:
     """Measure the first GPU that torch can use, else the CPU, within `budget_s` as far as one operation more or less allows.
 
-    Changes torch's number of threads, its products of bf16 and what the heap does with freed memory meanwhile, and puts all of
-    it back. Operations find their memory as they do in a worker: in a heap that keeps it.
+    Changes torch's number of threads, its products of bf16 and what the heap does with freed memory meanwhile, and puts all
+    back, products to torch's own. Operations find their memory as they do in a worker: in a heap that keeps it.
     """
     start = time.perf_counter()
     detection = detect()

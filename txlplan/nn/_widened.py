@@ -1,5 +1,5 @@
-"""bf16 on CPUs for which torch has no fast products of it: they run at a tenth of fp32's rate there, small ones at a thirtieth
-(`benchmarks/training.py products`, 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26: 18 of 168 GFLOP/s).
+"""bf16 on CPUs for which torch has no fast products of it: they run at a ninth of fp32's rate there, 18 of 158 GFLOP/s
+(`benchmarks/training.py products`, 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26).
 
 What is given and taken stays bf16, and so does what backward keeps; each product widens its operands to fp32, in which units
 for bf16 add up too. One row times one matrix is left to torch: it is bound by reading the matrix, and torch widens it as it
@@ -21,7 +21,7 @@ from torch import Tensor
 _BF16 = torch.bfloat16
 _PIECE_BYTES, _LEAST_PIECE = 2 << 20, 64
 """Of fp32 that is widened at a time, and rows at least: in a core's cache with what it meets. From 1 to 8 MiB products of a
-training step take as long (same machine), and what they hold beside their operands is little."""
+training step take as long (same machine)."""
 _in_force: list[torch.library.Library] = []
 """At most one; torch takes back what it registered when it goes."""
 
@@ -35,7 +35,7 @@ def suit_products(*, bf16: bool) -> None:
     """Set up this process's products on the CPU for a plan in bf16, or in anything else, from one call to the next.
 
     In bf16 they are widened where torch has no fast ones, also autograd's and autocast's. Code that `torch.compile` made calls
-    torch's own. A torch that lends none of its kernels (before 2.9 or 2.10) goes on with its own too.
+    torch's own. A torch that lends none of its kernels goes on with them.
     """
     wanted = bf16 and not has_fast_bf16() and hasattr(torch.library, "get_kernel")
     if wanted and not _in_force:
@@ -50,7 +50,8 @@ def _overriding() -> torch.library.Library:
     overrides: dict[str, Callable[..., Tensor]] = {}
     for name in ("mm", "bmm", "addmm", "baddbmm"):
         whole, into = (torch.library.get_kernel(f"aten::{name}{overload}", "CPU") for overload in ("", ".out"))
-        overrides |= {name: _widened(whole), f"{name}.out": _widened_into(whole, into)}
+        rank = 3 if name.startswith("b") else 2
+        overrides |= {name: _widened(whole, rank), f"{name}.out": _widened_into(whole, into, rank)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*other operators may also be overridden", category=UserWarning)
         for name, override in overrides.items():
@@ -58,40 +59,52 @@ def _overriding() -> torch.library.Library:
     return library
 
 
-def _widened(kernel: Any) -> Callable[..., Tensor]:
-    """Of operands that are to be widened the product in bf16, of others torch's own."""
+def _widened(kernel: Any, rank: int) -> Callable[..., Tensor]:
+    """Of operands that are to be widened the product in bf16, of others torch's own. `rank`: of the factors."""
 
     def product(keys: Any, *operands: Tensor, **factors: float) -> Tensor:
-        if not _to_widen(operands):
+        if not _to_widen(operands, rank):
             return kernel.call_boxed(keys, *operands, **factors)  # type: ignore[no-any-return]
         return multiply(partial(kernel.call_boxed, keys, **factors), operands, alpha=factors.get("alpha", 1.0)).to(_BF16)
 
     return product
 
 
-def _widened_into(kernel: Any, kernel_into: Any) -> Callable[..., Tensor]:
+def _widened_into(kernel: Any, kernel_into: Any, rank: int) -> Callable[..., Tensor]:
     """The same into a tensor that is there, and may be an operand."""
 
     def product(keys: Any, *operands: Tensor, out: Tensor, **factors: float) -> Tensor:
-        *_, left, right = operands
-        shape = (*left.shape[:-1], right.shape[-1])
-        if not _to_widen(operands) or out.dtype is not _BF16 or out.shape != shape:
+        if not _to_widen(operands, rank) or out.dtype is not _BF16 or out.shape != _shape(operands):
             return kernel_into.call_boxed(keys, *operands, out=out, **factors)  # type: ignore[no-any-return]
         return out.copy_(multiply(partial(kernel.call_boxed, keys, **factors), operands, alpha=factors.get("alpha", 1.0)))
 
     return product
 
 
-def _to_widen(operands: Sequence[Tensor]) -> bool:
-    """All of bf16, and of shapes that fit; what torch refuses, it is to refuse itself. The matrices come last."""
+def _to_widen(operands: Sequence[Tensor], rank: int) -> bool:
+    """All of bf16, and of shapes that fit; what torch refuses, it is to refuse itself. The factors come last."""
+    *added, left, right = operands
+    if any(each.dtype is not _BF16 for each in operands) or (left.dim(), right.dim()) != (rank, rank):
+        return False
+    fit = left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
+    return fit and left.shape[:-1] != (1,) and all(_spreads(each.shape, _shape(operands)) for each in added)
+
+
+def _shape(operands: Sequence[Tensor]) -> tuple[int, ...]:
+    """Of the product."""
     *_, left, right = operands
-    fit = left.dim() == right.dim() and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
-    return fit and left.shape[:-1] != (1,) and all(each.dtype is _BF16 for each in operands)
+    return (*left.shape[:-1], right.shape[-1])
+
+
+def _spreads(shape: Sequence[int], over: Sequence[int]) -> bool:
+    """Whether a tensor of that shape can be added to one of another without making it larger."""
+    pairs = zip(reversed(shape), reversed(over), strict=False)
+    return len(shape) <= len(over) and all(size in (1, whole) for size, whole in pairs)
 
 
 def multiply(kernel: Callable[..., Tensor], operands: Sequence[Tensor], *, alpha: float = 1.0) -> Tensor:
     """What `kernel` makes of the operands in fp32, as a new tensor of bf16 or fp32: a piece after another, so that what is
-    widened stays in cache and is little.
+    widened stays in cache. One factor is widened whole where it is the smaller one: a weight of a layer.
 
     Operands: what is added (none or one), left [M, K], right [K, N], or batches of such. Whichever of M, N and K is longest is
     cut; products of pieces of K are added up in fp32. `alpha` is the kernel's own, for those.
