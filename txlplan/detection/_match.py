@@ -86,7 +86,8 @@ def derive_cpu(cpu: Cpu) -> DeviceProfile:
     flop_per_clock = next((flop for feature, flop in _CPU_FLOP_PER_CLOCK if feature in cpu.features), 8)
     clock_hz = cpu.clock_hz or _GUESSED_CPU_CLOCK_HZ
     fp32 = cpu.cores * clock_hz * flop_per_clock
-    bf16 = 2 * fp32 if _BF16_FEATURES & cpu.features else fp32 / 2 if "avx512f" in cpu.features else _WIDENED * fp32
+    without_units = 0.5 if "avx512f" in cpu.features else _WIDENED
+    bf16 = (2.0 if _BF16_FEATURES & cpu.features else without_units) * fp32
     formula = f"{cpu.cores} cores x {clock_hz / 1e9:.3g} GHz x {flop_per_clock} FLOP per clock; {_GUESS}"
     return DeviceProfile(
         id="local-cpu",
