@@ -47,10 +47,9 @@ def test_activation_checkpointing_recomputes_the_layers(tiny_model):
 def test_the_fast_path_leaves_out_queries_of_the_memory_and_keys_that_no_query_of_a_block_sees(tiny_model):
     config = dataclasses.replace(tiny_model, tgt_len=300, mem_len=40)
     B, T, M, D, F, V, L = 3, 300, 40, 16, 32, 256, 2
-    seen = 150 * (M + 150) + 150 * (M + 300)
-    layer = 2 * (
-        B * T * D * D + B * (M + T) * 2 * D * D + (M + T) * D * D + B * (3 * seen + T) * D + B * T * D * D + 2 * B * T * D * F
-    )
+    seen, distances = 150 * (M + 150) + 150 * (M + 300), 150 * 192 + 150 * 344
+    scores = B * (2 * seen + distances) * D
+    layer = 2 * (B * T * D * D + B * (M + T) * 2 * D * D + (M + T) * D * D + scores + B * T * D * D + 2 * B * T * D * F)
     found = traced(config, B)
     assert found.forward_flops == L * layer + 2 * B * T * D * V
     assert found.forward_flops < 0.9 * traced(config, B, attention="reference").forward_flops

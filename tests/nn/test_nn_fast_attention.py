@@ -202,10 +202,12 @@ def test_both_paths_have_one_state_dict() -> None:
     assert list(module.state_dict()) == before
 
 
-@given(queries=st.integers(1, 5000), mem_len=st.integers(0, 3000), heads=st.integers(1, 16))
+@given(queries=st.integers(1, 5000), mem_len=st.integers(0, 3000), heads=st.integers(1, 16), narrow=st.booleans())
 @settings(max_examples=50, deadline=None)
-def test_blocks_cover_every_query_once_and_the_first_sees_every_key(queries: int, mem_len: int, heads: int) -> None:
-    cut = blocks(queries, mem_len, heads)
+def test_blocks_cover_every_query_once_and_the_first_sees_every_key(
+    queries: int, mem_len: int, heads: int, narrow: bool
+) -> None:
+    cut = blocks(queries, mem_len, heads, narrow=narrow)
     assert cut[0].stop == queries
     assert cut[0].keys == mem_len + queries
     assert cut[-1].first == 0

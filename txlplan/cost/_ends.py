@@ -16,7 +16,7 @@ from txlplan.cost._op_stream import Figure
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes, untied_projections
-from txlplan.model._tiles import loss_chunks
+from txlplan.model._tiles import CLUSTER_ROWS, loss_chunks
 
 EMBEDDING, MEMORY, SOFTMAX = "embedding", "recurrent memory", "softmax loss"
 _EULER = 0.5772156649
@@ -105,7 +105,7 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
         _split_table(section, model)
     _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
     for cluster, share in enumerate(tail_shares, start=1):
-        mine = at.rows * share
+        mine = _made_up(section, at.rows * share)
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
         name = f"cluster {cluster} rows"
         read, written = chosen + 3 * index, chosen + index
@@ -206,6 +206,13 @@ def _cluster_loss(section: Section, model: ModelConfig, cluster: int, rows: Figu
 _CHUNK_CALLS = 15
 """Operations of one chunk of words each way, beside its products and the one that its traffic is counted for: sums, maxima, and
 which targets are among its words."""
+
+
+def _made_up(section: Section, rows: Figure) -> Figure:
+    """Rows of a further cluster that are computed where so many are expected."""
+    if not section.own_loss or section.gpu_loss or not section.numbers.cast:
+        return rows
+    return np.ceil(rows / CLUSTER_ROWS) * CLUSTER_ROWS
 
 
 def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:

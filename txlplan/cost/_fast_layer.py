@@ -14,7 +14,7 @@ from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._section import MASKED_BY, Section, masked
-from txlplan.model._tiles import Block, blocks
+from txlplan.model._tiles import MOST_DUMMIES, Block, blocks, position_columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +50,18 @@ class _Tiled:
         of their values), keys, values and distances, and what the forward pass kept of scores."""
         c, at = section.numbers.compute, self.at
         mask = at.BHTS if at.model.dropatt > 0 else 0.0
-        distances = float(at.S * at.W) * section.numbers.wide
+        distances = float((at.S + MOST_DUMMIES) * at.W) * section.numbers.wide
         return (2 * at.BSW + 2 * at.BTW + self.scores) * c + mask + distances
 
-    def product(self, distances: int = 0) -> Shape:
-        """Queries by keys (and `distances` more columns), one product a sequence, head and block, of their mean size."""
+    def product(self, *, positions: bool = False) -> Shape:
+        """Queries by keys, or by distances and dummies, one product a sequence, head and block, of their mean size."""
         count, queries = len(self.blocks), self.at.T
-        keys = sum(block.queries * (block.keys + distances) for block in self.blocks) / queries
+        columns = [position_columns(block.keys) if positions else block.keys for block in self.blocks]
+        summed = sum(block.queries * each for block, each in zip(self.blocks, columns, strict=True))
         return {
             "count": self.at.B * float(self.at.model.n_head * count),
             "m": queries / count,
-            "n": keys,
+            "n": summed / queries,
             "k": float(self.at.model.d_head),
             "launches": self.tiles,
         }
@@ -68,7 +69,7 @@ class _Tiled:
 
 def fast_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
-    tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head))
+    tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head, narrow=section.numbers.cast))
     _positions(section, at)
     _inputs(section, at)
     _projections(section, tiled)
@@ -121,7 +122,7 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     """
     at, pre, wide = tiled.at, tiled.at.model.norm == "pre", section.numbers.wide
     c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
-    padded, keys, queries = float((at.S + 1) * at.W) * c, 2 * at.BSW * c, at.BTW * c
+    padded, keys, queries = float((at.S + MOST_DUMMIES) * at.W) * c, 2 * at.BSW * c, at.BTW * c
     memory = _memory(at) if pre else 0.0 * at.B
     weight, inside = 3.0 * at.W * width, tiled.backward_bytes(section) + padded
     inputs = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
@@ -142,12 +143,15 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
     if pre:
         section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
+    moved = queries + keys
+    section.run("heads apart", SCORES, "copy", launches=2, read=moved, written=moved, around=keys, dtype=d)
+    section.back("heads apart", SCORES, "copy", read=keys, written=keys, around=inside + keys, dtype=d)
     section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
     section.back("distances by head", SCORES, "copy", read=padded, written=padded, around=inside, dtype=d)
     biased, gradient = 2 * at.BTW * c, 2 * at.W * wide if at.model.untie_r else 0.0
     section.run("query biases", SCORES, launches=4, read=2 * biased, written=2 * biased, around=biased, dtype=d)
     around = tiled.backward_bytes(section)
-    read, written = 2 * biased, 2 * biased + float((at.S + 1) * at.W) * wide
+    read, written = 2 * biased, 2 * biased + float((at.S + MOST_DUMMIES) * at.W) * wide
     section.back("query biases", SCORES, launches=10, read=read, written=written, around=around, gradient=gradient, dtype=d)
 
 
@@ -159,8 +163,8 @@ def _scores(section: Section, tiled: _Tiled) -> None:
     gradients = tiled.backward_bytes(section) + 2 * queries
     around = gradients + tile + tiled.tile_gradient_bytes(section)
     section.held = section.held + 3 * at.BTW * c + tile
-    for name, one_more in (("position", 1), ("content", 0)):
-        shape = tiled.product(one_more)
+    for name in ("position", "content"):
+        shape = tiled.product(positions=name == "position")
         section.product(f"{name} scores", SCORES, "bmm", **shape)
         for _ in range(2):
             section.gradient(f"{name} scores", SCORES, "bmm", around=around, **shape)
@@ -169,7 +173,7 @@ def _scores(section: Section, tiled: _Tiled) -> None:
     )
     section.back("query gradients", SCORES, launches=5 * tiles, read=3 * queries, written=queries, around=gradients, dtype=d)
     section.back("distance gradients", SCORES, launches=tiles, read=2 * keys, written=keys, around=gradients, dtype=d)
-    section.back("relative shift", SCORES, "copy", launches=3 * tiles, read=scores, written=scores, around=gradients, dtype=d)
+    section.back("relative shift", SCORES, "copy", launches=2 * tiles, read=scores, written=scores, around=gradients, dtype=d)
     section.run("score mask", SCORES, launches=tiles, read=scores, written=scores, around=0.0, dtype=d)
     section.run("attention softmax", SCORES, "softmax", launches=tiles, read=scores, written=scores, kept=scores, dtype=d)
     section.back(

@@ -11,6 +11,10 @@ _BLOCK_QUERIES = 128
 _MAX_BLOCKS = 16
 _TILE_ELEMENTS = 1 << 19
 """Scores of a tile at most, where one head has fewer: a quarter of them fit a core's cache in fp32."""
+_NARROW_BLOCK_QUERIES, _NARROW_TILE_ELEMENTS = 256, 1 << 21
+"""The same where products are of 2 bytes: units for those take less time than dispatching the operations of small tiles."""
+MOST_DUMMIES = 8
+"""Rows of distances beyond the keys, at most: rows of position scores begin at multiples of so many elements."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,21 +33,27 @@ class Block:
         return self.stop - self.first
 
 
-def blocks(queries: int, mem_len: int, heads: int) -> tuple[Block, ...]:
-    """The blocks of a segment of `queries` tokens, the last ones first: that block sees every key."""
-    count = min(max(1, round(queries / _BLOCK_QUERIES)), _MAX_BLOCKS)
+def blocks(queries: int, mem_len: int, heads: int, *, narrow: bool) -> tuple[Block, ...]:
+    """The blocks of a segment of `queries` tokens, the last ones first: that block sees every key. `narrow`: of 2 bytes."""
+    many, elements = (_NARROW_BLOCK_QUERIES, _NARROW_TILE_ELEMENTS) if narrow else (_BLOCK_QUERIES, _TILE_ELEMENTS)
+    count = min(max(1, round(queries / many)), _MAX_BLOCKS)
     size = -(-queries // count)
     bounds = [(first, min(first + size, queries)) for first in range(0, queries, size)]
     return tuple(
-        Block(first=first, stop=stop, keys=mem_len + stop, heads=_heads(heads, (stop - first) * (mem_len + stop)))
+        Block(first=first, stop=stop, keys=mem_len + stop, heads=_heads(heads, (stop - first) * (mem_len + stop), elements))
         for first, stop in reversed(bounds)
     )
 
 
-def _heads(heads: int, scores: int) -> int:
+def _heads(heads: int, scores: int, elements: int) -> int:
     """The largest divisor of `heads` whose tile is small enough; 1 where a single head is larger."""
-    fitting = (group for group in range(heads, 0, -1) if heads % group == 0 and group * scores <= _TILE_ELEMENTS)
+    fitting = (group for group in range(heads, 0, -1) if heads % group == 0 and group * scores <= elements)
     return next(fitting, 1)
+
+
+def position_columns(keys: int) -> int:
+    """Of a tile's position scores: one more than keys at least."""
+    return (keys // MOST_DUMMIES + 1) * MOST_DUMMIES
 
 
 LOGITS = 1 << 24
@@ -55,6 +65,11 @@ GPU_LOGITS = 1 << 27
 def loss_chunks(rows: float, words: int, *, on_gpu: bool = False) -> int:
     """In how many chunks of words the loss of `rows` positions is computed; with more than one, logits are computed twice."""
     return math.ceil(words / max(1.0, (GPU_LOGITS if on_gpu else LOGITS) // max(rows, 1.0)))
+
+
+CLUSTER_ROWS = 32
+"""At whose multiples the rows of a further cluster end, in products of 2 bytes on a CPU: oneDNN makes code for every number of
+rows that it meets, which can take it longer than the product, and keeps it."""
 
 
 FEW_ROWS = 16

@@ -1,7 +1,7 @@
 """Relative attention as the reference computes it, without its scores ever being whole, nor queries for the memory.
 
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
-D d_model, R = S + 1 rows of distances (the last is a dummy).
+D d_model, R > S rows of distances (the last ones are dummies).
 
 A tile of scores at a time stays in a CPU's cache. (On CUDA, see `_fused_attention`.) The product for q of the segment alone
 and the one for k and v of memory and segment are taken from the one weight that the reference has.
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from txlplan.model._tiles import MOST_DUMMIES
 from txlplan.nn._dropout import keep_mask
 from txlplan.nn._tiled_scores import TiledScores
 
@@ -68,29 +69,29 @@ class _Tiled(torch.autograd.Function):
         ctx.random_state = torch.get_rng_state() if dropatt and ctx.again else None
         keep_BHTS = _kept_by_dropout(x, context_BSD, H, dropatt)
         scores = TiledScores(
-            q_BTHK=F.linear(x, weight[: H * K]).unflatten(-1, (H, K)),
-            kv_BS2HK=F.linear(context_BSD, weight[H * K :]).unflatten(-1, (2, H, K)),
-            r_HRK=_with_dummy(r_SHK, dtype),
+            q_BHTK=F.linear(x, weight[: H * K]).unflatten(-1, (H, K)).transpose(1, 2).contiguous(),
+            kv_2BHSK=F.linear(context_BSD, weight[H * K :]).unflatten(-1, (2, H, K)).permute(2, 0, 3, 1, 4).contiguous(),
+            r_HRK=_with_dummies(r_SHK, dtype),
             u_HK=u_HK,
             v_HK=v_HK,
             keep_BHTS=keep_BHTS,
             kept_scale=1 / (1 - dropatt),
         )
-        mixed_BTHK, probabilities = scores.mix(masked_keys, keep_probabilities=kept == "probabilities")
+        mixed_BHTK, probabilities = scores.mix(masked_keys, keep_probabilities=kept == "probabilities")
         to_go_on = (masked_keys,) if ctx.again else (keep_BHTS, *probabilities)
-        ctx.save_for_backward(x, context_BSD, weight, scores.q_BTHK, scores.kv_BS2HK, scores.r_HRK, u_HK, v_HK, *to_go_on)
+        ctx.save_for_backward(x, context_BSD, weight, scores.q_BHTK, scores.kv_2BHSK, scores.r_HRK, u_HK, v_HK, *to_go_on)
         ctx.dtypes = (x_BTD.dtype, memory_BMD.dtype, qkv_weight.dtype, r_SHK.dtype)
-        return mixed_BTHK.flatten(2)
+        return mixed_BHTK.transpose(1, 2).flatten(2)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first six inputs, given that of the weighted values; of the memory only where it is wanted."""
-        x, context_BSD, weight, q_BTHK, kv_BS2HK, r_HRK, u_HK, v_HK, mask_or_keep, *probabilities = ctx.saved_tensors
+        x, context_BSD, weight, q_BHTK, kv_2BHSK, r_HRK, u_HK, v_HK, mask_or_keep, *probabilities = ctx.saved_tensors
         keep_BHTS = _drawn_again(ctx, x, context_BSD, u_HK.shape[0]) if ctx.again else mask_or_keep
         scores = TiledScores(
-            q_BTHK=q_BTHK,
-            kv_BS2HK=kv_BS2HK,
+            q_BHTK=q_BHTK,
+            kv_2BHSK=kv_2BHSK,
             r_HRK=r_HRK,
             u_HK=u_HK,
             v_HK=v_HK,
@@ -98,8 +99,11 @@ class _Tiled(torch.autograd.Function):
             kept_scale=1 / (1 - ctx.dropatt),
         )
         known = mask_or_keep if ctx.again else probabilities
-        found = scores.gradients(mixed_BTW.view(q_BTHK.shape), known)
-        q_BTW, kv_BSV = found.q_BTHK.flatten(2), found.kv_BS2HK.flatten(2)
+        (B, H, _, K), S = q_BHTK.shape, kv_2BHSK.shape[3]
+        found = scores.gradients(mixed_BTW.unflatten(-1, (H, K)).transpose(1, 2), known)
+        q_BTW, kv_BSV = found.q_BHTK.transpose(1, 2).flatten(2), found.kv_2BHSK.permute(1, 3, 0, 2, 4).reshape(B, S, -1)
+        r_SHK, of_biases = found.r_HRK[:, :S].transpose(0, 1), (found.u_HK, found.v_HK)
+        del found
         W, memory_wanted = q_BTW.shape[-1], ctx.needs_input_grad[1]
         weight_VD = torch.empty_like(weight)
         torch.mm(q_BTW.flatten(0, 1).t(), x.flatten(0, 1), out=weight_VD[:W])
@@ -112,15 +116,13 @@ class _Tiled(torch.autograd.Function):
         if memory_BMD is not None:
             for memory_MD, kv_SV in zip(memory_BMD, kv_BSV, strict=True):
                 torch.mm(kv_SV[:M], weight[W:], out=memory_MD)
-        r_SHK = found.r_HRK[:, :-1].transpose(0, 1)
         dtypes = ctx.dtypes
         return (
             x_BTD.to(dtypes[0]),
             None if memory_BMD is None else memory_BMD.to(dtypes[1]),
             weight_VD.to(dtypes[2]),
             r_SHK.to(dtypes[3]),
-            found.u_HK,
-            found.v_HK,
+            *of_biases,
             *(None,) * 4,
         )
 
@@ -142,10 +144,10 @@ def _drawn_again(ctx: Any, x_BTD: Tensor, context_BSD: Tensor, heads: int) -> Te
         return _kept_by_dropout(x_BTD, context_BSD, heads, ctx.dropatt)
 
 
-def _with_dummy(r_SHK: Tensor, dtype: torch.dtype) -> Tensor:
-    """Distances by head with a row of zeros at the end, [H, R, K]."""
+def _with_dummies(r_SHK: Tensor, dtype: torch.dtype) -> Tensor:
+    """Distances by head with rows of zeros at the end, [H, R, K]."""
     S, H, K = r_SHK.shape
-    r_HRK = r_SHK.new_empty(H, S + 1, K, dtype=dtype)
+    r_HRK = r_SHK.new_empty(H, S + MOST_DUMMIES, K, dtype=dtype)
     r_HRK[:, :S] = r_SHK.transpose(0, 1)
-    r_HRK[:, S] = 0
+    r_HRK[:, S:] = 0
     return r_HRK

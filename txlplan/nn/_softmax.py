@@ -1,7 +1,8 @@
 """Adaptive softmax (Grave et al. 2017, arXiv:1609.04309) with weights and projections tied to the input.
 
-Shape suffixes: N positions (any leading dimensions flattened), D d_model, E width of a cluster's embedding, C words of a
-cluster, H outputs of the head (its words, then one per further cluster), V vocabulary.
+Shape suffixes: N positions (any leading dimensions flattened), n those of a cluster, m these made up to a multiple, D d_model,
+E width of a cluster's embedding, C words of a cluster, H outputs of the head (its words, then one per further cluster), V
+vocabulary.
 
 A word of a further cluster has the probability of its cluster in the head times its probability within the cluster.
 Row i of `cluster_weight` belongs to cluster i + 1; the original code keeps these rows in reverse order.
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import table_shapes, untied_projections
-from txlplan.model._tiles import loss_chunks
+from txlplan.model._tiles import CLUSTER_ROWS, loss_chunks
 from txlplan.nn._chunked_loss import chunked_cross_entropy
 from txlplan.nn._embedding import PROJECTION_INIT_STD, AdaptiveEmbedding
 
@@ -65,14 +66,21 @@ class AdaptiveSoftmax(nn.Module):
         Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
         that every parameter gets a gradient whatever the targets are. (With clusters, FakeTensorMode needs a ShapeEnv.)
         """
-        rows, words = len(hidden_ND), self._words(embedding)
+        rows, words, multiple = len(hidden_ND), self._words(embedding), self._rows_at_once(hidden_ND)
         nll_N = self._cluster_nll(rows, self._narrowed(0, hidden_ND, embedding), words[0], self._head_targets(targets_N))
         for cluster, here_n in enumerate(self.members(targets_N) if members is None else members, start=1):
-            chosen_nD = hidden_ND.index_select(0, here_n)
-            within_n = targets_N.index_select(0, here_n) - self._bounds[cluster]
-            within_n = self._cluster_nll(rows, self._narrowed(cluster, chosen_nD, embedding), words[cluster], within_n)
-            nll_N = nll_N.index_add(0, here_n, within_n)
+            index_m = here_n if multiple == 1 else _made_up(here_n, multiple)
+            chosen_mD = hidden_ND.index_select(0, index_m)
+            within_m = targets_N.index_select(0, index_m) - self._bounds[cluster]
+            within_m = self._cluster_nll(rows, self._narrowed(cluster, chosen_mD, embedding), words[cluster], within_m)
+            nll_N = nll_N.index_add(0, here_n, within_m if multiple == 1 else within_m[: len(here_n)])
         return nll_N
+
+    def _rows_at_once(self, hidden_ND: Tensor) -> int:
+        """The multiple to which rows of a further cluster are made up; 1: as they are."""
+        kind = hidden_ND.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+        return CLUSTER_ROWS if kind == "cpu" and dtype.itemsize == 2 and not self.as_on_gpu else 1
 
     def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
         """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
@@ -134,6 +142,11 @@ class AdaptiveSoftmax(nn.Module):
         """[D, E], or None where hidden states are as wide as the words."""
         name = str(cluster)
         return self.projections[name] if name in self.projections else embedding.output_projection(cluster)
+
+
+def _made_up(index_n: Tensor, multiple: int) -> Tensor:
+    """With the first once more and again to a multiple [m]; none stay none."""
+    return torch.cat([index_n, index_n[:1].expand(-len(index_n) % multiple)])
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Scores of one tile: a few heads of one sequence against a block of queries and the keys that these may see.
 
-Shape suffixes: G heads of the tile, t its queries, s its keys, R = s + 1 rows of distances (the last is a dummy), K width of
-a head.
+Shape suffixes: G heads of the tile, t its queries, s its keys, R > s rows of distances (the last ones are dummies), K width
+of a head.
 
-Position scores [G, t, R] have one column more than there are keys. Read with rows of s elements from the (t - 1)th on, row
+Position scores [G, t, R] have more columns than there are keys. Read with rows of R - 1 elements from the (t - 1)th on, row
 i begins one distance later than row i - 1: the relative shift moves nothing.
 """
 
@@ -12,13 +12,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from txlplan.model._tiles import position_columns
+
 _aten = torch.ops.aten
 
 
-def shifted(position_GtR: Tensor) -> Tensor:
+def shifted(position_GtR: Tensor, keys: int) -> Tensor:
     """Column j of row i holds the score of distance s - t + i - j, [G, t, s]: a view, as `relative_shift` copies it."""
     G, t, R = position_GtR.shape
-    return position_GtR.view(G, t * R)[:, t - 1 : -1].view(G, t, R - 1)
+    return position_GtR.as_strided((G, t, keys), (t * R, R - 1, 1), t - 1)
+
+
+def _columns(x_GsK: Tensor) -> Tensor:
+    """Transposed. oneDNN, which multiplies what is narrow, copies what is not dense, rows much faster than columns."""
+    return (x_GsK.contiguous() if x_GsK.element_size() == 2 else x_GsK).transpose(1, 2)
 
 
 class Tile:
@@ -28,7 +35,7 @@ class Tile:
     """
 
     def __init__(self, heads: int, queries: int, keys: int, like: Tensor) -> None:
-        self._position_GtR = like.new_empty(heads, queries, keys + 1)
+        self._position_GtR = like.new_empty(heads, queries, position_columns(keys))
         self._scores_Gts = like.new_empty(heads, queries, keys)
         self._gradient_Gts: Tensor | None = None
 
@@ -36,8 +43,9 @@ class Tile:
         self, content_GtK: Tensor, position_GtK: Tensor, k_GsK: Tensor, r_GRK: Tensor, masked_ts: Tensor, out: Tensor | None
     ) -> Tensor:
         """Softmax over keys [G, t, s], in `out` where that is given, else in a buffer that the next tile overwrites."""
-        torch.bmm(position_GtK, r_GRK.transpose(1, 2), out=self._position_GtR)
-        scores = torch.baddbmm(shifted(self._position_GtR), content_GtK, k_GsK.transpose(1, 2), out=self._scores_Gts)
+        torch.bmm(position_GtK, _columns(r_GRK), out=self._position_GtR)
+        of_position = shifted(self._position_GtR, k_GsK.shape[1])
+        scores = torch.baddbmm(of_position, content_GtK, _columns(k_GsK), out=self._scores_Gts)
         scores.masked_fill_(masked_ts, float("-inf"))
         result: Tensor = _aten._softmax.out(scores, -1, False, out=scores if out is None else out)
         return result
@@ -48,7 +56,7 @@ class Tile:
         """Gradient of the scores [G, t, s], given that of the weighted values; dropped probabilities pass none."""
         if self._gradient_Gts is None:
             self._gradient_Gts = torch.empty_like(self._scores_Gts)
-        gradient = torch.bmm(out_GtK, v_GsK.transpose(1, 2), out=self._gradient_Gts)
+        gradient = torch.bmm(out_GtK, _columns(v_GsK), out=self._gradient_Gts)
         if keep_Gts is not None:
             torch.mul(gradient, keep_Gts, out=gradient).mul_(scale)
         result: Tensor = _aten._softmax_backward_data.out(gradient, probability_Gts, -1, gradient.dtype, grad_input=gradient)
@@ -56,8 +64,6 @@ class Tile:
 
     def unshifted(self, gradient_Gts: Tensor) -> Tensor:
         """Gradient of the position scores [G, t, R] where `gradient_Gts` is that of their shifted view."""
-        flat = self._position_GtR.flatten(1)
-        flat[:, : gradient_Gts.shape[1] - 1] = 0
-        flat[:, -1] = 0
-        shifted(self._position_GtR).copy_(gradient_Gts)
+        self._position_GtR.zero_()
+        shifted(self._position_GtR, gradient_Gts.shape[2]).copy_(gradient_Gts)
         return self._position_GtR
