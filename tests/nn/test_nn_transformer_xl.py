@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from txlplan.model import ModelConfig, models, parameter_shapes
 from txlplan.nn import TransformerXL
@@ -195,6 +197,37 @@ def test_every_parameter_gets_a_gradient_when_a_cluster_has_no_target() -> None:
     hidden, _ = module(frequent, module.initial_memory(2), EMPTY)
     module.nll(hidden, frequent).mean().backward()
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("found", [0, 1, 32, 33])
+def test_products_of_a_cluster_in_bf16_have_rows_in_a_number_that_comes_again(found: int) -> None:
+    """And the loss and its gradients are those of the rows that were found, each computed for itself."""
+    module = build(ADAPTIVE, torch.float32)
+    hidden, targets = torch.randn(2, 30, ADAPTIVE.d_model, requires_grad=True), torch.zeros(2, 30, dtype=torch.int64)
+    targets.view(-1)[:found] = words(ADAPTIVE, 1, found).flatten() % 10 + 20
+
+    def gradients(*, made_up: bool) -> tuple[Tensor, ...]:
+        module.softmax.as_on_gpu = not made_up
+        with torch.autocast("cpu", torch.bfloat16), RowsOfProducts() as seen:
+            nll = module.nll(hidden, targets)
+        assert (seen.rows <= {0, 32, 60, 64}) == (made_up or found in (0, 32))
+        return nll.detach(), *torch.autograd.grad(nll.sum(), [hidden, *module.softmax.parameters()])
+
+    for found_X, expected_X in zip(gradients(made_up=True), gradients(made_up=False), strict=True):
+        torch.testing.assert_close(found_X, expected_X, rtol=2**-6, atol=2**-6 * float(expected_X.abs().max()))
+
+
+class RowsOfProducts(TorchDispatchMode):
+    """How many rows the products had that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.rows.add(args[-2].shape[0])
+        return func(*args, **(kwargs or {}))
 
 
 def test_the_gradient_of_the_cluster_vectors_keeps_no_other_gradient_alive() -> None:
