@@ -47,7 +47,7 @@ def test_activation_checkpointing_recomputes_the_layers(tiny_model):
 def test_the_fast_path_leaves_out_queries_of_the_memory_and_keys_that_no_query_of_a_block_sees(tiny_model):
     config = dataclasses.replace(tiny_model, tgt_len=300, mem_len=40)
     B, T, M, D, F, V, L = 3, 300, 40, 16, 32, 256, 2
-    seen, distances = 150 * (M + 150) + 150 * (M + 300), 150 * 192 + 150 * 344
+    seen, distances = 150 * (M + 150) + 150 * (M + 300), 150 * 192 + 150 * 352
     scores = B * (2 * seen + distances) * D
     layer = 2 * (B * T * D * D + B * (M + T) * 2 * D * D + (M + T) * D * D + scores + B * T * D * D + 2 * B * T * D * F)
     found = traced(config, B)
@@ -203,6 +203,15 @@ def test_the_op_stream_of_a_loss_in_chunks_is_what_the_worker_does(clusters: Any
     sizes = {"n_layer": 2, "n_head": 4, "d_model": 256, "vocab_size": 267_735, "tgt_len": 192, "mem_len": 64}
     workload = small(task, **sizes, **clusters)
     assert_agreement(workload, Plan(micro_batch=8, precision=precision), STACK)
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("how", ["none", "full"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_op_stream_of_several_blocks_is_what_the_worker_does(rows: int, precision: Any, how: Any) -> None:
+    workload = small(n_layer=2, d_model=256, n_head=8, d_head=64, tgt_len=512, mem_len=512)
+    assert_agreement(workload, Plan(micro_batch=rows, precision=precision, activation_checkpointing=how), STACK)
 
 
 def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_op_stream_says():

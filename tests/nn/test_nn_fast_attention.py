@@ -244,7 +244,7 @@ def gradients_in(dtype: torch.dtype, path: str, seed: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("path", "block"), [("reference", 256), ("fast", 256), ("fast", 2)])
-def test_gradients_in_bf16_are_those_of_fp32_but_for_rounding(path: str, block: int, monkeypatch: pytest.MonkeyPatch):
+def test_gradients_in_bf16_are_those_of_fp32_but_for_rounding(path: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over seeds they lean neither way by more than a rounding of bf16 (2^-8, and 4 standard errors), and scatter little."""
     monkeypatch.setattr(_tiles, "_NARROW_BLOCK_QUERIES", block)
     leanings: dict[str, list[float]] = {}

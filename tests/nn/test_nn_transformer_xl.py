@@ -230,6 +230,22 @@ class RowsOfProducts(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("config", [CONFIG, ADAPTIVE], ids=["full-softmax", "adaptive"])
+def test_the_loss_in_bf16_runs_on_fake_tensors_and_without_clusters_on_meta(config: ModelConfig) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    def shape(device: str) -> torch.Size:
+        with torch.device(device), torch.autocast("cpu", torch.bfloat16):
+            hidden, targets = torch.zeros(2, 6, config.d_model), torch.zeros(2, 6, dtype=torch.int64)
+            return TransformerXL(config).nll(hidden, targets).shape
+
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        assert shape("cpu") == (2, 6)
+    if not config.cutoffs:
+        assert shape("meta") == (2, 6)
+
+
 def test_the_gradient_of_the_cluster_vectors_keeps_no_other_gradient_alive() -> None:
     module = build(ADAPTIVE, torch.float32)
     module.nll(torch.randn(2, 6, ADAPTIVE.d_model), words(ADAPTIVE, 2, 6)).mean().backward()

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from txlplan.choices import Checkpointing, Precision, Task
-from txlplan.cost._ends import DRAWING, embedding, log_probabilities, loss, remember, zipf_shares
+from txlplan.cost._ends import DRAWING, RowsMadeUp, embedding, log_probabilities, loss, remember, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._fused_layer import fused_layer
 from txlplan.cost._layer import Lengths, layer
@@ -100,6 +100,15 @@ class Settings:
         return self.implementation == "fused" or (self.implementation == "reference" and self.fused_dropout)
 
     @property
+    def made_up(self) -> RowsMadeUp:
+        """Whether rows of a CPU's products of 2 bytes are in numbers that come again. Counts are those of a trace on a CPU."""
+        if self.implementation == "published" or self.gpu_loss or not self.numbers.halved:
+            return "no"
+        if self.tail_shares is not None:
+            return "counted"
+        return "no" if self.implementation == "xla" else "expected"
+
+    @property
     def keeps_keys(self) -> bool:
         """Whether keys and values are kept from step to step, not hidden states: nothing is trained on our own stack."""
         return self.task != "train" and self.implementation in ("fast", "fused", "xla")
@@ -180,7 +189,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     if settings.task == "generate":
         log_probabilities(last, at)
     else:
-        loss(last, at, settings.shares)
+        loss(last, at, settings.shares, made_up=settings.made_up)
     inputs_bytes = at.BTD * settings.numbers.residual
     if settings.checkpointing == "full":
         inputs_bytes = inputs_bytes + distances_bytes(settings) / model.n_layer
@@ -221,7 +230,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     last = section("softmax", settings.numbers)
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
     fused = settings.implementation == "fused"
-    reading(first, layers, last, at, settings.shares, adds_biases=cut, fused=fused, summed=settings.summed)
+    made_up = settings.made_up
+    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused, summed=settings.summed)
     ops = [*first.forward(), *layers.forward(), *last.forward()]
     if one and settings.implementation == "fast":
         ops = [streamed(at, settings.numbers), *ops]

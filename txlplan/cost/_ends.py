@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def remember(section: Section, at: Lengths) -> None:
     section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
 
 
-def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
+def loss(section: Section, at: Lengths, tail_shares: Sequence[float], *, made_up: RowsMadeUp) -> None:
     """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
     f, c, model = section.numbers.wide, section.numbers.compute, at.model
     hidden = at.BTD * section.numbers.residual
@@ -105,14 +106,15 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float]) -> None:
         _split_table(section, model)
     _cluster_loss(section, model, 0, at.rows, _pieces(section, model, 0, at.rows))
     for cluster, share in enumerate(tail_shares, start=1):
-        mine = _made_up(section, at.rows * share)
+        mine = _made_up(at.rows * share, made_up)
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
         name = f"cluster {cluster} rows"
-        read, written = chosen + 3 * index, chosen + index
-        section.run(name, SOFTMAX, "gather", launches=9, read=read, written=written, kept=mine * _INDEX_BYTES)
+        read, written, again = chosen + 3 * index, chosen + index, 0 if made_up == "no" else 1
+        kept = (mine + at.rows * share * again) * _INDEX_BYTES
+        section.run(name, SOFTMAX, "gather", launches=9 + 2 * again, read=read, written=written, kept=kept)
         back = at.BTD * f
         left = hidden if several and cluster == model.n_clusters - 1 else 0.0
-        section.back(name, SOFTMAX, "gather", launches=3, read=chosen + back, written=2 * back, left=left)
+        section.back(name, SOFTMAX, "gather", launches=3 + again, read=chosen + back, written=2 * back, left=left)
         _cluster_loss(section, model, cluster, mine, _pieces(section, model, cluster, at.rows))
 
 
@@ -208,11 +210,15 @@ _CHUNK_CALLS = 15
 which targets are among its words."""
 
 
-def _made_up(section: Section, rows: Figure) -> Figure:
-    """Rows of a further cluster that are computed where so many are expected."""
-    if not section.own_loss or section.gpu_loss or not section.numbers.cast:
-        return rows
-    return np.ceil(rows / CLUSTER_ROWS) * CLUSTER_ROWS
+RowsMadeUp = Literal["no", "counted", "expected"]
+"""Whether rows of a further cluster are made up to a multiple: as many as were counted, or as are expected in the mean."""
+
+
+def _made_up(rows: Figure, how: RowsMadeUp) -> Figure:
+    """Rows of a further cluster that are computed."""
+    if how == "expected":
+        return rows + (CLUSTER_ROWS - 1) / 2
+    return np.ceil(np.round(rows, 6) / CLUSTER_ROWS) * CLUSTER_ROWS if how == "counted" else rows
 
 
 def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:

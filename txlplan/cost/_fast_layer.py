@@ -2,7 +2,7 @@
 
 Sizes are in elements; they are multiplied by `c`, the bytes of an element in products, or `r`, those in residuals and norms.
 Attention runs a tile of scores at a time (`txlplan.model._tiles`): an operation here stands for that of all
-tiles, and `launches` for their number, so that its efficiency is that of one tile, whose scores are in cache.
+tiles, and `launches` for their number, so that its efficiency is that of one tile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._section import MASKED_BY, Section, masked
-from txlplan.model._tiles import MOST_DUMMIES, Block, blocks, position_columns
+from txlplan.model._tiles import VECTOR, Block, blocks, distance_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,27 +36,40 @@ class _Tiled:
         return self.at.B * float(self.at.model.n_head * sum(block.queries * block.keys for block in self.blocks))
 
     @property
+    def copied(self) -> tuple[FloatArray, FloatArray]:
+        """Elements copied each way, as products of 2 bytes take what is dense, and by how many operations: keys and values of
+        blocks that do not see every key, and every block's distances."""
+        at, partial = self.at, [block for block in self.blocks if block.keys < self.at.S]
+        distances = float(sum(distance_rows(block.keys) for block in self.blocks) * at.W)
+        keys = at.B * float(2 * sum(block.keys for block in partial) * at.W)
+        tiles = at.B * float(sum(at.model.n_head // block.heads for block in partial))
+        return keys + distances, tiles + float(len(self.blocks))
+
+    @property
     def tile_scores(self) -> float:
-        """Of the largest tile."""
-        return float(max(block.heads * block.queries * block.keys for block in self.blocks))
+        """Of the largest tile, with dummies."""
+        return float(max(block.heads * block.queries * distance_rows(block.keys) for block in self.blocks))
 
     def tile_gradient_bytes(self, section: Section) -> float:
-        """Beside its scores, in backward: its keys' gradient, and what dropout left of its probabilities."""
-        keys = max(block.heads * block.keys for block in self.blocks) * self.at.model.d_head
-        return (keys + (self.tile_scores if self.at.model.dropatt > 0 else 0.0)) * section.numbers.compute
+        """Beside its scores, in backward: gradients of its distances and queries, what dropout left of its probabilities, and
+        distances made dense."""
+        rows = max(block.heads * (distance_rows(block.keys) + block.queries) for block in self.blocks)
+        dense = distance_rows(self.at.S) * self.at.W if section.numbers.halved else 0.0
+        dropped = self.tile_scores if self.at.model.dropatt > 0 else 0.0
+        return (rows * self.at.model.d_head + dense + dropped) * section.numbers.compute
 
     def backward_bytes(self, section: Section) -> FloatArray:
         """Alive throughout the backward of all that is one function, whose inputs go when it ends: gradients of queries (and
         of their values), keys, values and distances, and what the forward pass kept of scores."""
         c, at = section.numbers.compute, self.at
         mask = at.BHTS if at.model.dropatt > 0 else 0.0
-        distances = float((at.S + MOST_DUMMIES) * at.W) * section.numbers.wide
+        distances = float((at.S + VECTOR) * at.W) * section.numbers.wide
         return (2 * at.BSW + 2 * at.BTW + self.scores) * c + mask + distances
 
     def product(self, *, positions: bool = False) -> Shape:
         """Queries by keys, or by distances and dummies, one product a sequence, head and block, of their mean size."""
         count, queries = len(self.blocks), self.at.T
-        columns = [position_columns(block.keys) if positions else block.keys for block in self.blocks]
+        columns = [distance_rows(block.keys) if positions else block.keys for block in self.blocks]
         summed = sum(block.queries * each for block, each in zip(self.blocks, columns, strict=True))
         return {
             "count": self.at.B * float(self.at.model.n_head * count),
@@ -69,7 +82,7 @@ class _Tiled:
 
 def fast_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
-    tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head, narrow=section.numbers.cast))
+    tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head, narrow=section.numbers.halved))
     _positions(section, at)
     _inputs(section, at)
     _projections(section, tiled)
@@ -115,16 +128,17 @@ def _positions(section: Section, at: Lengths) -> None:
 
 
 def _projections(section: Section, tiled: _Tiled) -> None:
-    """q of the segment, k and v of memory and segment, by one weight; u and v added to the queries.
+    """q of the segment, k and v of memory and segment, by one weight, each head's put together; u and v added to the queries.
 
     Backward gives up nothing before its function ends: what the forward pass kept, gradients of segment and memory, and of the
     weight, which are widened last.
     """
     at, pre, wide = tiled.at, tiled.at.model.norm == "pre", section.numbers.wide
     c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
-    padded, keys, queries = float((at.S + MOST_DUMMIES) * at.W) * c, 2 * at.BSW * c, at.BTW * c
+    padded, keys, queries = float((at.S + VECTOR) * at.W) * c, 2 * at.BSW * c, at.BTW * c
     memory = _memory(at) if pre else 0.0 * at.B
-    weight, inside = 3.0 * at.W * width, tiled.backward_bytes(section) + padded
+    weight, own = 3.0 * at.W * width, tiled.backward_bytes(section) + padded
+    inside = own
     inputs = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
     beside = inside + queries + keys + weight * c + inputs + float(at.S * at.W) * c
     gradient = weight * wide
@@ -145,20 +159,20 @@ def _projections(section: Section, tiled: _Tiled) -> None:
         section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
     moved = queries + keys
     section.run("heads apart", SCORES, "copy", launches=2, read=moved, written=moved, around=keys, dtype=d)
-    section.back("heads apart", SCORES, "copy", read=keys, written=keys, around=inside + keys, dtype=d)
+    section.back("heads apart", SCORES, "copy", read=keys, written=keys, around=own + keys, dtype=d)
     section.run("distances by head", SCORES, "copy", launches=2, read=padded, written=padded, kept=padded, dtype=d)
     section.back("distances by head", SCORES, "copy", read=padded, written=padded, around=inside, dtype=d)
     biased, gradient = 2 * at.BTW * c, 2 * at.W * wide if at.model.untie_r else 0.0
     section.run("query biases", SCORES, launches=4, read=2 * biased, written=2 * biased, around=biased, dtype=d)
     around = tiled.backward_bytes(section)
-    read, written = 2 * biased, 2 * biased + float((at.S + MOST_DUMMIES) * at.W) * wide
+    read, written = 2 * biased, 2 * biased + float((at.S + VECTOR) * at.W) * wide
     section.back("query biases", SCORES, launches=10, read=read, written=written, around=around, gradient=gradient, dtype=d)
 
 
 def _scores(section: Section, tiled: _Tiled) -> None:
     """Position scores, content scores added to their shifted view, masked; softmax. Backward keeps nothing but a tile."""
     c, d, at = section.numbers.compute, section.numbers.narrow, tiled.at
-    scores, tile, tiles = tiled.scores * c, 3 * tiled.tile_scores * c, tiled.tiles
+    scores, tile, tiles = tiled.scores * c, 2 * tiled.tile_scores * c, tiled.tiles
     keys, queries = float(at.S * at.W) * c, at.BTW * c
     gradients = tiled.backward_bytes(section) + 2 * queries
     around = gradients + tile + tiled.tile_gradient_bytes(section)
@@ -173,12 +187,20 @@ def _scores(section: Section, tiled: _Tiled) -> None:
     )
     section.back("query gradients", SCORES, launches=5 * tiles, read=3 * queries, written=queries, around=gradients, dtype=d)
     section.back("distance gradients", SCORES, launches=tiles, read=2 * keys, written=keys, around=gradients, dtype=d)
-    section.back("relative shift", SCORES, "copy", launches=2 * tiles, read=scores, written=scores, around=gradients, dtype=d)
+    section.back(
+        "relative shift", SCORES, "copy", launches=2 * tiles, read=scores, written=2 * scores, around=gradients, dtype=d
+    )
+    if section.numbers.halved:
+        copied, launches = tiled.copied
+        moved = copied * c
+        section.run("operands made dense", SCORES, "copy", launches=launches, read=moved, written=moved, around=0.0, dtype=d)
+        section.back(
+            "operands made dense", SCORES, "copy", launches=launches, read=moved, written=moved, around=gradients, dtype=d
+        )
     section.run("score mask", SCORES, launches=tiles, read=scores, written=scores, around=0.0, dtype=d)
     section.run("attention softmax", SCORES, "softmax", launches=tiles, read=scores, written=scores, kept=scores, dtype=d)
-    section.back(
-        "attention softmax", SCORES, "softmax", launches=tiles, read=2 * scores, written=scores, around=gradients, dtype=d
-    )
+    read, around = 2 * scores, around - scores
+    section.back("attention softmax", SCORES, "softmax", launches=tiles, read=read, written=scores, around=around, dtype=d)
 
 
 def _values(section: Section, tiled: _Tiled) -> None:

@@ -32,6 +32,11 @@ class Numbers:
         return self.compute != self.wide
 
     @property
+    def halved(self) -> bool:
+        """Whether products take and give 2 bytes."""
+        return self.compute == 2
+
+    @property
     def narrows(self) -> bool:
         """Whether a residual is cast for the products that take it."""
         return self.compute != self.residual

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from txlplan.cost._ends import SOFTMAX, embedded_words, log_probabilities, loss
+from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabilities, loss
 from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._numbers import Numbers
@@ -50,6 +50,7 @@ def reading(
     at: Lengths,
     tail_shares: Sequence[float],
     *,
+    made_up: RowsMadeUp = "no",
     adds_biases: bool = False,
     fused: bool = False,
     summed: bool = False,
@@ -69,7 +70,7 @@ def reading(
             words = at.model.vocab_size + at.model.n_clusters - 1
             _biases(last, SOFTMAX, at.model.n_clusters, at.B * words, at)
     else:
-        loss(last, at, tail_shares)
+        loss(last, at, tail_shares, made_up=made_up)
 
 
 def _biases(section: Section, group: str, products: int, elements: FloatArray, at: Lengths) -> None:

@@ -12,9 +12,8 @@ _MAX_BLOCKS = 16
 _TILE_ELEMENTS = 1 << 19
 """Scores of a tile at most, where one head has fewer: a quarter of them fit a core's cache in fp32."""
 _NARROW_BLOCK_QUERIES, _NARROW_TILE_ELEMENTS = 256, 1 << 21
-"""The same where products are of 2 bytes: units for those take less time than dispatching the operations of small tiles."""
-MOST_DUMMIES = 8
-"""Rows of distances beyond the keys, at most: rows of position scores begin at multiples of so many elements."""
+"""The same where products are of 2 bytes: units for those take less time than calling them for small tiles, and the larger ones
+need not stay in a core's cache. Where products are widened for want of such units these take as long as the small ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +50,6 @@ def _heads(heads: int, scores: int, elements: int) -> int:
     return next(fitting, 1)
 
 
-def position_columns(keys: int) -> int:
-    """Of a tile's position scores: one more than keys at least."""
-    return (keys // MOST_DUMMIES + 1) * MOST_DUMMIES
-
-
 LOGITS = 1 << 24
 """Logits that may exist at once: 64 MiB in fp32."""
 GPU_LOGITS = 1 << 27
@@ -68,8 +62,8 @@ def loss_chunks(rows: float, words: int, *, on_gpu: bool = False) -> int:
 
 
 CLUSTER_ROWS = 32
-"""At whose multiples the rows of a further cluster end, in products of 2 bytes on a CPU: oneDNN makes code for every number of
-rows that it meets, which can take it longer than the product, and keeps it."""
+"""To whose multiples the rows of a further cluster are made up in products of 2 bytes on a CPU: oneDNN makes code for every
+number of rows that it meets, which can take it longer than the product, and keeps it."""
 
 
 FEW_ROWS = 16
@@ -82,17 +76,18 @@ UPDATED_TOGETHER = 1 << 18
 cache. On 2 cores of an AMD EPYC (Zen 3) all at once took 1.4 to 2 times as long."""
 
 
-_VECTOR = 16
-"""Elements at whose multiples rows begin for the fused kernels of a GPU to read whole vectors."""
+VECTOR = 16
+"""Elements at whose multiples rows begin for the fused kernels of a GPU, and for a CPU's units for 2 bytes, to read whole
+vectors."""
 
 
 def padded_keys(keys: int) -> int:
     """Of a row of a bias."""
-    return -(-keys // _VECTOR) * _VECTOR
+    return -(-keys // VECTOR) * VECTOR
 
 
 def distance_rows(keys: int) -> int:
-    """Columns of position scores: at least one more than keys."""
+    """Columns of position scores: at least one more than keys, and at most a vector."""
     return padded_keys(keys + 1)
 
 

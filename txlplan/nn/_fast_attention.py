@@ -3,8 +3,8 @@
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
 D d_model, R > S rows of distances (the last ones are dummies).
 
-A tile of scores at a time stays in a CPU's cache. (On CUDA, see `_fused_attention`.) The product for q of the segment alone
-and the one for k and v of memory and segment are taken from the one weight that the reference has.
+Scores exist a tile at a time, in fp32 in a CPU's cache. (On CUDA, see `_fused_attention`.) The product for q of the segment
+alone and the one for k and v of memory and segment are taken from the one weight that the reference has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from txlplan.model._tiles import MOST_DUMMIES
+from txlplan.model._tiles import VECTOR
 from txlplan.nn._dropout import keep_mask
 from txlplan.nn._tiled_scores import TiledScores
 
@@ -147,7 +147,7 @@ def _drawn_again(ctx: Any, x_BTD: Tensor, context_BSD: Tensor, heads: int) -> Te
 def _with_dummies(r_SHK: Tensor, dtype: torch.dtype) -> Tensor:
     """Distances by head with rows of zeros at the end, [H, R, K]."""
     S, H, K = r_SHK.shape
-    r_HRK = r_SHK.new_empty(H, S + MOST_DUMMIES, K, dtype=dtype)
+    r_HRK = r_SHK.new_empty(H, S + VECTOR, K, dtype=dtype)
     r_HRK[:, :S] = r_SHK.transpose(0, 1)
     r_HRK[:, S:] = 0
     return r_HRK

@@ -31,7 +31,7 @@ class AdaptiveSoftmax(nn.Module):
         super().__init__()
         shapes = table_shapes(config)
         self.as_on_gpu = False
-        """In chunks as large as a GPU's, on any device."""
+        """In chunks as large as a GPU's, of rows as they are found, on any device."""
         self._bounds = tuple(accumulate(config.cluster_sizes, initial=0))
         if config.n_clusters > 1:
             self.cluster_weight = nn.Parameter(
@@ -66,21 +66,26 @@ class AdaptiveSoftmax(nn.Module):
         Each further cluster is evaluated for its own targets only: sizes depend on the data, control flow does not, so
         that every parameter gets a gradient whatever the targets are. (With clusters, FakeTensorMode needs a ShapeEnv.)
         """
-        rows, words, multiple = len(hidden_ND), self._words(embedding), self._rows_at_once(hidden_ND)
+        rows, words = len(hidden_ND), self._words(embedding)
         nll_N = self._cluster_nll(rows, self._narrowed(0, hidden_ND, embedding), words[0], self._head_targets(targets_N))
         for cluster, here_n in enumerate(self.members(targets_N) if members is None else members, start=1):
-            index_m = here_n if multiple == 1 else _made_up(here_n, multiple)
+            index_m = self._made_up(here_n, hidden_ND)
             chosen_mD = hidden_ND.index_select(0, index_m)
             within_m = targets_N.index_select(0, index_m) - self._bounds[cluster]
             within_m = self._cluster_nll(rows, self._narrowed(cluster, chosen_mD, embedding), words[cluster], within_m)
-            nll_N = nll_N.index_add(0, here_n, within_m if multiple == 1 else within_m[: len(here_n)])
+            nll_N = nll_N.index_add(0, here_n, within_m if index_m is here_n else within_m[: len(here_n)])
         return nll_N
 
-    def _rows_at_once(self, hidden_ND: Tensor) -> int:
-        """The multiple to which rows of a further cluster are made up; 1: as they are."""
-        kind = hidden_ND.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
-        return CLUSTER_ROWS if kind == "cpu" and dtype.itemsize == 2 and not self.as_on_gpu else 1
+    def _made_up(self, here_n: Tensor, hidden_ND: Tensor) -> Tensor:
+        """The rows of a further cluster, on a CPU and in 2 bytes with the first again up to a multiple [m]; none stay none.
+
+        A number of rows that is not known (of fake tensors) stays as it is.
+        """
+        if self.as_on_gpu or hidden_ND.device.type != "cpu" or not isinstance(here_n.shape[0], int):
+            return here_n
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden_ND.dtype
+        missing = -len(here_n) % CLUSTER_ROWS if dtype.itemsize == 2 else 0
+        return torch.cat([here_n, here_n[:1].expand(missing)]) if missing else here_n
 
     def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
         """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
@@ -142,11 +147,6 @@ class AdaptiveSoftmax(nn.Module):
         """[D, E], or None where hidden states are as wide as the words."""
         name = str(cluster)
         return self.projections[name] if name in self.projections else embedding.output_projection(cluster)
-
-
-def _made_up(index_n: Tensor, multiple: int) -> Tensor:
-    """With the first once more and again to a multiple [m]; none stay none."""
-    return torch.cat([index_n, index_n[:1].expand(-len(index_n) % multiple)])
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

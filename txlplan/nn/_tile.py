@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from txlplan.model._tiles import position_columns
+from txlplan.model._tiles import Block, distance_rows
 
 _aten = torch.ops.aten
 
@@ -20,7 +20,7 @@ _aten = torch.ops.aten
 def shifted(position_GtR: Tensor, keys: int) -> Tensor:
     """Column j of row i holds the score of distance s - t + i - j, [G, t, s]: a view, as `relative_shift` copies it."""
     G, t, R = position_GtR.shape
-    return position_GtR.as_strided((G, t, keys), (t * R, R - 1, 1), t - 1)
+    return position_GtR.as_strided((G, t, keys), (t * R, R - 1, 1), position_GtR.storage_offset() + t - 1)
 
 
 def _columns(x_GsK: Tensor) -> Tensor:
@@ -29,15 +29,19 @@ def _columns(x_GsK: Tensor) -> Tensor:
 
 
 class Tile:
-    """Buffers of one tile's shape, used for one tile after the other, and what is computed in them.
+    """What is computed of one tile after the other, all of one block, in buffers that tiles of other blocks use too.
 
-    Queries come with their bias and the scale 1/sqrt(K) in them.
+    Queries come with their bias and the scale 1/sqrt(K) in them. The last of `buffers_NX` [2 or more, elements of the largest
+    tile] takes gradients of scores: with two, probabilities that they are computed from are kept elsewhere.
     """
 
-    def __init__(self, heads: int, queries: int, keys: int, like: Tensor) -> None:
-        self._position_GtR = like.new_empty(heads, queries, position_columns(keys))
-        self._scores_Gts = like.new_empty(heads, queries, keys)
-        self._gradient_Gts: Tensor | None = None
+    def __init__(self, block: Block, buffers_NX: Tensor) -> None:
+        def buffer(number: int, columns: int) -> Tensor:
+            elements = block.heads * block.queries * columns
+            return buffers_NX[number, :elements].view(block.heads, block.queries, columns)
+
+        self._position_GtR = buffer(0, distance_rows(block.keys))
+        self._scores_Gts, self._gradient_Gts = buffer(1, block.keys), buffer(-1, block.keys)
 
     def probabilities(
         self, content_GtK: Tensor, position_GtK: Tensor, k_GsK: Tensor, r_GRK: Tensor, masked_ts: Tensor, out: Tensor | None
@@ -54,8 +58,6 @@ class Tile:
         self, out_GtK: Tensor, v_GsK: Tensor, probability_Gts: Tensor, keep_Gts: Tensor | None, scale: float
     ) -> Tensor:
         """Gradient of the scores [G, t, s], given that of the weighted values; dropped probabilities pass none."""
-        if self._gradient_Gts is None:
-            self._gradient_Gts = torch.empty_like(self._scores_Gts)
         gradient = torch.bmm(out_GtK, _columns(v_GsK), out=self._gradient_Gts)
         if keep_Gts is not None:
             torch.mul(gradient, keep_Gts, out=gradient).mul_(scale)

@@ -1,8 +1,8 @@
 """Attention over all tiles of a micro-batch, forward and backward.
 
 Shape suffixes: B sequences, T queries, M memory slots, S = M + T keys, H heads, K width of a head, R > S rows of distances
-(the last ones are dummies); G heads, t queries and s keys of one tile. Heads come before positions, so that those of one head
-lie close together.
+(the last ones are dummies; of a block fewer); G heads, t queries and s keys of one tile. Heads come before positions, so that
+those of one head lie close together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from txlplan.model._tiles import MOST_DUMMIES, Block, blocks, position_columns
+from txlplan.model._tiles import VECTOR, Block, blocks, distance_rows
 from txlplan.nn._tile import Tile
 
 
@@ -32,11 +32,6 @@ class Place:
     def keys(self, kv_2BHSK: Tensor, which: int) -> Tensor:
         """[G, s, K] of keys (0) or values (1)."""
         return kv_2BHSK[which, self.sequence, self.heads, : self.block.keys]
-
-    def distances(self, r_HRK: Tensor) -> Tensor:
-        """[G, R, K] of distances: the nearest s, and dummies."""
-        first = r_HRK.shape[1] - MOST_DUMMIES - self.block.keys
-        return r_HRK[self.heads, first : first + position_columns(self.block.keys)]
 
     def masked(self, masked_keys: Tensor) -> Tensor:
         """[1, t, s] of a mask [1 or B, 1, T, S]."""
@@ -77,11 +72,11 @@ class TiledScores:
         content, position = self._biased(self.u_HK), self._biased(self.v_HK)
         mixed_BHTK = self._of_queries()
         kept: list[Tensor] = []
-        for block, tile in self._blocks():
-            whole_BHts = self._probabilities(block) if keep_probabilities else None
+        for block, tile in self._blocks(buffers=2):
+            whole_BHts, r_HRK = self._probabilities(block) if keep_probabilities else None, self._distances(block)
             for at in self._places(block):
                 out = None if whole_BHts is None else whole_BHts[at.sequence, at.heads]
-                p_Gts = self._softmax(tile, at, content, position, masked_keys, out)
+                p_Gts = self._softmax(tile, at, content, position, r_HRK, masked_keys, out)
                 at.queries(mixed_BHTK).copy_(torch.bmm(self._dropped(p_Gts, at), at.keys(self.kv_2BHSK, 1)))
             kept += [] if whole_BHts is None else [whole_BHts]
         return mixed_BHTK, kept
@@ -93,13 +88,14 @@ class TiledScores:
         """
         content, position = self._biased(self.u_HK), self._biased(self.v_HK)
         wide = torch.promote_types(self.q_BHTK.dtype, torch.float32)
-        r_HRK, u_HK, v_HK = (torch.zeros_like(each, dtype=wide) for each in (self.r_HRK, self.u_HK, self.v_HK))
+        gradient_HRK, u_HK, v_HK = (torch.zeros_like(each, dtype=wide) for each in (self.r_HRK, self.u_HK, self.v_HK))
         q_BHTK, kv_2BHSK = self._of_queries(), torch.empty_like(self.kv_2BHSK)
-        for number, (block, tile) in enumerate(self._blocks()):
+        for number, (block, tile) in enumerate(self._blocks(buffers=3 if isinstance(known, Tensor) else 2)):
+            r_HRK, r_gradient_HRK = self._distances(block), _nearest(gradient_HRK, block)
             for at in self._places(block):
                 out_GtK = at.queries(mixed_BHTK)
                 if isinstance(known, Tensor):
-                    p_Gts = self._softmax(tile, at, content, position, known)
+                    p_Gts = self._softmax(tile, at, content, position, r_HRK, known)
                 else:
                     p_Gts = known[number][at.sequence, at.heads]
                 self._add(kv_2BHSK, at, 1, torch.bmm(self._dropped(p_Gts, at).transpose(1, 2), out_GtK))
@@ -108,21 +104,33 @@ class TiledScores:
                 self._add(kv_2BHSK, at, 0, torch.bmm(scores_Gts.transpose(1, 2), at.queries(content)))
                 content_GtK = torch.bmm(scores_Gts, at.keys(self.kv_2BHSK, 0))
                 position_GtR = tile.unshifted(scores_Gts)
-                at.distances(r_HRK).add_(torch.bmm(position_GtR.transpose(1, 2), at.queries(position)))
-                position_GtK = torch.bmm(position_GtR, at.distances(self.r_HRK))
+                r_gradient_HRK[at.heads].add_(torch.bmm(position_GtR.transpose(1, 2), at.queries(position)))
+                position_GtK = torch.bmm(position_GtR, r_HRK[at.heads])
                 torch.add(content_GtK, position_GtK, out=at.queries(q_BHTK))
                 u_HK[at.heads].add_(content_GtK.sum(1, dtype=wide))
                 v_HK[at.heads].add_(position_GtK.sum(1, dtype=wide))
         scale = self.q_BHTK.shape[-1] ** -0.5
         scaled = (each.mul_(scale) for each in (q_BHTK, u_HK, v_HK))
-        return Gradients(kv_2BHSK=kv_2BHSK, r_HRK=r_HRK, **dict(zip(("q_BHTK", "u_HK", "v_HK"), scaled, strict=True)))
+        return Gradients(kv_2BHSK=kv_2BHSK, r_HRK=gradient_HRK, **dict(zip(("q_BHTK", "u_HK", "v_HK"), scaled, strict=True)))
 
     def _softmax(
-        self, tile: Tile, at: Place, content: Tensor, position: Tensor, masked_keys: Tensor, out: Tensor | None = None
+        self,
+        tile: Tile,
+        at: Place,
+        content: Tensor,
+        position: Tensor,
+        r_HRK: Tensor,
+        masked_keys: Tensor,
+        out: Tensor | None = None,
     ) -> Tensor:
-        """Probabilities of a tile, [G, t, s]; `content` and `position`: queries with their bias."""
-        k_GsK, r_GRK, masked_ts = at.keys(self.kv_2BHSK, 0), at.distances(self.r_HRK), at.masked(masked_keys)
-        return tile.probabilities(at.queries(content), at.queries(position), k_GsK, r_GRK, masked_ts, out)
+        """Probabilities of a tile, [G, t, s]; `content` and `position`: queries with their bias; distances of its block."""
+        k_GsK, masked_ts = at.keys(self.kv_2BHSK, 0), at.masked(masked_keys)
+        return tile.probabilities(at.queries(content), at.queries(position), k_GsK, r_HRK[at.heads], masked_ts, out)
+
+    def _distances(self, block: Block) -> Tensor:
+        """A block's [H, R, K]; in 2 bytes dense, as products would copy them for every tile again."""
+        r_HRK = _nearest(self.r_HRK, block)
+        return r_HRK.contiguous() if r_HRK.element_size() == 2 else r_HRK
 
     def _of_queries(self) -> Tensor:
         """Of the queries' shape [B, H, T, K], in memory with all heads of a position together."""
@@ -132,11 +140,14 @@ class TiledScores:
         """Queries with a bias, scaled, in the precision of products."""
         return (self.q_BHTK + bias_HK.unsqueeze(1)).mul_(self.q_BHTK.shape[-1] ** -0.5).to(self.q_BHTK.dtype)
 
-    def _blocks(self) -> Iterator[tuple[Block, Tile]]:
+    def _blocks(self, *, buffers: int) -> Iterator[tuple[Block, Tile]]:
         _, heads, queries, _ = self.q_BHTK.shape
         memory, narrow = self.kv_2BHSK.shape[3] - queries, self.q_BHTK.element_size() == 2
-        for block in blocks(queries, memory, heads, narrow=narrow):
-            yield block, Tile(block.heads, block.queries, block.keys, self.q_BHTK)
+        cut = blocks(queries, memory, heads, narrow=narrow)
+        largest = max(block.heads * block.queries * distance_rows(block.keys) for block in cut)
+        buffers_NX = self.q_BHTK.new_empty(buffers, largest)
+        for block in cut:
+            yield block, Tile(block, buffers_NX)
 
     def _places(self, block: Block) -> Iterator[Place]:
         B, H, _, _ = self.q_BHTK.shape
@@ -158,3 +169,9 @@ class TiledScores:
             mine.copy_(gradient_GsK)
         else:
             mine.add_(gradient_GsK)
+
+
+def _nearest(r_HRK: Tensor, block: Block) -> Tensor:
+    """Of all distances [H, R, K] those of a block: the nearest s, and dummies."""
+    first = r_HRK.shape[1] - VECTOR - block.keys
+    return r_HRK[:, first : first + distance_rows(block.keys)]
