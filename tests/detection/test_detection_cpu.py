@@ -50,7 +50,13 @@ def test_a_derived_cpu_says_what_is_assumed(limited):
 
 
 @pytest.mark.parametrize(
-    ("features", "of_fp32"), [({"avx2", "avx512f", "avx512_bf16"}, 2.0), ({"avx2", "avx512f"}, 0.5), ({"avx2"}, 0.85)]
+    ("features", "of_fp32"),
+    [
+        ({"avx2", "avx512f", "avx512_bf16", "amx_bf16"}, 6.9),
+        ({"avx2", "avx512f", "avx512_bf16"}, 2.0),
+        ({"avx2", "avx512f"}, 0.5),
+        ({"avx2"}, 0.85),
+    ],
 )
 def test_bf16_is_fast_by_instructions_for_it_and_near_fp32_where_products_are_widened(limited, features, of_fp32):
     profile = derive_cpu(replace(read_cpu(limited), features=frozenset(features)))

@@ -19,15 +19,18 @@ _ARCHITECTURE = {"6": "pascal", "7.0": "volta", "7.5": "turing", "8.9": "ada", "
 _GUESSED_CLOCK_HZ = 1.5e9
 _GUESSED_SMS = 40
 _GUESSED_BANDWIDTH_BYTES_PER_S = 300e9
-_CPU_FLOP_PER_CLOCK = (("avx512f", 32), ("avx2", 32), ("avx", 16), ("asimd", 16))
-"""fp32 FLOP a core does in a clock: two 256-bit FMA units; AVX-512 counts the same, since many CPUs issue half as many."""
+_CPU_FLOP_PER_CLOCK = (("amx_bf16", 64), ("avx512f", 32), ("avx2", 32), ("avx", 16), ("asimd", 16))
+"""fp32 FLOP a core does in a clock: two 256-bit FMA units. AVX-512 counts the same, since many CPUs issue half as many; those
+with AMX issue as many: 350 to 436 GFLOP/s on 2 cores at 2.6 GHz (`benchmarks/training.py products`, torch 2.13, 2026-11-26)."""
+_BF16_OF_FP32 = (("amx_bf16", 6.9), ("avx512_bf16", 2.0), ("bf16", 2.0), ("avx512f", 0.5))
+"""Peak of bf16 by instructions for it, and with AVX-512 alone, over that of fp32. AMX: the same benchmark, 2,420 of 350, 2,630 of
+403 and 2,710 of 379 GFLOP/s; the others are assumed."""
 _GUESSED_CPU_CLOCK_HZ = 2.5e9
 _CPU_BANDWIDTH_PER_CORE_BYTES_PER_S = 8e9
 _CPU_BANDWIDTH_BYTES_PER_S = 40e9
 _WIDENED = 0.85
 """Share of fp32's rate where products of bf16 are computed in fp32: the best of each as `hardware probe` measured them on 2
 cores of an AMD EPYC (Zen 3), 112 of 131 GFLOP/s (torch 2.13, 2026-11-26)."""
-_BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _GUESS = "assumed, until `txlplan hardware probe` measures it"
 
 
@@ -86,8 +89,8 @@ def derive_cpu(cpu: Cpu) -> DeviceProfile:
     flop_per_clock = next((flop for feature, flop in _CPU_FLOP_PER_CLOCK if feature in cpu.features), 8)
     clock_hz = cpu.clock_hz or _GUESSED_CPU_CLOCK_HZ
     fp32 = cpu.cores * clock_hz * flop_per_clock
-    without_units = 0.5 if "avx512f" in cpu.features else _WIDENED
-    bf16 = (2.0 if _BF16_FEATURES & cpu.features else without_units) * fp32
+    bf16 = next((share for feature, share in _BF16_OF_FP32 if feature in cpu.features), _WIDENED) * fp32
+    known = " ".join(f"{feature} {share:g}," for feature, share in _BF16_OF_FP32)
     formula = f"{cpu.cores} cores x {clock_hz / 1e9:.3g} GHz x {flop_per_clock} FLOP per clock; {_GUESS}"
     return DeviceProfile(
         id="local-cpu",
@@ -106,7 +109,7 @@ def derive_cpu(cpu: Cpu) -> DeviceProfile:
         sources={
             "default": "the operating system",
             "peak.fp32": formula,
-            "peak.bf16": f"twice fp32 with bf16 instructions, half of it with AVX-512 alone, else {_WIDENED:g} of it; {_GUESS}",
+            "peak.bf16": f"{bf16 / fp32:g} times fp32 by its instructions ({known} else {_WIDENED:g}); {_GUESS}",
             "memory_bandwidth": _GUESS,
         },
         notes="",
