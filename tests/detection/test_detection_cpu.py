@@ -54,7 +54,7 @@ def test_a_derived_cpu_says_what_is_assumed(limited):
     [
         ({"avx2", "avx512f", "avx512_bf16", "amx_bf16"}, 6.9),
         ({"avx2", "avx512f", "avx512_bf16"}, 2.0),
-        ({"avx2", "avx512f"}, 0.5),
+        ({"avx2", "avx512f"}, 0.85),
         ({"avx2"}, 0.85),
     ],
 )
