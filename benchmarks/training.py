@@ -102,7 +102,8 @@ def speed(options: argparse.Namespace) -> list[Row]:
     dtype = BF16 if options.bf16 else torch.float32
     suit_products(bf16=options.bf16)
     with torch.device("cpu"):
-        flops = trace(Workload(model=CONFIGS[options.config]), Plan(micro_batch=options.rows))
+        plan = Plan(micro_batch=options.rows, precision="bf16" if options.bf16 else "fp32")
+        flops = trace(Workload(model=CONFIGS[options.config]), plan)
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
     what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows"
     return [{"what": what, "ours": ours.name, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]

@@ -208,9 +208,9 @@ def test_the_op_stream_of_a_loss_in_chunks_is_what_the_worker_does(clusters: Any
 @pytest.mark.no_cover
 @pytest.mark.parametrize("how", ["none", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("rows", [1, 2])
-def test_the_op_stream_of_several_blocks_is_what_the_worker_does(rows: int, precision: Any, how: Any) -> None:
-    workload = small(n_layer=2, d_model=256, n_head=8, d_head=64, tgt_len=512, mem_len=512)
+@pytest.mark.parametrize(("rows", "dropatt"), [(1, 0.0), (2, 0.0), (2, 0.1)])
+def test_the_op_stream_of_several_blocks_is_what_the_worker_does(rows: int, dropatt: float, precision: Any, how: Any) -> None:
+    workload = small(n_layer=2, d_model=256, n_head=8, d_head=64, tgt_len=512, mem_len=512, dropatt=dropatt)
     assert_agreement(workload, Plan(micro_batch=rows, precision=precision, activation_checkpointing=how), STACK)
 
 

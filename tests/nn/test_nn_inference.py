@@ -268,3 +268,19 @@ def test_summed_attention_of_padded_heads_is_the_plain_one(
     mask[0, :3] = float("-inf")
     found = _kept_attention.attend_token_summed(q, u, v, *(F.pad(each, (0, missing)) for each in windows), mask)
     torch.testing.assert_close(found, attend_token(q, u, v, *windows, mask), rtol=1e-12, atol=1e-12)
+
+
+def test_tokens_in_bf16_meet_few_lengths_of_memory_as_it_fills_and_read_what_is_filled() -> None:
+    config = ModelConfig(id="t", n_layer=2, d_model=16, n_head=2, d_head=8, d_inner=24, vocab_size=40, tgt_len=8, mem_len=150)
+    model = TransformerXL(config).eval()
+    narrow, wide = (Inference(model, rows=2, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    rings = [each.ring(2, longest=1) for each in (narrow, wide)]
+    words = torch.randint(0, 40, (170, 2, 1), generator=torch.Generator().manual_seed(3))
+    lengths = set()
+    for word_B1 in words:
+        keys = narrow._slots_read(max(rings[0].filled)) + 1
+        lengths.add(keys)
+        assert keys > rings[0].filled[0]
+        found, expected = (each.read(word_B1, ring) for each, ring in zip((narrow, wide), rings, strict=True))
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert lengths == {1, 65, 129, 151}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from txlplan.model._tiles import SUMMED_ROWS
+from txlplan.nn import _products
 from txlplan.nn._products import BlockedProduct, PackedProduct, PlainProduct, SummedProduct, WidenedProduct, product
 
 torch.set_num_threads(1)
@@ -68,7 +69,7 @@ def test_a_summed_product_is_the_plain_one(
 def test_what_is_to_be_compiled_is_never_packed(
     dtype: torch.dtype, units: bool, rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: units)
+    monkeypatch.setattr(_products, "has_fast_bf16", lambda: units)
     made = product(torch.randn(4, 4, dtype=dtype), rows=rows, compiled=True)
     assert not isinstance(made, PackedProduct)
     slow = dtype == torch.bfloat16 and not units and rows is not None and rows > SUMMED_ROWS

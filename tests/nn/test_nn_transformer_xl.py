@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from txlplan.model import ModelConfig, models, parameter_shapes
+from txlplan.model import ModelConfig, _tiles, models, parameter_shapes
 from txlplan.nn import TransformerXL
 
 torch.set_num_threads(1)
@@ -123,8 +123,14 @@ def test_advance_counts_up_to_mem_len() -> None:
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(ADAPTIVE, norm="pre", untie_r=False)], ids=["post", "pre-adaptive"])
-@pytest.mark.parametrize("path", ["reference", "fast"])
-def test_activation_checkpointing_gives_the_same_gradients_with_dropout(config: ModelConfig, path: str) -> None:
+@pytest.mark.parametrize(("path", "bf16"), [("reference", False), ("fast", False), ("fast", True)])
+@pytest.mark.parametrize("block", [256, 2])
+def test_activation_checkpointing_gives_the_same_gradients_with_dropout(
+    config: ModelConfig, path: Any, bf16: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in several blocks of queries, whose tiles share buffers."""
+    monkeypatch.setattr(_tiles, "_BLOCK_QUERIES", block)
+    monkeypatch.setattr(_tiles, "_NARROW_BLOCK_QUERIES", block)
     module = build(replace(config, dropout=0.3, dropatt=0.2), torch.float32).train()
     module.use_attention(path)
     tokens, targets = words(config, 2, 6), words(config, 2, 6, seed=1)
@@ -133,8 +139,10 @@ def test_activation_checkpointing_gives_the_same_gradients_with_dropout(config: 
         module.activation_checkpointing, module.checkpointed_layers = mode, layers
         module.zero_grad()
         torch.manual_seed(9)
-        hidden, _ = module(tokens, module.initial_memory(2), EMPTY)
-        module.nll(hidden, targets).mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            hidden, _ = module(tokens, module.initial_memory(2), EMPTY)
+            nll = module.nll(hidden, targets)
+        nll.mean().backward()
         return [parameter.grad.clone() for parameter in module.parameters()] + [torch.rand(1)]
 
     plain = gradients("none")

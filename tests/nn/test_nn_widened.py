@@ -176,6 +176,30 @@ def test_other_products_are_torchs_own(dtype: torch.dtype) -> None:
     assert all(torch.equal(one, other) for one, other in zip(before, during, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("avx512", "bf16", "limit", "fast"),
+    [
+        (True, True, "", True),
+        (True, True, "AVX512_CORE_AMX", True),
+        (True, True, "avx512_core", False),
+        (True, False, "", False),
+        (False, False, "", True),
+    ],
+    ids=["with bf16", "told what it has", "told to do without", "AVX-512 alone", "Arm"],
+)
+def test_bf16_is_fast_by_instructions_for_it(
+    avx512: bool, bf16: bool, limit: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of CPUs that torch takes to be fast."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert has_fast_bf16() is fast
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert not has_fast_bf16()
+
+
 def test_what_is_set_up_is_taken_back() -> None:
     """Where torch is fast in bf16, nothing is set up."""
     own = _kernels()

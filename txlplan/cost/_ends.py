@@ -211,7 +211,8 @@ which targets are among its words."""
 
 
 RowsMadeUp = Literal["no", "counted", "expected"]
-"""Whether rows of a further cluster are made up to a multiple: as many as were counted, or as are expected in the mean."""
+"""Whether rows of a further cluster are made up to a multiple: as many as were counted, or as are expected in the mean. (Where
+hardly any are expected it is up to half a multiple high: none are made up to none.)"""
 
 
 def _made_up(rows: Figure, how: RowsMadeUp) -> Figure:

@@ -37,13 +37,14 @@ class _Tiled:
 
     @property
     def copied(self) -> tuple[FloatArray, FloatArray]:
-        """Elements copied each way, as products of 2 bytes take what is dense, and by how many operations: keys and values of
-        blocks that do not see every key, and every block's distances."""
+        """Elements copied each way, as products of 2 bytes take what is dense, and by how many operations: keys, values and
+        distances of blocks that do not see every key, and all distances where their number is no multiple of a vector's."""
         at, partial = self.at, [block for block in self.blocks if block.keys < self.at.S]
-        distances = float(sum(distance_rows(block.keys) for block in self.blocks) * at.W)
+        cut = self.blocks if at.S % VECTOR else partial
+        distances = float(sum(distance_rows(block.keys) for block in cut) * at.W)
         keys = at.B * float(2 * sum(block.keys for block in partial) * at.W)
         tiles = at.B * float(sum(at.model.n_head // block.heads for block in partial))
-        return keys + distances, tiles + float(len(self.blocks))
+        return keys + distances, tiles + float(len(cut))
 
     @property
     def tile_scores(self) -> float:
@@ -54,7 +55,7 @@ class _Tiled:
         """Beside its scores, in backward: gradients of its distances and queries, what dropout left of its probabilities, and
         distances made dense."""
         rows = max(block.heads * (distance_rows(block.keys) + block.queries) for block in self.blocks)
-        dense = distance_rows(self.at.S) * self.at.W if section.numbers.halved else 0.0
+        dense = distance_rows(self.at.S) * self.at.W if section.numbers.halved and self.copied[1].any() else 0.0
         dropped = self.tile_scores if self.at.model.dropatt > 0 else 0.0
         return (rows * self.at.model.d_head + dense + dropped) * section.numbers.compute
 
@@ -62,9 +63,8 @@ class _Tiled:
         """Alive throughout the backward of all that is one function, whose inputs go when it ends: gradients of queries (and
         of their values), keys, values and distances, and what the forward pass kept of scores."""
         c, at = section.numbers.compute, self.at
-        mask = at.BHTS if at.model.dropatt > 0 else 0.0
         distances = float((at.S + VECTOR) * at.W) * section.numbers.wide
-        return (2 * at.BSW + 2 * at.BTW + self.scores) * c + mask + distances
+        return (2 * at.BSW + 2 * at.BTW + self.scores) * c + distances
 
     def product(self, *, positions: bool = False) -> Shape:
         """Queries by keys, or by distances and dummies, one product a sequence, head and block, of their mean size."""
@@ -128,7 +128,8 @@ def _positions(section: Section, at: Lengths) -> None:
 
 
 def _projections(section: Section, tiled: _Tiled) -> None:
-    """q of the segment, k and v of memory and segment, by one weight, each head's put together; u and v added to the queries.
+    """What dropout keeps of scores; q of the segment, k and v of memory and segment, by one weight, each head's put together; u
+    and v added to the queries.
 
     Backward gives up nothing before its function ends: what the forward pass kept, gradients of segment and memory, and of the
     weight, which are widened last.
@@ -142,6 +143,8 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     inputs = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
     beside = inside + queries + keys + weight * c + inputs + float(at.S * at.W) * c
     gradient = weight * wide
+    if at.model.dropatt > 0 and section.training:
+        section.mask("attention dropout", SCORES, elements=at.BHTS)
     if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
         inside, gradient = inside + weight * c, 0.0
     section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
@@ -204,11 +207,10 @@ def _scores(section: Section, tiled: _Tiled) -> None:
 
 
 def _values(section: Section, tiled: _Tiled) -> None:
-    """Probabilities dropped by a mask of the whole layer; values weighted by them, and gathered from heads."""
+    """Probabilities dropped; values weighted by them, and gathered from heads."""
     c, d, at = section.numbers.compute, section.numbers.narrow, tiled.at
     rate, mixed, tiles = at.model.dropatt, at.BTW * c, tiled.tiles
     if rate > 0 and section.training:
-        section.mask("attention dropout", SCORES, elements=at.BHTS)
         read, written = masked(tiled.scores, c)
         launches = MASKED_BY * tiles
         section.run("attention dropout", SCORES, launches=launches, read=read, written=written, around=0.0, dtype=d)

@@ -36,7 +36,14 @@ PARTS = (
 )
 """Runs of operations in the order in which they run; a stage of a pipeline has some of them, and so many layers."""
 _SELECTED = {"attention": (SCORES, VALUES), "feed-forward": (FEED_FORWARD,)}
-_TILED_AGAIN = ("position scores", "content scores", "score mask", "attention softmax", "attention dropout mask")
+_TILED_AGAIN = (
+    "position scores",
+    "content scores",
+    "operands made dense",
+    "score mask",
+    "attention softmax",
+    "attention dropout mask",
+)
 """What the backward of tiled attention runs again: probabilities, a tile at a time, and the draws of dropout."""
 _LIKE: dict[Precision, Precision] = {"tf32": "fp32", "bf16": "fp16"}
 """What differs is what products (and in bf16 whatever is narrow) compute in, and that gradients of fp16 are unscaled. The

@@ -21,16 +21,19 @@ _GUESSED_SMS = 40
 _GUESSED_BANDWIDTH_BYTES_PER_S = 300e9
 _CPU_FLOP_PER_CLOCK = (("amx_bf16", 64), ("avx512f", 32), ("avx2", 32), ("avx", 16), ("asimd", 16))
 """fp32 FLOP a core does in a clock: two 256-bit FMA units. AVX-512 counts the same, since many CPUs issue half as many; those
-with AMX issue as many: 350 to 436 GFLOP/s on 2 cores at 2.6 GHz (`benchmarks/training.py products`, torch 2.13, 2026-11-26)."""
+with AMX have two of 512 bits: 350 to 436 GFLOP/s on 2 cores at 2.6 GHz (`benchmarks/training.py products`, torch 2.13,
+2026-11-26)."""
 _BF16_OF_FP32 = (("amx_bf16", 6.9), ("avx512_bf16", 2.0), ("bf16", 2.0))
-"""Peak of bf16 by instructions for it over that of fp32. AMX: the same benchmark, 2,420 of 350, 2,630 of 403 and 2,710 of 379
-GFLOP/s; the others are assumed."""
+"""Peak of bf16 by instructions for it over that of fp32. AMX: what the same benchmark reached, 2,420 of 350, 2,630 of 403 and
+2,710 of 379 GFLOP/s; a data sheet says more. The others are assumed (AVX-512's differ: that CPU kept to them reached 220 of
+409)."""
 _GUESSED_CPU_CLOCK_HZ = 2.5e9
 _CPU_BANDWIDTH_PER_CORE_BYTES_PER_S = 8e9
 _CPU_BANDWIDTH_BYTES_PER_S = 40e9
 _WIDENED = 0.85
 """Share of fp32's rate where products of bf16 are computed in fp32: the best of each as `hardware probe` measured them on 2
-cores of an AMD EPYC (Zen 3), 112 of 131 GFLOP/s (torch 2.13, 2026-11-26); 308 of 364 with AVX-512 (`nn/_widened.py`)."""
+cores of an AMD EPYC (Zen 3), 112 of 131 GFLOP/s (torch 2.13, 2026-11-26); as with AVX-512 alone
+(`nn/_widened.py`)."""
 _GUESS = "assumed, until `txlplan hardware probe` measures it"
 
 

@@ -66,6 +66,10 @@ CLUSTER_ROWS = 32
 number of rows that it meets, which can take it longer than the product, and keeps it."""
 
 
+KEPT_SLOTS = 64
+"""To whose multiples the memory slots that a single token reads are made up, for the same reason."""
+
+
 FEW_ROWS = 16
 """Products of so few rows are bound by reading the weight. With more they are bound by arithmetic, and a library's own product
 is as fast as one that is cut for the threads."""

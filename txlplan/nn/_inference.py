@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from txlplan.model import ModelConfig
-from txlplan.model._tiles import summed_width
+from txlplan.model._tiles import KEPT_SLOTS, summed_width
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_head, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head, Outputs
@@ -155,7 +155,7 @@ class Inference:
 
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
         compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None
-        slots = self._visible_slots if compiled else min(max(ring.filled), self._visible_slots)
+        slots = self._visible_slots if compiled else self._slots_read(max(ring.filled))
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
         attend: Attend = attend_token
@@ -168,6 +168,12 @@ class Inference:
         for layer, (keys_BHSK, values_BHSK), r_HSK in zip(self._layers, windows, positions, strict=True):
             x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, r_HSK, mask_BS, attend)
         return x_BD
+
+    def _slots_read(self, filled: int) -> int:
+        """Memory slots that one token's products take: what is filled, on a CPU and in 2 bytes made up to a multiple."""
+        if self._dtype.itemsize == 2 and self._like.device.type == "cpu":
+            filled = -(-filled // KEPT_SLOTS) * KEPT_SLOTS
+        return min(filled, self._visible_slots)
 
     @property
     def _visible_slots(self) -> int:

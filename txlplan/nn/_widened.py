@@ -10,6 +10,7 @@ Shape suffixes: M rows, K inner, N columns, X any shape.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +23,8 @@ _BF16 = torch.bfloat16
 _PIECE_BYTES, _LEAST_PIECE = 2 << 20, 64
 """Of fp32 that is widened at a time, and rows at least: in a core's cache with what it meets. From 1 to 8 MiB products of a
 training step take as long (same machine)."""
+_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Instruction sets that oneDNN can be told not to go beyond, with none for bf16."""
 _in_force: list[torch.library.Library] = []
 """At most one; torch takes back what it registered when it goes."""
 
@@ -29,12 +32,14 @@ _in_force: list[torch.library.Library] = []
 def has_fast_bf16() -> bool:
     """Whether torch has fast products of bf16 for this CPU: by instructions for bf16, x86's (with AVX-512 or AMX) or Arm's.
 
-    With AVX-512 alone torch takes them for fast and multiplies at a fifth of fp32's rate: 72 of 364 GFLOP/s where an Intel Xeon
-    was told to do without the others (ONEDNN_MAX_CPU_ISA=AVX512_CORE), 308 widened.
+    With AVX-512 alone torch takes them for fast and multiplies at a fifth of fp32's rate: 70 of 369 GFLOP/s on 2 cores of an
+    Intel Xeon that was told to do without the others (`ONEDNN_MAX_CPU_ISA=AVX512_CORE python benchmarks/training.py products`).
     """
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
-    return torch.backends.cpu.get_cpu_capability() != "AVX512" or bool(torch.cpu._is_avx512_bf16_supported())
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16:
+        return False
+    return not torch.cpu._is_avx512_supported() or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def suit_products(*, bf16: bool) -> None:
