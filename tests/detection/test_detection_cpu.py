@@ -63,6 +63,13 @@ def test_bf16_is_fast_by_instructions_for_it_and_near_fp32_where_products_are_wi
     assert profile.peak("bf16") == pytest.approx(of_fp32 * profile.peak("fp32"))
 
 
+def test_a_virtual_machine_has_no_more_of_a_cache_than_its_cores_can_have(limited):
+    cpu = replace(read_cpu(limited), cores=2, cache_bytes=480 << 20)
+    assert derive_cpu(cpu).cache_bytes == 64 << 20
+    assert derive_cpu(replace(cpu, cache_bytes=30 << 20)).cache_bytes == 30 << 20
+    assert derive_cpu(replace(cpu, cache_bytes=None)).cache_bytes is None
+
+
 def test_a_profile_of_this_cpu_with_other_cores_does_not_match(limited):
     cpu = read_cpu(limited)
     own = derive_cpu(cpu)

@@ -30,6 +30,9 @@ _BF16_OF_FP32 = (("amx_bf16", 6.9), ("avx512_bf16", 2.0), ("bf16", 2.0))
 _GUESSED_CPU_CLOCK_HZ = 2.5e9
 _CPU_BANDWIDTH_PER_CORE_BYTES_PER_S = 8e9
 _CPU_BANDWIDTH_BYTES_PER_S = 40e9
+_CACHE_BYTES_PER_CORE = 32 * 2**20
+"""Most that a CPU has (AMD EPYC 72F3: 256 MiB for 8 cores, by its data sheet). Two cores of a virtual machine are told of their
+socket's 480 MiB, which others use too."""
 _WIDENED = 0.85
 """Share of fp32's rate where products of bf16 are computed in fp32: the best of each as `hardware probe` measured them on 2
 cores of an AMD EPYC (Zen 3), 112 of 131 GFLOP/s (torch 2.13, 2026-11-26); as with AVX-512 alone
@@ -107,7 +110,7 @@ def derive_cpu(cpu: Cpu) -> DeviceProfile:
         peak_flops_per_s={"fp32": fp32, "bf16": bf16},
         cores=cpu.cores,
         clock_hz=cpu.clock_hz,
-        cache_bytes=cpu.cache_bytes,
+        cache_bytes=None if cpu.cache_bytes is None else min(cpu.cache_bytes, cpu.cores * _CACHE_BYTES_PER_CORE),
         provenance="derived",
         sources={
             "default": "the operating system",
