@@ -32,8 +32,9 @@ _in_force: list[torch.library.Library] = []
 def has_fast_bf16() -> bool:
     """Whether torch has fast products of bf16 for this CPU: by instructions for bf16, x86's (with AVX-512 or AMX) or Arm's.
 
-    With AVX-512 alone torch takes them for fast and multiplies at a fifth of fp32's rate: 70 of 369 GFLOP/s on 2 cores of an
-    Intel Xeon that was told to do without the others (`ONEDNN_MAX_CPU_ISA=AVX512_CORE python benchmarks/training.py products`).
+    With AVX-512 alone torch takes them for fast and multiplies at a fifth of fp32's rate: 71 of 375 GFLOP/s on 2 cores of an
+    Intel Xeon that was told to do without the others, and 329 widened (`ONEDNN_MAX_CPU_ISA=AVX512_CORE python
+    benchmarks/training.py products`, torch 2.13, 2026-11-26).
     """
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
