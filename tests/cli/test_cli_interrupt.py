@@ -29,7 +29,7 @@ def test_interrupted_command_says_so(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "error: txlplan data was interrupted before it was done" in said
-    assert "hint: no worker was running" in said
+    assert "hint: the same command starts again (a run whose directory is there: with --resume)" in said
     assert "Traceback" not in said
 
 

@@ -15,7 +15,7 @@ from txlplan.cli._output import Output, Stopped, show_error
 from txlplan.errors import InputError, TxlplanError
 
 _HELP = "Plan, run and benchmark Transformer-XL language models on the hardware you have or may buy."
-_LEFT = "no worker was running; the same command starts again, and files are written whole or not at all"
+_LEFT = "the same command starts again (a run whose directory is there: with --resume); files are written whole or not at all"
 _OPTIONS = "`txlplan --help` and `txlplan COMMAND --help` show the options"
 _COMMANDS = (
     "hardware",
