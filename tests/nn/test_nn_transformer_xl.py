@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from txlplan.model import ModelConfig, _tiles, models, parameter_shapes
-from txlplan.nn import TransformerXL
+from txlplan.nn import TransformerXL, _softmax
 
 torch.set_num_threads(1)
 CONFIG = ModelConfig(id="t", n_layer=3, d_model=16, n_head=2, d_head=8, d_inner=24, vocab_size=40, tgt_len=6, mem_len=24)
@@ -208,17 +208,24 @@ def test_every_parameter_gets_a_gradient_when_a_cluster_has_no_target() -> None:
 
 
 @pytest.mark.parametrize("found", [0, 1, 32, 33])
-def test_products_of_a_cluster_in_bf16_have_rows_in_a_number_that_comes_again(found: int) -> None:
+def test_products_of_a_cluster_in_bf16_have_rows_in_a_number_that_comes_again(
+    found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And the loss and its gradients are those of the rows that were found, each computed for itself."""
     module = build(ADAPTIVE, torch.float32)
     hidden, targets = torch.randn(2, 30, ADAPTIVE.d_model, requires_grad=True), torch.zeros(2, 30, dtype=torch.int64)
     targets.view(-1)[:found] = words(ADAPTIVE, 1, found).flatten() % 10 + 20
 
+    most: list[float] = []
+    monkeypatch.setattr(_softmax, "loss_chunks", lambda rows, *_, **__: most.append(rows) or 1)
+
     def gradients(*, made_up: bool) -> tuple[Tensor, ...]:
+        most.clear()
         module.softmax.as_on_gpu = not made_up
         with torch.autocast("cpu", torch.bfloat16), RowsOfProducts() as seen:
             nll = module.nll(hidden, targets)
         assert (seen.rows <= {0, 32, 60, 64}) == (made_up or found in (0, 32))
+        assert max(most) == max(60, *seen.rows), "what is cut into chunks is all of them"
         return nll.detach(), *torch.autograd.grad(nll.sum(), [hidden, *module.softmax.parameters()])
 
     for found_X, expected_X in zip(gradients(made_up=True), gradients(made_up=False), strict=True):

@@ -93,7 +93,8 @@ def remember(section: Section, at: Lengths) -> None:
 
 
 def loss(section: Section, at: Lengths, tail_shares: Sequence[float], *, made_up: RowsMadeUp) -> None:
-    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster."""
+    """Negative log-likelihood by the adaptive softmax; `tail_shares`: share of targets in each further cluster, `made_up`:
+    whether their rows are."""
     f, c, model = section.numbers.wide, section.numbers.compute, at.model
     hidden = at.BTD * section.numbers.residual
     several = section.own_loss and model.n_clusters > 1
@@ -109,13 +110,13 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float], *, made_up
         mine = _made_up(at.rows * share, made_up)
         chosen, index = mine * model.d_model * f, at.rows * _INDEX_BYTES
         name = f"cluster {cluster} rows"
-        read, written, again = chosen + 3 * index, chosen + index, 0 if made_up == "no" else 1
-        kept = (mine + at.rows * share * again) * _INDEX_BYTES
-        section.run(name, SOFTMAX, "gather", launches=9 + 2 * again, read=read, written=written, kept=kept)
+        read, written, added = chosen + 3 * index, chosen + index, 0 if made_up == "no" else 1
+        kept = (mine + at.rows * share * added) * _INDEX_BYTES
+        section.run(name, SOFTMAX, "gather", launches=9 + 2 * added, read=read, written=written, kept=kept)
         back = at.BTD * f
         left = hidden if several and cluster == model.n_clusters - 1 else 0.0
-        section.back(name, SOFTMAX, "gather", launches=3 + again, read=chosen + back, written=2 * back, left=left)
-        _cluster_loss(section, model, cluster, mine, _pieces(section, model, cluster, at.rows))
+        section.back(name, SOFTMAX, "gather", launches=3 + added, read=chosen + back, written=2 * back, left=left)
+        _cluster_loss(section, model, cluster, mine, _pieces(section, model, cluster, np.maximum(at.rows, mine)))
 
 
 def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> None:
@@ -223,7 +224,7 @@ def _made_up(rows: Figure, how: RowsMadeUp) -> Figure:
 
 
 def _pieces(section: Section, model: ModelConfig, cluster: int, rows: Figure) -> Figure:
-    """In how many pieces the loss over a cluster is computed, given the rows of the whole segment, [candidates]."""
+    """In how many pieces the loss over a cluster is computed, given the most rows that it can have, [candidates]."""
     if not section.own_loss:
         return 1.0
     words = outputs(model, cluster)

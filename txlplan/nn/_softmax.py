@@ -72,8 +72,9 @@ class AdaptiveSoftmax(nn.Module):
             index_m = self._made_up(here_n, hidden_ND)
             chosen_mD = hidden_ND.index_select(0, index_m)
             within_m = targets_N.index_select(0, index_m) - self._bounds[cluster]
-            within_m = self._cluster_nll(rows, self._narrowed(cluster, chosen_mD, embedding), words[cluster], within_m)
-            nll_N = nll_N.index_add(0, here_n, within_m if index_m is here_n else within_m[: len(here_n)])
+            most = rows if index_m is here_n else max(rows, len(index_m))
+            nll_m = self._cluster_nll(most, self._narrowed(cluster, chosen_mD, embedding), words[cluster], within_m)
+            nll_N = nll_N.index_add(0, here_n, nll_m if index_m is here_n else nll_m[: len(here_n)])
         return nll_N
 
     def _made_up(self, here_n: Tensor, hidden_ND: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class AdaptiveSoftmax(nn.Module):
         return torch.cat([here_n, here_n[:1].expand(missing)]) if missing else here_n
 
     def _cluster_nll(self, rows: int, narrow_NE: Tensor, words: tuple[Tensor, Tensor], targets_N: Tensor) -> Tensor:
-        """Of targets among a cluster's words; in chunks where the logits of all `rows` of the segment would be many."""
+        """Of targets among a cluster's words; in chunks where the logits of `rows`, all that they can be, would be many."""
         if (chunks := loss_chunks(rows, len(words[1]), on_gpu=self.as_on_gpu or narrow_NE.is_cuda)) > 1:
             return chunked_cross_entropy(narrow_NE, *words, targets_N, chunks)
         return _cross_entropy(F.linear(narrow_NE, *words), targets_N)
