@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -32,3 +36,22 @@ def test_products_of_bf16_are_widened_for_plans_in_bf16_alone(other: Precision) 
 def test_threads_are_the_plans() -> None:
     as_planned(BACKEND, Plan(micro_batch=1, threads=2))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this CPU cannot take such numbers for zero")
+def test_numbers_too_small_to_be_normal_are_zero_in_every_thread() -> None:
+    """In a process of its own: threads that are there already keep what they do."""
+    program = """
+import torch
+from txlplan.engine.backend import flush_tiny_numbers
+small = torch.full((1 << 22,), 1e-39)
+kept = int((small.view(torch.int32) != 0).sum())
+flush_tiny_numbers()
+torch.set_num_threads(2)
+made = torch.mul(small, 0.5)
+print(kept, int((made.view(torch.int32) != 0).sum()))
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    assert said.split() == [str(1 << 22), "0"]

@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 _EXIT_CODES = {"ok": 0, "stopped": 0, "oom": 4, "failed": 4}
 
 
-def main(arguments: Sequence[str] | None = None, *, age_s: float = 0.0) -> int:
-    """Do what the plan file says and return the exit code. `age_s`: for how long this program has been starting."""
+def main(arguments: Sequence[str] | None = None, *, age_s: float = 0.0, alone: bool = False) -> int:
+    """Do what the plan file says and return the exit code.
+
+    `age_s`: for how long this program has been starting. `alone`: nothing else runs in this process, whose threads all count.
+    """
     began_s = perf_counter() - age_s
     options = _options(arguments)
     stop = StopRequest()
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str] | None = None, *, age_s: float = 0.0) -> int:
         return error.exit_code
     try:
         keep_compiled_code()
+        if alone:
+            _flush_tiny_numbers()
         finished = _run(plan_file, world, log, stop, options, began_s)
         log.emit(finished)
     except BaseException as error:
@@ -61,6 +66,13 @@ def main(arguments: Sequence[str] | None = None, *, age_s: float = 0.0) -> int:
         log.fail(finished)
         _say(error)
     return _EXIT_CODES[finished.outcome]
+
+
+def _flush_tiny_numbers() -> None:
+    """Before torch starts threads, and after a bad plan has been refused: torch is loaded for it."""
+    from txlplan.engine.backend import flush_tiny_numbers
+
+    flush_tiny_numbers()
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -164,4 +176,4 @@ def _say(error: BaseException) -> None:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    sys.exit(main(age_s=max(0.0, time.time() - psutil.Process().create_time())))
+    sys.exit(main(age_s=max(0.0, time.time() - psutil.Process().create_time()), alone=True))
