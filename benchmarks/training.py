@@ -8,6 +8,7 @@
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
     python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
     python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16
+    python benchmarks/training.py dispatch --threads 1      host time of an operation of a tile of scores, and of the others
     python benchmarks/training.py speed wt103 --against hugging-face --device cuda --bf16 --rows 32 --ours trainer
 
 A step is forward, backward and Adam on random tokens, with the recurrent memory carried on and dropout 0. Each side is a
@@ -27,6 +28,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -36,6 +38,8 @@ from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
 from _side import NAME, Side
 
+from txlplan.cost._op_stream import Phase
+from txlplan.detection._host import operations, training_s
 from txlplan.engine.trace import trace
 from txlplan.nn._widened import suit_products
 from txlplan.plan_file import Plan
@@ -48,7 +52,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Run one benchmark, or one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "products", "side"])
+    parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "products", "dispatch", "side"])
     parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--against", choices=sorted({TRAINER, *CONTENDERS} - {"fast"}), default="reference")
     parser.add_argument(
@@ -71,12 +75,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of `curves`")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    torch.set_flush_denormal(True)  # for all sides, as a worker does, before there are threads
     torch.set_num_threads(options.threads)
     if options.device != "cpu":  # a mode that sees every call, which costs time and cannot be compiled
         torch.set_default_device(options.device)
     options.rows = options.rows or ROWS[options.config]
     learning = {"curves": curves, "rates": rates, "duel": duel}
-    benchmarks = {"speed": speed, "dropout": dropout, **learning, "products": products, "side": _work}
+    benchmarks = {"speed": speed, "dropout": dropout, **learning, "products": products, "dispatch": dispatch, "side": _work}
     rows = benchmarks[options.what](options)
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
@@ -126,6 +131,27 @@ def products(_: argparse.Namespace) -> list[Row]:
         suit_products(bf16=ours)
         found[name] = _best_product_flops_per_s(dtype)
     return [{"what": name, "GFLOP/s": rate / 1e9} for name, rate in found.items()]
+
+
+def dispatch(options: argparse.Namespace) -> list[Row]:
+    """By a model so small that nothing else takes time: more rows are more tiles, and no more of the other operations."""
+    few, many = 1, 33
+    counted = {rows: operations("train", "fast", rows=rows) for rows in (few, many)}
+    pairs = [[training_s("cpu", lambda: None, rows=rows) for rows in (few, many)] for _ in range(options.pairs)]
+    found: list[Row] = []
+    for number, phase in enumerate(PHASES):
+        launches = [float(each.total(each.launches, phase)[0]) for each in counted.values()]
+        in_tiles = (launches[1] - launches[0]) / (many - few)
+        tile_s = [(more[number] - less[number]) / (launches[1] - launches[0]) for less, more in pairs]
+        other_s = [
+            (less[number] - in_tiles * one_s) / (launches[0] - in_tiles) for one_s, (less, _) in zip(tile_s, pairs, strict=True)
+        ]
+        share = median(one_s / other for one_s, other in zip(tile_s, other_s, strict=True))
+        found.append({"what": phase, "of a tile us": 1e6 * median(tile_s), "other us": 1e6 * median(other_s), "share": share})
+    return found
+
+
+PHASES: tuple[Phase, ...] = ("forward", "backward")
 
 
 def _side(options: argparse.Namespace, name: str, *, bf16: bool, dropout: float | None = None) -> Side:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from txlplan.benchmarks import Matrix, cases, matrix_of, read_matrix
+from txlplan.benchmarks._plan_files import _full_memory
+from txlplan.benchmarks._synthetic import synthetic_data
 from txlplan.config import to_toml
+from txlplan.data import open_dataset
 from txlplan.errors import ConfigError, InputError
+from txlplan.model import models as presets
 
 TINY = "n_layer = 1\nd_model = 16\nn_head = 2\nd_head = 8\nd_inner = 32\nvocab_size = 256\ntgt_len = 8\nmem_len = 8\n"
 
@@ -67,3 +72,10 @@ def test_unknown_key_offers_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="microbatch") as caught:
         read_matrix(path)
     assert "micro_batch" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("vocab_size", "mem_len"), [(256, 64), (300, 150), (256, 0)])
+def test_generation_is_timed_after_a_prompt_that_fills_the_memory(vocab_size: int, mem_len: int, home: Path) -> None:
+    model = dataclasses.replace(presets.get("demo-bytes"), vocab_size=vocab_size, mem_len=mem_len)
+    vocabulary = open_dataset(synthetic_data(vocab_size)).vocabulary
+    assert len(vocabulary.encode(_full_memory(model))) == max(1, mem_len)

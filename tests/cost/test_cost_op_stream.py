@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from txlplan.cost import OpStream, Settings, build
+from txlplan.cost._fast_layer import TILE_DISPATCH
 from txlplan.cost._op_stream import FIGURES
 from txlplan.cost._template import Template, template
 from txlplan.model import ModelConfig, _tiles, parameter_count
@@ -202,8 +203,18 @@ def test_candidates_costed_together_are_those_costed_alone(tiny_model: ModelConf
     for column, size in enumerate(sizes):
         alone = build(settings, np.array([size]))
         assert together.names == alone.names
-        for figure in ("flops", "bytes_moved", "saved_bytes", "transient_bytes", "gradient_bytes", "launches"):
+        for figure in ("flops", "bytes_moved", "saved_bytes", "transient_bytes", "gradient_bytes", "launches", "dispatched"):
             np.testing.assert_array_equal(getattr(together, figure)[:, column], getattr(alone, figure)[:, 0], figure)
+
+
+def test_operations_of_tiles_cost_the_host_less_than_those_of_modules(tiny_model: ModelConfig) -> None:
+    """Only the fast path has tiles; as many as sequences here."""
+    fast, reference = (stream_of(tiny_model, implementation=path) for path in ("fast", "reference"))
+    in_tiles = [name.removesuffix(" backward") in ("content scores", "weighted values", "head gather") for name in fast.names]
+    shares = fast.dispatched[fast.launches > 0] / fast.launches[fast.launches > 0]
+    assert set(shares.round(12)) == {1.0, TILE_DISPATCH}
+    np.testing.assert_array_equal(fast.dispatched[in_tiles], TILE_DISPATCH * fast.launches[in_tiles])
+    np.testing.assert_array_equal(reference.dispatched, reference.launches)
 
 
 def test_scoring_and_generating_keep_nothing(tiny_model: ModelConfig) -> None:

@@ -74,7 +74,7 @@ def test_parts_add_up_to_the_stream_and_to_its_walk(
         """Of some phases, and `more` times the adding of gradients."""
         device_s, launches = (
             stream.total(figure, *phases) + more * stream.total(figure, "accumulation")
-            for figure in (time.op_s, stream.launches)
+            for figure in (time.op_s, stream.dispatched)
         )
         return float(time.region_s(region, device_s, launches)[0])
 

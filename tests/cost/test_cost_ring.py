@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.cost import OpStream, Settings, build
-from txlplan.cost._ring import kept_bytes
+from txlplan.cost._build import COMPILED_DISPATCH
+from txlplan.cost._ends import DRAWING
+from txlplan.cost._ring import kept_bytes, prompt_bytes
 from txlplan.cost._time import step_time
 from txlplan.engine.trace import trace
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile, devices, stacks
 from txlplan.model import ModelConfig
 from txlplan.model import models as presets
 from txlplan.model._tiles import SUMMED_ROWS
-from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.nn import Inference, TransformerXL
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -79,14 +80,39 @@ def test_a_token_costs_a_fraction_of_projecting_the_memory_again() -> None:
     assert kept.total(kept.flops, "forward") < 0.15 * reference.total(reference.flops, "forward")
 
 
-@pytest.mark.parametrize(("d_head", "moves"), [(16, 0), (5, 1)])
-def test_compiling_spares_dispatch_and_moves_no_more_than_padding(tiny_model: ModelConfig, d_head: int, moves: int) -> None:
-    model = replace(tiny_model, d_head=d_head)
-    plain, compiled = (stream_of(model, "generate", compiled=how) for how in (False, True))
-    assert compiled.total(compiled.launches, "forward") < plain.total(plain.launches, "forward")
+def test_compiling_spares_dispatch_and_moves_what_it_moved(tiny_model: ModelConfig) -> None:
+    """Of as many operations; weights and memory are read by the products and not apart."""
+    plain, compiled = (stream_of(tiny_model, "generate", compiled=how) for how in (False, True))
+    assert compiled.total(compiled.launches, "forward") == plain.total(plain.launches, "forward")
+    assert compiled.total(compiled.dispatched, "forward") < plain.total(plain.dispatched, "forward")
     apart = plain.bytes_moved[plain.names.index("weights, keys and values")]
-    more = compiled.total(compiled.bytes_moved, "forward") - (plain.total(plain.bytes_moved, "forward") - apart)
-    assert np.sign(more) == moves
+    moved = plain.total(plain.bytes_moved, "forward") - apart
+    assert compiled.total(compiled.bytes_moved, "forward") == pytest.approx(moved)
+
+
+def test_compiled_softmaxes_of_few_rows_are_dispatched_like_layers_and_others_are_not(tiny_model: ModelConfig) -> None:
+    compiled = stream_of(tiny_model, "generate", (SUMMED_ROWS, SUMMED_ROWS + 1), compiled=True)
+    for section, wanted in (("layers", ["code", "cpu"]), ("softmax", ["code", None])):
+        rows = [
+            row
+            for row, name in enumerate(compiled.names)
+            if compiled.sections[row] == section and name not in DRAWING and compiled.launches[row].all()
+        ]
+        assert rows
+        for column, name in enumerate(wanted):
+            shares = compiled.dispatched[rows, column] / compiled.launches[rows, column]
+            np.testing.assert_allclose(shares, COMPILED_DISPATCH[name] if name else 1.0)
+
+
+@pytest.mark.parametrize("prompt_len", [0, 1, 2, 7, 500])
+def test_a_prompt_leaves_keys_values_and_distances_of_its_own(tiny_model: ModelConfig, prompt_len: int) -> None:
+    """Of as many tokens as a memory that is read a segment at a time has room for."""
+    ring = Inference(TransformerXL(tiny_model)).ring(1, longest=tiny_model.tgt_len)
+    room = ring.buffers[0].shape[3]
+    of_a_token = ring.nbytes / room
+    tokens = min(prompt_len, room) if prompt_len > 1 else 0
+    seen = min(tokens, tiny_model.mem_len + tiny_model.tgt_len)
+    assert prompt_bytes(tiny_model, prompt_len, 4.0) == pytest.approx(tokens * of_a_token + seen * of_a_token / 2)
 
 
 def test_narrow_weights_are_not_cast_at_every_step(tiny_model: ModelConfig) -> None:
@@ -137,18 +163,9 @@ def test_compiled_for_a_cpu_products_of_few_rows_are_sums(tiny_model: ModelConfi
     assert flops[1].tolist() == [0.0, total[1]]
 
 
-@pytest.mark.parametrize(("rows", "width"), [(SUMMED_ROWS, 16), (SUMMED_ROWS + 1, 5)])
-def test_kept_bytes_of_summed_heads_are_those_of_padded_buffers(rows: int, width: int, tiny_model: ModelConfig) -> None:
-    """Distances are there twice where heads are padded: as a prompt reads them, and as a token does."""
-    model = replace(tiny_model, d_head=5)
-    ring = KeyValueRing(model, rows, longest=1, dtype=torch.float32, width=width)
-    distances = 4 * model.n_layer * model.n_head * (model.mem_len + 1) * (5 + (width if width > 5 else 0))
-    assert kept_bytes(model, np.array([float(rows)]), 1, 4.0, summed=True) == pytest.approx(ring.nbytes + distances)
-
-
-def summed_s(model: ModelConfig, device: DeviceProfile, stack: StackProfile, threads: int) -> float:
-    """Seconds of the sums of a compiled token."""
-    stream = stream_of(model, "generate", (1,), compiled=True)
+def summed_s(model: ModelConfig, device: DeviceProfile, stack: StackProfile, threads: int, rows: int = 1) -> float:
+    """Seconds of the sums of a compiled token of so many rows."""
+    stream = stream_of(model, "generate", (rows,), compiled=True)
     sums = np.array([kind == "summed" for kind in stream.kinds])
     return float((step_time(stream, device, stack, threads).op_s * stream.repeat)[sums].sum())
 
@@ -169,15 +186,21 @@ def test_sums_are_fed_while_they_compute_and_nothing_is_streamed_apart(tiny_mode
     assert device.cache_bytes is not None
     weights_bytes = 4.0 * large.vocab_size * large.d_model
     assert weights_bytes > device.cache_bytes
-    cached = replace(device, cache_bytes=1 << 40)
-    read, computed = (summed_s(large, each, stacks.get("txlplan-cpu"), device.cores) for each in (device, cached))
-    token = stream_of(large, "generate", (1,), compiled=True)
+    cached, rows = replace(device, cache_bytes=1 << 40), 5
+    stack = stacks.get("txlplan-cpu")
+    read, computed = (summed_s(large, each, stack, device.cores, rows) for each in (device, cached))
+    token = stream_of(large, "generate", (rows,), compiled=True)
     moved = sum(
         float(token.bytes_moved[row][0] * token.repeat[row][0]) for row, kind in enumerate(token.kinds) if kind == "summed"
     )
     streamed_s = moved / device.memory_bandwidth_bytes_per_s
     assert min(streamed_s, computed) > 0.5 * max(streamed_s, computed)
     assert read == pytest.approx(math.hypot(streamed_s, computed), rel=0.02)
+    faster = replace(stack, reading_bandwidth_bytes_per_s=3 * device.memory_bandwidth_bytes_per_s)
+    for measured_on, times in ((device.id, 3), ("another", 1)):
+        probed = replace(faster, measured_device=measured_on)
+        expected = math.hypot(streamed_s / times, computed)
+        assert summed_s(large, device, probed, device.cores, rows) == pytest.approx(expected, rel=0.02)
     stream = stream_of(large, "generate", (1, 9), compiled=True)
     apart = stream.names.index("weights, keys and values")
     assert stream.bytes_moved[apart][0] == 0

@@ -68,7 +68,7 @@ def test_a_cpu_adds_host_and_device_and_a_gpu_overlaps_them(
     for device in (cpu, gpu):
         time = step_time(stream, device, measured_stack)
         for region, dispatch_s in (("forward", 5e-6), ("backward", 9e-6)):
-            launches = stream.total(stream.launches, *REGIONS[region])
+            launches = stream.total(stream.dispatched, *REGIONS[region])
             device_s, host_s = _device_s(stream, time, region), launches * dispatch_s
             wanted = host_s + device_s if device.kind == "cpu" else np.maximum(host_s, device_s)
             assert time.region_s(region, device_s, launches) == pytest.approx(wanted)

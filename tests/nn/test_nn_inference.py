@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Literal
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.model import ModelConfig
-from txlplan.model._tiles import SUMMED_ROWS, summed_width
-from txlplan.nn import Inference, TransformerXL, _kept_attention
-from txlplan.nn._kept_attention import attend_token
+from txlplan.model._tiles import SUMMED_ROWS
+from txlplan.nn import Inference, TransformerXL
 
 torch.set_num_threads(1)
 
@@ -249,25 +246,6 @@ def assert_compiled_tokens(
 def test_compiled_tokens_in_bf16_are_those_of_fp32_but_for_rounding(rows: int) -> None:
     """Of few rows as sums; of more by the library, whose uncompiled products are packed where the CPU has units for bf16."""
     assert_compiled_tokens(NARROW, rows=rows, prompt=2, dtype=torch.bfloat16, tolerance=5e-2)
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("d_head", [5, 16, 40, 64])
-@pytest.mark.parametrize("lanes", [4, 8, 16, 32])
-def test_summed_attention_of_padded_heads_is_the_plain_one(
-    rows: int, d_head: int, lanes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the width of the CPU's registers: 48 elements are no multiple of 32."""
-    monkeypatch.setattr(_kept_attention, "_REGISTER_BYTES", 8 * lanes)
-    torch.manual_seed(1)
-    heads, keys, missing = 2, 7, summed_width(d_head) - d_head
-    new = partial(torch.randn, dtype=torch.float64)
-    q, u, v = new(rows, heads, d_head), new(heads, d_head), new(heads, d_head)
-    windows = [new(rows, heads, keys, d_head), new(rows, heads, keys, d_head), new(heads, keys, d_head)]
-    mask = torch.zeros(rows, keys, dtype=torch.float64)
-    mask[0, :3] = float("-inf")
-    found = _kept_attention.attend_token_summed(q, u, v, *(F.pad(each, (0, missing)) for each in windows), mask)
-    torch.testing.assert_close(found, attend_token(q, u, v, *windows, mask), rtol=1e-12, atol=1e-12)
 
 
 def test_tokens_in_bf16_meet_few_lengths_of_memory_as_it_fills_and_read_what_is_filled() -> None:

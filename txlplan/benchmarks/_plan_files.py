@@ -15,7 +15,7 @@ from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.launcher import Machine, execute, this_machine
 from txlplan.model import ModelConfig
-from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
+from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling
 from txlplan.workload import Optimization, Workload
 
 
@@ -60,6 +60,7 @@ class Preparation:
             workload=workload,
             plan=case.plan,
             data=DataSettings(directory=str(data), split="train"),
+            sampling=Sampling(prompt=_full_memory(case.model)) if workload.task == "generate" else Sampling(),
             run=RunSettings(
                 directory=str(directory),
                 runner="local" if case.plan.n_devices == 1 else "torchrun",
@@ -82,7 +83,7 @@ class Preparation:
             tokens=batch * per_sequence * steps,
             global_batch=batch,
             optimization=Optimization(clip_norm=0.25),
-            prompt_len=1 if self.matrix.task == "generate" else 0,
+            prompt_len=len(_full_memory(case.model)) if self.matrix.task == "generate" else 0,
         )
 
     def _data(self, model: ModelConfig) -> Path:
@@ -111,3 +112,8 @@ class Preparation:
         if record.outcome != "ok":
             raise RunFailedError(f"weights of {model.id} could not be made: {record.message}")
         return directory
+
+
+def _full_memory(model: ModelConfig) -> str:
+    """A prompt of a token a character, after which each token costs what is predicted of it: with all of the memory to read."""
+    return "\n" * max(1, model.mem_len)

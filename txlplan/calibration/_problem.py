@@ -75,7 +75,7 @@ class Problem:
             stream=np.array([places[key] for key in keys], dtype=np.int64),
             bins=np.concatenate([len(_REGIONS) * place + _regions(stream) for place, stream in enumerate(streams)]),
             repeat=np.concatenate([stream.repeat[:, 0] for stream in streams]),
-            launches=np.concatenate([stream.launches[:, 0] for stream in streams]),
+            launches=np.concatenate([stream.dispatched[:, 0] for stream in streams]),
             dispatch=np.array([_dispatch(run, stack) for run, stack in zip(kept, stacks, strict=True)]),
             accumulation=np.array([float(run.plan.accumulation) for run in kept]),
             tokens=np.array([float(run.plan.global_batch * run.workload.model.tgt_len) for run in kept]),

@@ -179,10 +179,11 @@ def probe_machine(
     ),
     as_json: JsonOption = False,
 ) -> None:
-    """Measure this machine in under a minute and keep the result as your own profiles.
+    """Measure this machine in about a minute and keep the result as your own profiles.
 
-    Measured are matrix products and the other operations of a training step by dtype, size and threads, copy bandwidth,
-    host time per operation and the memory of a worker process. Run it on an otherwise idle machine.
+    Measured are matrix products and the other operations of a training step by dtype, size and threads, the bandwidth of
+    copying and of reading weights, host time per operation and the memory of a worker process. Run it on an otherwise idle
+    machine.
 
     Example: txlplan hardware probe
     """
@@ -210,9 +211,11 @@ def probe_machine(
 
 
 def _print_probe(console: Console, device: DeviceProfile, stack: StackProfile) -> None:
+    reading = stack.reading_bandwidth_bytes_per_s
     rows = [
         *([f"{dtype} matrix product", units.format_flops_per_s(rate)] for dtype, rate in device.peak_flops_per_s.items()),
         ["copy bandwidth", units.format_bytes_per_s(device.memory_bandwidth_bytes_per_s)],
+        *([["reading bandwidth", units.format_bytes_per_s(reading)]] if reading else []),
         [
             "host time per operation",
             f"{units.format_s(stack.host_op_s)} forward, {units.format_s(stack.host_backward_op_s)} backward",

@@ -53,6 +53,8 @@ class Settings:
     """The step of generation is compiled; the layers that train on a GPU are graphs of kernels."""
     several_threads: bool = False
     """A CPU computes with more than one: single tokens' products in fp32 are cut for them."""
+    prompt_len: int = 0
+    """Tokens of the longest prompt, which is read apart, into a memory of its own."""
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
@@ -72,6 +74,7 @@ class Settings:
             context_parallel=plan.context_parallel,
             compiled=plan.compile,
             several_threads=device.kind == "cpu" and (plan.threads or device.cores) > 1,
+            prompt_len=workload.prompt_len,
         )
 
     @property
@@ -231,31 +234,38 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
     fused = settings.implementation == "fused"
     made_up = settings.made_up
-    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused, summed=settings.summed)
+    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused)
     ops = [*first.forward(), *layers.forward(), *last.forward()]
     if one and settings.implementation == "fast":
         ops = [streamed(at, settings.numbers), *ops]
     if settings.summed:
-        ops = [each for op in ops for each in as_summed(op, model, micro_batch)]
+        ops = [each for op in ops for each in as_summed(op, micro_batch)]
     if settings.compiled:
-        ops = [replace(op, launches=op.launches * _dispatch_share(settings, op, micro_batch)) for op in ops]
+        ops = [_compiled(settings, op, micro_batch) for op in ops]
     return OpStream.of(ops, micro_batch.size)
+
+
+def _compiled(settings: Settings, op: Op, rows: FloatArray) -> Op:
+    """On a GPU fused kernels are fewer, and so is their host's time; on a CPU operations stay, but are called faster."""
+    share = _dispatch_share(settings, op, rows)
+    return replace(op, dispatch=share) if settings.summed else replace(op, launches=op.launches * share)
 
 
 def _dispatch_share(settings: Settings, op: Op, rows: FloatArray) -> FloatArray | float:
     """Of layers, and on a CPU with few rows of the softmax too, but not of drawing words by it."""
-    share = COMPILED_DISPATCH_SHARE["gpu" if settings.implementation == "fused" else "cpu"]
-    if op.section == "layers":
-        return share
-    if op.section == "softmax" and settings.summed and op.name not in DRAWING:
-        return np.where(rows <= SUMMED_ROWS, share, 1.0)
-    return 1.0
+    share = COMPILED_DISPATCH["gpu" if settings.implementation == "fused" else "cpu"]
+    if op.section != "layers":
+        if op.section != "softmax" or op.name in DRAWING:
+            return 1.0
+        share = 1.0
+    return np.where(rows <= SUMMED_ROWS, COMPILED_DISPATCH["code"], share) if settings.summed else share
 
 
-COMPILED_DISPATCH_SHARE = {"cpu": 0.30, "gpu": 0.81}
-"""Host time of a compiled layer's step over that of the eager one. CPU: 142 against 460 us, layers of width 16 on 2 cores of an
-AMD EPYC (Zen 3), torch 2.13 (`benchmarks/inference.py dispatch`, 2026-11-26). GPU: 8.8 against 10.6 ms a token of 16 layers of
-width 512 and their loss (H200, torch 2.11, 2026-11-26)."""
+COMPILED_DISPATCH = {"code": 0.065, "cpu": 0.30, "gpu": 0.81}
+"""Host time of a compiled layer's step over that of the eager one, of layers of width 16 (`benchmarks/inference.py dispatch`).
+The code that reads few rows on a CPU: 10.5 against 163 us, 2 cores of an Intel Xeon with AMX. What torch compiles: 142 against
+460 us, 2 cores of an AMD EPYC (Zen 3); both torch 2.13, 2026-11-26. GPU: 8.8 against 10.6 ms a token of 16 layers of width 512
+and their loss (H200, torch 2.11, 2026-11-26)."""
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "reference": layer,
     "xla": layer,

@@ -135,12 +135,12 @@ _TILES = ((256, 128, 1.0), (128, 128, 0.97), (128, 64, 0.85), (64, 64, 0.70))
 """Tile of a product and the share of the best throughput that kernels of this tile reach, after the CUTLASS defaults."""
 _PRODUCT_DEPTH = {"fp32": 16.0, "tf32": 64.0, "fp16": 128.0, "bf16": 128.0}
 """Depth k at which prologue and epilogue cost as much as the product itself."""
-_SUMMED_FLOPS = {"wide": (8.7, 2.35, 769.0, -75.0), "narrow": (5.8, 2.87, 624.0, 10.0)}
+_SUMMED_FLOPS = {"wide": (5.5, 1.65, -390.0, 534.0), "narrow": (4.2, 1.83, -69.0, 464.0)}
 """Compiled sums take as long as so many FLOPs at the peak of fp32: for reading a weight of fp32, or of 16 bits, for adding its
-product with a number of one row, for each output, and for each output of one row (2 cores of an AMD EPYC (Zen 3), torch 2.13,
-medians of seven `benchmarks/inference.py sums --pairs 15`, 2026-11-26, which lay between 7.3 and 9.9, 2.0 and 2.8, 686 and 914,
--119 and -28; 4.8 and 7.2, 2.6 and 3.0, 526 and 980, 2 and 52). Solved from 1 and 8 rows of 128 and 1,024 inputs; the sums of
-attention, which read heads of 32 or more, are taken to be alike."""
+product with a number of one row, for each output, and for each output of one row (2 cores of an Intel Xeon with AMX, torch
+2.13, medians of seven `benchmarks/inference.py sums --pairs 15`, 2026-11-26, which lay between 4.9 and 8.5, 1.46 and 1.76, -533
+and 227, 241 and 578; 3.9 and 5.4, 1.58 and 2.1, -341 and 162, 386 and 555). Solved from 1 and 8 rows of 128 and 1,024 inputs;
+the sums of attention, which read heads of 32 or more, are taken to be alike."""
 _STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""

@@ -33,6 +33,7 @@ FIGURES = (
     "gradient_bytes",
     "transient_bytes",
     "launches",
+    "dispatched",
     "repeat",
     "draws",
 )
@@ -70,9 +71,16 @@ class Op:
     where backward computes a layer's output again."""
     launches: Figure = 1.0
     """Operations the host dispatches, and kernels the device starts."""
+    dispatch: Figure = 1.0
+    """Host time of one of them, in that of an operation which modules call and autograd records."""
     repeat: Figure = 1.0
     draws: Figure = 0.0
     """Random numbers drawn, where that is not hidden behind the memory traffic."""
+
+    @property
+    def dispatched(self) -> Figure:
+        """Operations that would take the host as long, if modules called them and autograd recorded them."""
+        return self.launches * self.dispatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +103,7 @@ class OpStream:
     gradient_bytes: FloatArray
     transient_bytes: FloatArray
     launches: FloatArray
+    dispatched: FloatArray
     repeat: FloatArray
     draws: FloatArray
 

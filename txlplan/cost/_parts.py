@@ -66,7 +66,7 @@ class Parts:
         return {name: self._sum(rows) for name, rows in self.template.rows.items()}
 
     def _sum(self, rows: Rows) -> Seconds:
-        return Seconds(device_s=summed(self.time.op_s[rows]), launches=summed(self.stream.launches[rows]))
+        return Seconds(device_s=summed(self.time.op_s[rows]), launches=summed(self.stream.dispatched[rows]))
 
     def stacked(self, region: Literal["forward", "backward"], kind: Checkpointing) -> FloatArray:
         """Device seconds of a region's parts, as `FORWARD` or `BACKWARD` has them, and operations that the host dispatches,

@@ -19,7 +19,7 @@ from txlplan.cost._op_stream import Figure, FloatArray, Op
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
-from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS, summed_width
+from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
 
 KEPT, STREAMED = "kept keys and values", "weights and memory"
 
@@ -29,18 +29,20 @@ def capacity(model: ModelConfig, longest: int) -> int:
     return model.mem_len + longest * max(1, -(-model.mem_len // (2 * longest)))
 
 
-def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: float, *, summed: bool = False) -> FloatArray:
-    """Keys and values of all layers, and W_r R of every distance; where attention is `summed`, of heads of whole vectors."""
-    width, wider = model.n_head * model.d_head, padded(model, rows, summed=summed)
-    distances = (model.mem_len + longest) * width * np.where(wider > 1, 1 + wider, 1.0)
-    kept: FloatArray = model.n_layer * (2.0 * rows * capacity(model, longest) * width * wider + distances) * itemsize
+def kept_bytes(model: ModelConfig, rows: FloatArray, longest: int, itemsize: float) -> FloatArray:
+    """Keys and values of all layers, and W_r R of every distance."""
+    width = model.n_head * model.d_head
+    distances = (model.mem_len + longest) * width
+    kept: FloatArray = model.n_layer * (2.0 * rows * capacity(model, longest) * width + distances) * itemsize
     return kept
 
 
-def padded(model: ModelConfig, rows: FloatArray, *, summed: bool) -> FloatArray:
-    """How many times wider heads are kept than they are."""
-    wider: FloatArray = np.where(summed & (rows <= SUMMED_ROWS), summed_width(model.d_head) / model.d_head, 1.0)
-    return wider
+def prompt_bytes(model: ModelConfig, prompt_len: int, itemsize: float) -> float:
+    """What reading a prompt segment by segment leaves for the first token: its keys and values beside those of all rows, and
+    W_r R of as many distances as it looks back, beside those of a token."""
+    width = model.n_layer * model.n_head * model.d_head
+    tokens = min(prompt_len, capacity(model, model.tgt_len)) if prompt_len > 1 else 0
+    return (2.0 * tokens + min(tokens, model.mem_len + model.tgt_len)) * width * itemsize
 
 
 def reading(
@@ -53,15 +55,14 @@ def reading(
     made_up: RowsMadeUp = "no",
     adds_biases: bool = False,
     fused: bool = False,
-    summed: bool = False,
 ) -> None:
     """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory.
 
     `adds_biases`: products of single tokens of few rows are cut, and add their biases by operations of their own.
-    `fused`: a segment's rows attend together, by the kernels of training on CUDA. `summed`: products of few rows are sums.
+    `fused`: a segment's rows attend together, by the kernels of training on CUDA.
     """
     embedded_words(first, at)
-    _slide(first, at, padded(at.model, at.B, summed=summed))
+    _slide(first, at)
     _layer(layers, at, fused=fused and at.T > 1)
     if at.T == 1:
         log_probabilities(last, at, join=False)
@@ -84,7 +85,7 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
     """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
-    in cache. (Compiled sums are fed while they compute: each takes the longer of both, see `as_summed`.)
+    in cache. (Compiled sums are fed while they compute, see `as_summed`.)
     """
     model = at.model
     weights = model.n_layer * (4 * at.W * model.d_model + 2 * model.d_model * model.d_inner)
@@ -104,27 +105,26 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
     )
 
 
-def as_summed(op: Op, model: ModelConfig, rows: FloatArray) -> tuple[Op, ...]:
+def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
     """A product of a layer or the softmax in code compiled for a CPU: sums where rows are few, which read what they need
-    themselves (of heads with what pads them), so that nothing is streamed apart. All else is as it was."""
+    themselves, so that nothing is streamed apart. All else is as it was."""
     few = (rows <= SUMMED_ROWS).astype(float)
     if op.group == STREAMED:
         return (_share(op, 1.0 - few),)
     if op.kind not in ("gemm", "bmm") or op.section == "embedding":
         return (op,)
-    wider = padded(model, rows, summed=True) if op.kind == "bmm" else 1.0
-    return (_share(replace(op, kind="summed", bytes_moved=op.bytes_moved * wider), few), _share(op, 1.0 - few))
+    return (_share(replace(op, kind="summed"), few), _share(op, 1.0 - few))
 
 
 def _share(op: Op, share: FloatArray) -> Op:
     return replace(op, flops=op.flops * share, bytes_moved=op.bytes_moved * share, launches=op.launches * share)
 
 
-def _slide(section: Section, at: Lengths, wider: FloatArray) -> None:
+def _slide(section: Section, at: Lengths) -> None:
     """The memory copied to the buffers' beginning, by the share of a step that one such copy falls on."""
     c, model = section.numbers.compute, at.model
     every = (capacity(model, at.T) - model.mem_len) / at.T
-    layer = at.B * float(at.M * at.W) * c * wider
+    layer = at.B * float(at.M * at.W) * c
     moved = 4 * model.n_layer * layer / every
     launches = 4 * model.n_layer / every
     dtype = section.numbers.narrow

@@ -22,7 +22,8 @@ class Section:
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
-    `held` bytes are what the module's local variables keep alive around every operation described meanwhile.
+    `held` bytes are what the module's local variables keep alive around every operation described meanwhile, and `dispatch` is
+    what one of those costs the host (`Op.dispatch`).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Section:
         self.gpu_loss = gpu_loss
         self.training = training
         self.held: Figure = 0.0
+        self.dispatch: Figure = 1.0
         self.cached = 0.0
         self.base: Figure = 0.0
         self._name = name
@@ -100,6 +102,7 @@ class Section:
                 saved_bytes=kept if self.training else 0.0,
                 transient_bytes=self.held + _positive(beside),
                 launches=launches,
+                dispatch=self.dispatch,
                 repeat=self._repeat,
                 draws=draws,
             )
@@ -142,6 +145,7 @@ class Section:
                 saved_bytes=left,
                 gradient_bytes=gradient,
                 launches=launches,
+                dispatch=self.dispatch,
                 repeat=self._repeat,
             )
         )
@@ -227,6 +231,7 @@ class Section:
             k=k,
             flops=2.0 * count * m * n * k,
             bytes_moved=count * (m * k + k * n + m * n) * self.numbers.compute,
+            dispatch=self.dispatch,
             repeat=self._repeat,
         )
 

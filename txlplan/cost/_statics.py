@@ -10,17 +10,18 @@ import numpy as np
 from txlplan.cost._build import Settings
 from txlplan.cost._ends import outputs
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._ring import kept_bytes
+from txlplan.cost._ring import kept_bytes, prompt_bytes
 from txlplan.cost._update import state_bytes
 from txlplan.hardware import StackProfile
 from txlplan.model import ModelConfig, parameter_count, parameter_shapes
+from txlplan.model._tiles import SUMMED_ROWS
 
 _CONTEXT_BYTES = {"gpu": 600 * 2**20, "tpu": 300 * 2**20, "cpu": 350 * 2**20}
 """A process before it allocates anything, where a stack does not say: CUDA context with libraries, or Python with torch."""
 _COMPILER_BYTES = 112 * 2**20
-"""Of torch's compiler, in the process of the code that it made for a CPU: 111 and 115 MiB, with one row and with eight
-(what `txlplan bench --task generate` peaks at with `--compile-step` and without, less what padded heads take; torch 2.13,
-2026-11-26)."""
+"""Of torch's compiler, in the process of the code that it made for a CPU: 111 and 115 MiB, in which one row and eight were read
+(what `txlplan bench --task generate` peaked at with `--compile-step` and without; torch 2.13, 2026-11-26). The code of our own
+that reads few rows is compiled by another process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,17 +82,18 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
     memory = model.n_layer * micro_batch * remembered * model.d_model * numbers.wide
     if settings.keeps_keys:
         segment = 1 if settings.task == "generate" else model.tgt_len
-        memory = kept_bytes(model, micro_batch, segment, numbers.compute, summed=settings.summed) / settings.context_parallel
+        memory = kept_bytes(model, micro_batch, segment, numbers.compute) / settings.context_parallel
+        if settings.task == "generate":
+            memory = memory + prompt_bytes(model, settings.prompt_len, numbers.compute)
     beside: FloatArray = (settings.captured & (accumulation > 1)).astype(float)
     layers = sum(prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("layers."))
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     if not training and stack.reading_context_bytes is not None:
         context = stack.reading_context_bytes
-    context += _COMPILER_BYTES if settings.summed else 0
     return Statics(
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
         recurrent_memory_bytes=memory * (accumulation + beside),
         weight_copies_bytes=_copies_bytes(settings, model) + beside * (layers * numbers.wide),
-        context_bytes=np.full(micro_batch.shape, float(context)),
+        context_bytes=context + np.where(settings.summed & (micro_batch > SUMMED_ROWS), float(_COMPILER_BYTES), 0.0),
     )

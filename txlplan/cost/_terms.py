@@ -11,7 +11,7 @@ from txlplan.cost._evaluated import Evaluated
 from txlplan.cost._link_terms import link_terms
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._plans import IntArray
-from txlplan.cost._time import computed_in, peak_flops_per_s
+from txlplan.cost._time import bandwidth_bytes_per_s, computed_in, peak_flops_per_s
 from txlplan.estimates import Bound, Term
 from txlplan.hardware import DeviceProfile, StackProfile
 from txlplan.hardware._device import Provenance
@@ -54,13 +54,16 @@ def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) 
             continue
         by_compute = bound_s[1] > total_s / 2
         bound: Bound = "compute" if by_compute else "bandwidth"
-        first = _first(by_bound, 2 * groups.index(group) + 1)
-        dtype = computed_in(stream.kinds[first], stream.dtypes[first]) if by_compute else ""
+        first = _first(by_bound, 2 * groups.index(group) + by_compute)
+        kind = stream.kinds[first]
+        dtype = computed_in(kind, stream.dtypes[first])
+        ceiling = peak_flops_per_s(device, dtype) if by_compute else bandwidth_bytes_per_s(device, stack, kind)
+        used = f"{format_flops_per_s(ceiling)} {dtype}" if by_compute else format_bytes_per_s(ceiling)
         yield Term(
             name=group,
             quantity="time",
             value=total_s,
-            formula=_formula(device, bound, dtype, amount[by_compute], bound_s[by_compute], total_s, sum(launches)),
+            formula=_formula(bound, ceiling, used, amount[by_compute], bound_s[by_compute], total_s, sum(launches)),
             provenance="measured" if sum(measured_s) >= 0.5 * total_s else _unmeasured(stack),
             bound=bound,
         )
@@ -81,15 +84,8 @@ def _groups(groups: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray]:
     return names, np.array([names.index(name) for name in groups], dtype=np.int64)
 
 
-def _formula(
-    device: DeviceProfile, bound: Bound, dtype: str, amount: float, chosen_s: float, total_s: float, launches: float
-) -> str:
-    if bound == "compute":
-        ceiling = peak_flops_per_s(device, dtype)
-        quantity, rate = format_flops_per_s(amount).removesuffix("/s"), f"{format_flops_per_s(ceiling)} {dtype}"
-    else:
-        ceiling = device.memory_bandwidth_bytes_per_s
-        quantity, rate = format_bytes(amount), format_bytes_per_s(ceiling)
+def _formula(bound: Bound, ceiling: float, rate: str, amount: float, chosen_s: float, total_s: float, launches: float) -> str:
+    quantity = format_flops_per_s(amount).removesuffix("/s") if bound == "compute" else format_bytes(amount)
     share = amount / ceiling / chosen_s if chosen_s else 0.0
     text = f"{quantity} / ({rate} × {share:.2f}), {format_count(launches)} operations"
     rest = total_s - chosen_s

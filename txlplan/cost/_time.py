@@ -35,9 +35,10 @@ _CPU_DRAW_S = 1.0e-9
 on one thread whatever the number of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a
 draw)."""
 _SUMS_KNEE = 2.0
-"""How compiled sums overlap with the reading of their weights, see `overlapped`. Tokens of `original-wt103-base`, 1 and 8 rows,
-fp32 and bf16, were predicted 19 to 41 % off by the sum of both, 5 to 66 % by the longer, and by this 1 to 13 % but for one
-case, 63 % off (docs/concepts/estimates.md says how it was read: 2 cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26)."""
+"""How compiled sums overlap with the reading of their weights, see `overlapped`: by root of the sum of squares. Tokens of
+`original-wt103-base` and `original-enwik8-12`, 1 and 8 rows in fp32 and bf16, are predicted 0 to 9 % off by it, but for one row
+of the latter in bf16, 31 % too slow (docs/concepts/estimates.md says how they were read: 2 cores of an Intel Xeon with AMX,
+2026-11-26)."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -141,6 +142,12 @@ def peak_flops_per_s(device: DeviceProfile, dtype: str) -> float:
     return device.peak(dtype) or device.peak("fp32") or min(device.peak_flops_per_s.values())
 
 
+def bandwidth_bytes_per_s(device: DeviceProfile, stack: StackProfile, kind: str) -> float:
+    """At which an operation of a kind moves its bytes; how fast tokens are read says only of the device it was measured on."""
+    reads = kind == "summed" and stack.measured_device == device.id
+    return (reads and stack.reading_bandwidth_bytes_per_s) or device.memory_bandwidth_bytes_per_s
+
+
 def computed_in(kind: str, dtype: str) -> str:
     """Whose peak is the ceiling of a product: sums widen what they read."""
     return "fp32" if kind == "summed" else dtype
@@ -175,7 +182,7 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
         work = flops[places] if is_product else moved
         per_call = work / np.maximum(launches[places], 1.0)
         reached = efficiency.utilisation(kind, dtype, per_call, m[places], n[places], k[places], phase)
-        streaming_s = moved / device.memory_bandwidth_bytes_per_s
+        streaming_s = moved / bandwidth_bytes_per_s(device, stack, kind)
         if is_product:
             computing_s = work / (peak_flops_per_s(device, computed_in(kind, dtype)) * reached.share)
             spills = _spills(in_turn[places] if kind == "summed" else moved, device, reached.measured)

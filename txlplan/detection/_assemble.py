@@ -53,6 +53,7 @@ def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
 
 def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfile) -> StackProfile:
     """Our own code on this device: utilisations of its measured ceilings, host cost, memory of a process."""
+    reading = measured.reading_bandwidth_bytes_per_s
     return StackProfile(
         id=f"{device.id}-stack",
         family="txlplan",
@@ -61,6 +62,7 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
         host_reading_op_s=on.dispatch.reading_s,
+        reading_bandwidth_bytes_per_s=reading and float(f"{reading:.4g}"),
         launch_s=0.0 if on.where == "cpu" else float(f"{measured.dispatch_s:.4g}"),
         efficiency=tuple(_points(measured, device)),
         measured_device=device.id,

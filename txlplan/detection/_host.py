@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from txlplan.choices import Task
 from txlplan.cost import Settings, build
-from txlplan.cost._op_stream import Phase
+from txlplan.cost._op_stream import OpStream
 from txlplan.detection._timing import Work, time_call
 from txlplan.engine.sampling import choose
 from txlplan.hardware import Implementation
@@ -53,49 +52,45 @@ def dispatch_cost(device: str, synchronize: Work) -> Dispatch:
     To be called with one thread: what waking others costs belongs to the operations that use them.
     """
     implementation: Implementation = "fast" if device == "cpu" else "fused"
-    model = TransformerXL(_TINY).to(device)
-    model.use_attention("fast")
-    tokens = torch.zeros(1, _TINY.tgt_len, dtype=torch.int64, device=device)
-    valid = torch.zeros((), dtype=torch.int64, device=device)
-    memory = model.initial_memory(1, device)
-    reader, ring = Inference(model, rows=1), KeyValueRing(_TINY, 1, longest=1, dtype=torch.float32, device=device)
+    reader = Inference(TransformerXL(_TINY).to(device), rows=1)
+    ring = KeyValueRing(_TINY, 1, longest=1, dtype=torch.float32, device=device)
     ring.filled, random = [_TINY.mem_len], torch.Generator(device=device)
-
-    def forward() -> Tensor:
-        hidden, _ = model(tokens, memory, valid)
-        return model.nll(hidden, tokens).mean()
+    word = torch.zeros(1, 1, dtype=torch.int64, device=device)
 
     def read() -> None:
-        logarithms = reader.log_probabilities(reader.read(tokens[:, :1], ring)[:, -1]).float()
+        logarithms = reader.log_probabilities(reader.read(word, ring)[:, -1]).float()
         choose(logarithms, Sampling(), random).tolist()
 
-    counted = _counted("train", implementation)
-    forward_s, backward_s = _undisturbed(model, forward, synchronize)
+    counted, read_one = operations("train", implementation), operations("generate", implementation)
+    forward_s, backward_s = training_s(device, synchronize)
     read()
     reading_s = statistics.median(time_call(read, synchronize, sample_s=0.0) for _ in range(_REPEATS))
     return Dispatch(
-        forward_s=forward_s / counted["forward"],
-        backward_s=backward_s / counted["backward"],
-        reading_s=reading_s / _counted("generate", implementation)["forward"],
+        forward_s=forward_s / float(counted.total(counted.dispatched, "forward")[0]),
+        backward_s=backward_s / float(counted.total(counted.dispatched, "backward")[0]),
+        reading_s=reading_s / float(read_one.total(read_one.dispatched, "forward")[0]),
     )
 
 
-def _counted(task: Task, implementation: Implementation) -> dict[Phase, float]:
-    """Operations of each phase, as the cost model counts them."""
+def operations(task: Task, implementation: Implementation, *, rows: int = 1) -> OpStream:
+    """Of the tiny model, as the cost model counts them."""
     settings = Settings(model=_TINY, task=task, optimization=Optimization(), implementation=implementation)
-    stream = build(settings, np.ones(1))
-    phases: tuple[Phase, ...] = ("forward", "backward")
-    return {phase: float(stream.total(stream.launches, phase)[0]) for phase in phases}
+    return build(settings, np.array([float(rows)]))
 
 
-def _undisturbed(model: TransformerXL, forward: Callable[[], Tensor], synchronize: Work) -> tuple[float, float]:
-    """Seconds of forward and of backward, the median of the repeats."""
+def training_s(device: str, synchronize: Work, *, rows: int = 1) -> tuple[float, float]:
+    """Seconds of forward and of backward of the tiny model, by the median of the repeats."""
+    model = TransformerXL(_TINY).to(device)
+    model.use_attention("fast")
+    tokens = torch.zeros(rows, _TINY.tgt_len, dtype=torch.int64, device=device)
+    memory, valid = model.initial_memory(rows, device), torch.zeros((), dtype=torch.int64, device=device)
     times: list[tuple[float, float]] = []
     for _ in range(_REPEATS):
         model.zero_grad(set_to_none=True)
         synchronize()
         start = time.perf_counter()
-        loss = forward()
+        hidden, _ = model(tokens, memory, valid)
+        loss = model.nll(hidden, tokens).mean()
         synchronize()
         middle = time.perf_counter()
         loss.backward()

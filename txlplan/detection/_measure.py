@@ -13,9 +13,13 @@ from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._graph import REPEATS, captured
 from txlplan.detection._product_cases import bare
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
+from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.hardware import PRODUCTS
+from txlplan.nn._token_code import can_compile, summed_product
 from txlplan.nn._widened import suit_products
 
+READ_BYTES = 256 << 20
+"""Of the weights that are read; as many as those of a model of 64 million parameters."""
 COPY_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
 """Of each of two tensors: together many times the largest cache of most desktops, or of GPUs, small enough for any machine."""
 
@@ -40,6 +44,9 @@ class Measurement:
 
     bandwidth_bytes_per_s: float
     """Of a copy between tensors that no cache holds: bytes read and written."""
+    reading_bandwidth_bytes_per_s: float | None
+    """By the code that reads tokens: a product of one row with weights that no cache holds, in pages as they come.
+    None: no CPU, or no compiler."""
     dispatch_s: float
     """Bare dispatch of one operation on a tiny tensor, forward and backward, part of every operation timed so; on a GPU, whose
     kernels no host dispatches while they are timed, what starting one takes."""
@@ -83,20 +90,24 @@ def measure(
     ]
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
+    keep_compiled_code()
+    readers = [_set_up(counts[0], "fp32", _reading_builder)] if where == "cpu" and can_compile() else []
     builders = [
         _set_up(counts[0], "fp32", lambda: _copy_builder(where)),
         *(_set_up(one, case.dtype, case.build) for case in (with_gradients, plain)),
+        *readers,
         *(_set_up(count, case.dtype, case.build) for count, case in everything),
     ]
     if where == "cuda":
         dtypes_of = ["fp32"] * 3 + [case.dtype for _, case in everything]
         builders = [captured(build, dtype) for build, dtype in zip(builders, dtypes_of, strict=True)]
     calls = REPEATS if where == "cuda" else 1
-    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=3)
+    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=3 + len(readers))
     bandwidth, dispatch, plain_dispatch, *samples = (sample and sample.of_one(calls) for sample in timed_calls)
     assert bandwidth is not None, "the copy is timed first"
     assert dispatch is not None, "bare dispatch is timed next"
     assert plain_dispatch is not None, "and without gradients"
+    reading, samples = samples[: len(readers)], samples[len(readers) :]
     timed = [
         Timed(case=case, threads=count, sample=sample)
         for (count, case), sample in zip(everything, samples, strict=True)
@@ -104,6 +115,7 @@ def measure(
     ]
     return Measurement(
         bandwidth_bytes_per_s=2 * COPY_BYTES[where] / bandwidth.seconds,
+        reading_bandwidth_bytes_per_s=READ_BYTES / reading[0].seconds if reading and reading[0] else None,
         dispatch_s=min(dispatch.times_s) / with_gradients.operations,
         plain_dispatch_s=min(plain_dispatch.times_s) / plain.operations,
         timed=timed,
@@ -131,6 +143,16 @@ def _set_up(threads: int | None, dtype: str, build: Callable[[], Work]) -> Calla
         return build()
 
     return set_up_and_build
+
+
+def _reading_builder() -> Work:
+    inputs = 1024
+    product = summed_product(torch.ones(READ_BYTES // 4 // inputs, inputs), torch.ones(1, inputs))
+
+    def work() -> None:
+        product()
+
+    return work
 
 
 def _copy_builder(where: str) -> Work:

@@ -1,4 +1,4 @@
-"""Measure this machine in under a minute and describe it by three profiles: device, system, stack."""
+"""Measure this machine in about a minute and describe it by three profiles: device, system, stack."""
 
 from __future__ import annotations
 

@@ -75,11 +75,12 @@ def generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit:
             return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed, compiled=True)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            emit(Noted(text=f"the step could not be compiled, and runs uncompiled: {reason}"))
+            needed = "" if backend.device.type == "cuda" else " (a C++ compiler is needed: g++, or what CXX names)"
+            emit(Noted(text=f"the step could not be compiled, and runs uncompiled: {reason}{needed}"))
     return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed)
 
 
-_COMPILING = "compiling the step of a token: some twenty seconds, the first time with a model, precision and number of rows"
+_COMPILING = "compiling the step of a token: some ten seconds, the first time (longer on a GPU and with many rows)"
 
 
 def _show(emit: Callable[[Event], None], row: int, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from txlplan.config._schema import STRICT
 from txlplan.hardware._device import Provenance
 from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
-from txlplan.units import BYTES, SECONDS
+from txlplan.units import BYTES, BYTES_PER_S, SECONDS
 
 OpKind = Literal[
     "gemm",
@@ -28,7 +28,7 @@ OpKind = Literal[
     "collective",
 ]
 """What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel;
-`summed` is products of few rows as sums in code compiled for a CPU, in fp32 whatever they read."""
+`summed` is products of few rows in code compiled for a CPU, sums in fp32 whatever they read."""
 PRODUCTS = ("gemm", "bmm", "attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]
@@ -100,6 +100,8 @@ class StackProfile:
     """The same for one operation of the backward pass (the autograd engine dispatches it)."""
     host_reading_op_s: Annotated[float, SECONDS] | None = None
     """The same where nothing is differentiated: scoring, generating. None: as the forward pass of training."""
+    reading_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
+    """At which tokens that compiled code reads on a CPU take weights from memory. None: the device's bandwidth."""
     launch_s: Annotated[float, SECONDS] | None = None
     """Device time that each kernel costs on top of its work."""
     efficiency: tuple[EfficiencyPoint, ...] = ()

@@ -101,11 +101,4 @@ def padded_width(d_head: int) -> int:
 
 
 SUMMED_ROWS = 8
-"""Compiled for a CPU, products of so few rows are sums: a core's registers hold those of no more."""
-HEAD_LANES = 16
-"""Elements of the widest vectors of which heads are made up in compiled code for a CPU."""
-
-
-def summed_width(d_head: int) -> int:
-    """Of a head whose scores are sums: whole vectors; what is added is zero."""
-    return -(-d_head // HEAD_LANES) * HEAD_LANES
+"""Single tokens of so few rows are read by code of our own on a CPU: a core's registers hold the sums of no more."""

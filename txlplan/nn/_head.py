@@ -20,12 +20,10 @@ Outputs = tuple[Tensor, Tensor, Tensor | None]
 class Head:
     """What `AdaptiveSoftmax.log_probabilities` gives, for `rows` rows at a time."""
 
-    def __init__(self, config: ModelConfig, outputs: Sequence[Outputs], *, rows: int | None, compiled: bool = False) -> None:
+    def __init__(self, config: ModelConfig, outputs: Sequence[Outputs], *, rows: int | None) -> None:
         self._n_words = config.cluster_sizes[0]
-        self._logits = [product(weight.detach(), bias.detach(), rows=rows, compiled=compiled) for weight, bias, _ in outputs]
-        self._narrow = [
-            None if narrow is None else product(narrow.detach().T, rows=rows, compiled=compiled) for _, _, narrow in outputs
-        ]
+        self._logits = [product(weight.detach(), bias.detach(), rows=rows) for weight, bias, _ in outputs]
+        self._narrow = [None if narrow is None else product(narrow.detach().T, rows=rows) for _, _, narrow in outputs]
 
     def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
         """[B, V] in nats, in fp32 at least."""

@@ -11,19 +11,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from txlplan.model import ModelConfig
-from txlplan.model._tiles import KEPT_SLOTS, summed_width
-from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_head, compiled_read_token
+from txlplan.model._tiles import KEPT_SLOTS
+from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
-from txlplan.nn._head import Head, Outputs
+from txlplan.nn._head import Head
 from txlplan.nn._kept_attention import attend_segment, attend_token
 from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import key_mask, sinusoids
-from txlplan.nn._products import are_summed
 from txlplan.nn._ring import KeyValueRing
+from txlplan.nn._token_code import TokenCode, has_token_code, keep_in_large_pages
 from txlplan.nn._transformer_xl import TransformerXL
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -36,8 +34,9 @@ class Inference:
 
     Norms, biases of queries and the residual stream stay in the model's own dtype, as under autocast. Later changes of the
     model's weights may or may not be seen: make a new one. `rows`: of how many rows single tokens will be read, for which
-    weights are laid out; None: segments will be. `compiled`: single tokens of that many rows are read by compiled code, from
-    rings of `longest` 1, and on a CPU so are the probabilities of the next; raises what torch raises where it cannot compile.
+    weights are laid out where no code of our own reads them; None: segments will be. `compiled`: single tokens of that many
+    rows are read by compiled code, from rings of `longest` 1, and of few rows on a CPU so are the probabilities of the next;
+    raises what torch raises where it cannot compile.
     """
 
     def __init__(
@@ -48,27 +47,29 @@ class Inference:
         self._like = model.layers[0].attention.norm.weight
         self._together = self._like.is_cuda or model.layers[0].attention.path == "fused"
         self._dtype = dtype or self._like.dtype
-        self._layers = [LayerWeights(layer, model, self._dtype, rows, compiled=compiled) for layer in model.layers]
+        self._rows = rows or 1
+        own_code = compiled and has_token_code(self._rows, self._dtype, self._like)
+        laid_out = None if own_code else rows
+        self._layers = [LayerWeights(layer, model, self._dtype, laid_out, compiled=compiled) for layer in model.layers]
         narrowed = self._dtype != self._like.dtype
         self._softmax, self._words = (
             _copied(module, self._dtype) if narrowed else module for module in (model.softmax, model.embedding)
         )
         self._positions: list[Tensor] = []
-        self._rows = rows or 1
-        summed = compiled and are_summed(self._rows, self._like.device)
-        self._width = summed_width(self.config.d_head) if summed else self.config.d_head
-        self._compiled = self._compile() if compiled else None
         outputs = [self._softmax.outputs(cluster, self._words) for cluster in range(model.config.n_clusters)]
-        self._head = Head(model.config, outputs, rows=None if summed else rows)
-        self._token_head = self._compile_head(outputs) if summed else None
+        self._head = Head(model.config, outputs, rows=laid_out)
+        self._code = TokenCode(self.config, self._layers, self._all_distances(), outputs, rows=self._rows) if own_code else None
+        self._compiled = self._compile() if compiled and not own_code else None
 
     def ring(self, rows: int, *, longest: int) -> KeyValueRing:
         """An empty memory of `rows` rows that read up to `longest` tokens at a time."""
-        return self._ring(self.config, rows, longest)
+        ring = KeyValueRing(self.config, rows, longest=longest, dtype=self._dtype, device=self._like.device)
+        if self._code and self._is_compiled_for(ring):
+            keep_in_large_pages(ring.buffers)
+        return ring
 
-    def _ring(self, config: ModelConfig, rows: int, longest: int) -> KeyValueRing:
-        where = self._like.device
-        return KeyValueRing(config, rows, longest=longest, dtype=self._dtype, device=where, width=self._width)
+    def _is_compiled_for(self, ring: KeyValueRing) -> bool:
+        return (ring.rows, ring.longest, ring.dtype) == (self._rows, 1, self._dtype)
 
     @torch.no_grad()
     def read(self, tokens_BT: Tensor, ring: KeyValueRing) -> Tensor:
@@ -95,8 +96,8 @@ class Inference:
     @torch.no_grad()
     def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
         """Log-probabilities [B, V] of the next word in nats, in fp32 at least."""
-        compiled = self._token_head if len(hidden_BD) == self._rows else None
-        return compiled(hidden_BD.contiguous()) if compiled else self._head.log_probabilities(hidden_BD)
+        code = self._code if len(hidden_BD) == self._rows else None
+        return (code or self._head).log_probabilities(hidden_BD)
 
     def _segment(self, x_BTD: Tensor, ring: KeyValueRing) -> Tensor:
         tokens = x_BTD.shape[1]
@@ -154,12 +155,14 @@ class Inference:
         return attend
 
     def _token(self, x_BD: Tensor, ring: KeyValueRing) -> Tensor:
-        compiled = self._compiled if (ring.rows, ring.longest) == (self._rows, 1) else None
+        if self._code and self._is_compiled_for(ring):
+            return self._code.read(x_BD, ring)
+        compiled = self._compiled if self._is_compiled_for(ring) else None
         slots = self._visible_slots if compiled else self._slots_read(max(ring.filled))
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
         attend: Attend = attend_token
-        windows = ring.windows(slots, 1, padded=compiled is not None)
+        windows = ring.windows(slots, 1)
         if compiled:
             (read_token, positions), attend = compiled, attention_to_compile(ring)
             mask_BS = x_BD.new_zeros(ring.rows, slots + 1) if mask_BS is None else mask_BS
@@ -182,18 +185,15 @@ class Inference:
 
     def _compile(self) -> tuple[ReadToken, list[Tensor]]:
         """A layer's compiled work, and the whole tensors of distances that it takes: a longer segment has others made."""
-        missing = self._width - self.config.d_head
-        positions = [F.pad(r_HSK, (0, missing)) if missing else r_HSK for r_HSK in self.distances(self._visible_slots + 1)]
-        ring = self._ring(replace(self.config, n_layer=1), self._rows, 1)
-        return compiled_read_token(self._layers[0], self._example(), ring, positions[0]), positions
+        config, like, positions = self.config, self._like, self._all_distances()
+        one_layer = replace(config, n_layer=1)
+        ring = KeyValueRing(one_layer, self._rows, longest=1, dtype=self._dtype, device=like.device)
+        example_BD = torch.zeros(self._rows, config.d_model, dtype=like.dtype, device=like.device)
+        return compiled_read_token(self._layers[0], example_BD, ring, positions[0]), positions
 
-    def _compile_head(self, outputs: Sequence[Outputs]) -> Callable[[Tensor], Tensor]:
-        head = Head(self.config, outputs, rows=self._rows, compiled=True)
-        return compiled_head(head, self._example())
-
-    def _example(self) -> Tensor:
-        """[B, D], of one token a row."""
-        return torch.zeros(self._rows, self.config.d_model, dtype=self._like.dtype, device=self._like.device)
+    def _all_distances(self) -> list[Tensor]:
+        """Of every slot that a token sees, as `distances`."""
+        return self.distances(self._visible_slots + 1)
 
     def _masked(self, tokens: int, keys: int) -> Tensor | None:
         """[T, S], True where a query may not see a key; None where that is but the future."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from txlplan.model._tiles import HEAD_LANES
-
 
 def attend_segment(
     q_THK: Tensor, u_HK: Tensor, v_HK: Tensor, keys_HSK: Tensor, values_HSK: Tensor, r_HSK: Tensor, masked_TS: Tensor | None
@@ -56,42 +54,6 @@ def attend_token_fused(
     products_BHSK = content_BHK.unsqueeze(2) * keys_BHSK.to(wide) + position_BHK.unsqueeze(2) * r_HSK.to(wide)
     probability_BHS = torch.softmax(products_BHSK.sum(-1) + mask_BS.unsqueeze(1), dim=-1)
     return (probability_BHS.unsqueeze(-1) * values_BHSK.to(wide)).sum(2).flatten(1)
-
-
-def attend_token_summed(
-    q_BHK: Tensor, u_HK: Tensor, v_HK: Tensor, keys_BHSP: Tensor, values_BHSP: Tensor, r_HSP: Tensor, mask_BS: Tensor
-) -> Tensor:
-    """As `attend_token`, as sums for a compiler of a CPU's code, with heads of P >= K elements, beyond K zero.
-
-    Rows are told one by one: the compiler makes one loop of them, which reads a distance once for all. Values are summed a
-    register's width beside another, in one pass. What is stacked or concatenated is kept, not computed again for each use.
-    """
-    wide, width = _wide(keys_BHSP.dtype), keys_BHSP.shape[-1]
-    scale = q_BHK.shape[-1] ** -0.5
-    queries_2BHK = torch.stack([(q_BHK.to(wide) + bias_HK) * scale for bias_HK in (u_HK, v_HK)])
-    zeros = queries_2BHK.new_zeros(*queries_2BHK.shape[:-1], width - q_BHK.shape[-1])
-    queries_2BHP = torch.cat([queries_2BHK, zeros], dim=-1) if zeros.numel() else queries_2BHK
-    r_HSP = r_HSP.to(wide)
-    scores_BHS = torch.stack(
-        [
-            (content_HP.unsqueeze(1) * keys_HSP.to(wide) + position_HP.unsqueeze(1) * r_HSP).sum(-1)
-            for (content_HP, position_HP), keys_HSP in zip(queries_2BHP.unbind(1), keys_BHSP.unbind(0), strict=True)
-        ]
-    )
-    masked_BHS = scores_BHS + mask_BS.unsqueeze(1)
-    weights_BHS = torch.exp(masked_BHS - masked_BHS.amax(-1, keepdim=True))
-    parts = values_BHSP.split(_lanes(width, values_BHSP.dtype), dim=-1)
-    mixed_BHP = torch.cat([(weights_BHS.unsqueeze(-1) * part.to(wide)).sum(2) for part in parts], dim=-1)
-    values_BHK = mixed_BHP[..., : q_BHK.shape[-1]] / weights_BHS.sum(-1, keepdim=True)
-    return torch.cat(values_BHK.unbind(1), dim=-1)
-
-
-_REGISTER_BYTES = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 32
-
-
-def _lanes(width: int, dtype: torch.dtype) -> int:
-    """Elements of a CPU's register of which `width` is a multiple, or `width`."""
-    return next((each for each in (_REGISTER_BYTES // dtype.itemsize, HEAD_LANES) if width % each == 0), width)
 
 
 def _queries(q: Tensor, u_HK: Tensor, v_HK: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -53,26 +53,24 @@ class LayerWeights:
         self.u_HK, self.v_HK = biases.content_bias.detach(), biases.position_bias.detach()
         self._position_WD = layer.attention.position.weight.detach().to(dtype)
         self._heads = (model.config.n_head, model.config.d_head)
-        weights = _cast(layer, dtype)
-        self.segment = self._products(layer, model, weights, None, compiled=False)
-        self.token = self.segment if rows is None else self._products(layer, model, weights, rows, compiled=compiled)
+        self.weights = _cast(layer, dtype)
+        self.segment = self._products(layer, model, None, compiled=False)
+        self.token = self.segment if rows is None else self._products(layer, model, rows, compiled=compiled)
 
     def read_token(
         self, x_BD: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor, mask_BS: Tensor | None, attend: Attend
     ) -> Tensor:
         """The layer's output [B, D] of one token a row, whose key and value are written into the last slots."""
         q_BHK, k_BHK, v_BHK = self.token.queries_keys_values(x_BD)
-        keys_BHSK[:, :, -1, : k_BHK.shape[-1]] = k_BHK
-        values_BHSK[:, :, -1, : v_BHK.shape[-1]] = v_BHK
+        keys_BHSK[:, :, -1] = k_BHK
+        values_BHSK[:, :, -1] = v_BHK
         mixed_BW = attend(q_BHK, self.u_HK, self.v_HK, keys_BHSK, values_BHSK, r_HSK, mask_BS)
         return self.token.after_attention(x_BD, mixed_BW).to(x_BD.dtype)
 
-    def _products(
-        self, layer: Layer, model: TransformerXL, weights: dict[str, _Pair], rows: int | None, *, compiled: bool
-    ) -> LayerProducts:
+    def _products(self, layer: Layer, model: TransformerXL, rows: int | None, *, compiled: bool) -> LayerProducts:
         def of(name: str) -> Product:
             activation = model.config.activation if name == "inner" else "none"
-            return product(*weights[name], rows=rows, activation=activation, compiled=compiled)
+            return product(*self.weights[name], rows=rows, activation=activation, compiled=compiled)
 
         return LayerProducts(
             qkv=of("qkv"),

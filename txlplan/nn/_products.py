@@ -5,18 +5,14 @@ Shape suffixes: X any leading dimensions, B rows, G blocks, N outputs, K inputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
+from txlplan.model._tiles import FEW_ROWS
 from txlplan.nn._widened import has_fast_bf16
-
-_SUMS = 4
-"""Sums side by side that keep a core's adders busy."""
 
 
 class Product(Protocol):
@@ -24,11 +20,6 @@ class Product(Protocol):
 
     def __call__(self, x_XK: Tensor) -> Tensor:
         """[X, K] of any float dtype to [X, N]."""
-
-
-def are_summed(rows: int, device: torch.device) -> bool:
-    """Whether code compiled for so many rows is written as sums there, of products and of attention."""
-    return device.type == "cpu" and rows <= SUMMED_ROWS
 
 
 def product(
@@ -46,8 +37,6 @@ def product(
     """
     if rows is None or weight_NK.device.type != "cpu":
         return PlainProduct(weight_NK, bias_N, activation=activation)
-    if compiled and are_summed(rows, weight_NK.device):
-        return SummedProduct(weight_NK, bias_N, rows=rows, activation=activation)
     if compiled and weight_NK.dtype == torch.bfloat16 and not has_fast_bf16():
         return WidenedProduct(weight_NK, bias_N, activation=activation)
     if rows > FEW_ROWS:
@@ -104,31 +93,6 @@ class BlockedProduct:
         return _activated(out_BN if self._bias_N is None else out_BN + self._bias_N, self._activation)
 
 
-class SummedProduct:
-    """The same written as sums for a compiler to fuse: it reads a narrow weight once and widens it in registers, so that no
-    units for its dtype are needed. Not compiled it is right and slow: all products exist at once.
-
-    The compiler makes one loop of sums of equal ranges: the weight is read once for all rows, and of one row several blocks of
-    outputs are summed side by side, as a lone sum waits for its own last addition.
-    """
-
-    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, rows: int, activation: str = "none") -> None:
-        blocks = max(1, _SUMS // rows)
-        self._weights_NK = _blocks(weight_NK.contiguous(), blocks)
-        self._biases_N = [None] * len(self._weights_NK) if bias_N is None else _blocks(bias_N, blocks)
-        self._activation = activation
-
-    def __call__(self, x_BK: Tensor) -> Tensor:
-        """[B, N], in fp32 at least."""
-        wide = torch.promote_types(self._weights_NK[0].dtype, torch.float32)
-        blocks = [(weight_NK.to(wide), bias_N) for weight_NK, bias_N in zip(self._weights_NK, self._biases_N, strict=True)]
-        return torch.stack([torch.cat([self._block(x_K, *block) for block in blocks]) for x_K in x_BK.to(wide).unbind(0)])
-
-    def _block(self, x_K: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
-        out_N = (x_K * weight_NK).sum(-1)
-        return _activated(out_N if bias_N is None else out_N + bias_N, self._activation)
-
-
 class PackedProduct:
     """The same in the layout in which oneDNN reads the weight fastest, where torch is fast in bf16. Holds a copy of it."""
 
@@ -144,12 +108,6 @@ class PackedProduct:
             x_XK.to(self._dtype), self._packed, self._bias_N, self._activation, [], self._algorithm
         )
         return out_XN
-
-
-def _blocks(of_NX: Tensor, blocks: int) -> Sequence[Tensor]:
-    """Views of as many outputs each, and of those that are left over."""
-    whole = of_NX.shape[0] // blocks * blocks
-    return [each for each in (*of_NX[:whole].chunk(blocks), of_NX[whole:]) if len(each)]
 
 
 def _activated(out_XN: Tensor, activation: str) -> Tensor:

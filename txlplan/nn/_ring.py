@@ -17,10 +17,7 @@ from txlplan.model import ModelConfig
 
 
 class KeyValueRing:
-    """Room for `longest` new tokens of each row beside the memory. `filled` says how many memory slots of each row are real.
-
-    `width`: elements kept of a head, of which those beyond d_head stay zero; None: d_head.
-    """
+    """Room for `longest` new tokens of each row beside the memory. `filled` says how many memory slots of each row are real."""
 
     def __init__(
         self,
@@ -30,14 +27,13 @@ class KeyValueRing:
         longest: int,
         dtype: torch.dtype,
         device: torch.device | str | None = None,
-        width: int | None = None,
     ) -> None:
         self._slots, self._longest = config.mem_len, longest
         steps = max(1, -(-config.mem_len // (2 * longest)))
-        shape = (config.n_layer, rows, config.n_head, config.mem_len + steps * longest, width or config.d_head)
+        shape = (config.n_layer, rows, config.n_head, config.mem_len + steps * longest, config.d_head)
         self._keys = torch.zeros(shape, dtype=dtype, device=device)
         self._values = torch.zeros(shape, dtype=dtype, device=device)
-        self._end, self._d_head = config.mem_len, config.d_head
+        self._end = config.mem_len
         self.filled = [0] * rows
 
     @property
@@ -61,6 +57,11 @@ class KeyValueRing:
         return self._longest
 
     @property
+    def buffers(self) -> tuple[Tensor, Tensor]:
+        """All keys and all values."""
+        return self._keys, self._values
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the buffers."""
         return 2 * self._keys.nbytes
@@ -70,19 +71,21 @@ class KeyValueRing:
         assert tokens <= self._longest
         if self._end + tokens <= self._keys.shape[3]:
             return
-        for buffer in (self._keys, self._values):
+        for buffer in self.buffers:
             for layer in buffer.unbind(0):
                 layer[:, :, : self._slots] = layer[:, :, self._end - self._slots : self._end].clone()
         self._end = self._slots
 
-    def windows(self, slots: int, tokens: int, *, padded: bool = False) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values [B, H, slots + tokens, K] of each layer: the last slots, then where the new tokens' go.
-
-        `padded`: of a head's whole width.
-        """
-        start, size, width = self._end - slots, slots + tokens, None if padded else self._d_head
-        views = (buffer.narrow(3, start, size)[..., :width].unbind(0) for buffer in (self._keys, self._values))
+    def windows(self, slots: int, tokens: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [B, H, slots + tokens, K] of each layer: the last slots, then where the new tokens' go."""
+        views = (buffer.unbind(0) for buffer in self.window(slots, tokens))
         return list(zip(*views, strict=True))
+
+    def window(self, slots: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """The same of all layers, [L, B, H, slots + tokens, K] each."""
+        start, size = self._end - slots, slots + tokens
+        keys, values = (buffer.narrow(3, start, size) for buffer in self.buffers)
+        return keys, values
 
     def advance(self, tokens: int) -> None:
         """The new tokens become memory, and what is beyond it is forgotten."""
