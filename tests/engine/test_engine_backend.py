@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ import torch
 from txlplan.choices import Precision
 from txlplan.engine.backend import Backend, as_planned
 from txlplan.engine.world import World
+from txlplan.model import models as presets
 from txlplan.nn._widened import has_fast_bf16
-from txlplan.plan_file import Plan
+from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, write_plan_file
+from txlplan.workload import Workload
 
 BACKEND = Backend(device=torch.device("cpu"), precision="fp32", world=World())
 
@@ -55,3 +58,30 @@ print(kept, int((made.view(torch.int32) != 0).sum()))
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     assert said.split() == [str(1 << 22), "0"]
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this CPU cannot take such numbers for zero")
+def test_a_worker_that_is_a_process_takes_them_for_zero(tmp_path: Path) -> None:
+    """Also one that then fails: the data are not there."""
+    plan_file = PlanFile(
+        system="s",
+        stack="s",
+        workload=Workload(model=presets.get("demo-bytes")),
+        plan=Plan(micro_batch=1),
+        data=DataSettings(directory=str(tmp_path / "none")),
+        run=RunSettings(directory=str(tmp_path / "run"), device="cpu"),
+    )
+    write_plan_file(tmp_path / "plan.toml", plan_file)
+    program = """
+import runpy, sys
+try:
+    runpy.run_module("txlplan.engine.worker", run_name="__main__", alter_sys=True)
+except SystemExit:
+    pass
+import torch
+print(int(torch.mul(torch.full((4,), 1e-39), 0.5).view(torch.int32).sum()))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "plan.toml")]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == ["0"]
+    assert "none" in ran.stderr

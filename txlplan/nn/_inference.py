@@ -127,6 +127,7 @@ class Inference:
         masked_keys = key_mask(tokens, max(filled), torch.tensor(filled, device=self._like.device), window)
 
         def attend(layer: LayerWeights, q_BTHK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor) -> Tensor:
+            """As `AttendSegment`."""
             keys_BSHK, values_BSHK, r_SHK = keys_BHSK.transpose(1, 2), values_BHSK.transpose(1, 2), r_HSK.transpose(0, 1)
             biases = (layer.u_HK, layer.v_HK)
             return fused_scores(q_BTHK, keys_BSHK, values_BSHK, r_SHK, biases, masked_keys, 0.0).flatten(2)

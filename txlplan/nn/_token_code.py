@@ -27,8 +27,7 @@ from txlplan.nn._ring import KeyValueRing
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 LARGE_PAGES_S = 1.0
-"""At most, for what gains a tenth of a token's time: 240 MB took 0.6 s, and a token of them 8.0 ms before and 6.9 ms after (2
-cores of an Intel Xeon with AMX, 2026-11-26)."""
+"""At most, for a gain that no benchmark shows apart: a choice. 240 MB were seen to take 0.6 s."""
 _LARGE_BYTES = 1 << 17
 """What is smaller shares its page with others."""
 
