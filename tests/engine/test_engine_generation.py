@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,13 +8,15 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from txlplan.engine import generation
 from txlplan.engine.backend import Backend
 from txlplan.engine.generation import Generator
-from txlplan.engine.sampling import choose, penalised
+from txlplan.engine.sampling import choose, likeliest, penalised
 from txlplan.engine.sampling import drawn as words_drawn
 from txlplan.engine.world import World
 from txlplan.errors import RunFailedError
-from txlplan.nn import TransformerXL
+from txlplan.nn import Inference, TransformerXL
+from txlplan.nn._token_code import can_compile
 from txlplan.plan_file import Sampling
 
 BACKEND = Backend(device=torch.device("cpu"), precision="fp32", world=World())
@@ -33,11 +36,10 @@ def loud(config):
     return model
 
 
-def continued(model, prompts, n=5, seed=1, **sampling):
+def continued(model, prompts, n=5, seed=1, backend=BACKEND, compiled=False, **sampling):
     """The next n tokens of each row."""
-    stream = Generator(model, BACKEND, Sampling(**{"temperature": 0.0} | sampling), rows=len(prompts), seed=seed).tokens(
-        prompts
-    )
+    settings = Sampling(**{"temperature": 0.0} | sampling)
+    stream = Generator(model, backend, settings, rows=len(prompts), seed=seed, compiled=compiled).tokens(prompts)
     return torch.stack(list(itertools.islice(stream, n)), dim=1).tolist()
 
 
@@ -123,12 +125,71 @@ def test_the_penalty_makes_what_was_seen_rarer():
     torch.testing.assert_close(penalised(log, seen, 2.0).exp(), torch.tensor([[0.25, 0.5]]))
 
 
-def test_a_large_penalty_repeats_neither_the_prompt_nor_itself(tiny_model):
-    model = loud(tiny_model)
+@pytest.mark.parametrize("cutoffs", [(), (20,)])
+def test_a_large_penalty_repeats_neither_the_prompt_nor_itself(tiny_model, cutoffs):
+    """Also where the likeliest words before it are in a cluster of fewer words than are drawn."""
+    model = loud(dataclasses.replace(tiny_model, cutoffs=cutoffs))
     plain = continued(model, [[5, 6]], n=40)[0]
     assert len(set(plain)) < 40
     (row,) = continued(model, [[5, 6]], n=40, repetition_penalty=1e6)
     assert len({5, 6, *row}) == 42
+
+
+@pytest.mark.parametrize(
+    ("sampling", "enough"),
+    [
+        ({"temperature": 0.0}, 1),
+        ({"temperature": 0.0, "top_k": 7}, 1),
+        ({"top_k": 7, "top_p": 0.5}, 7),
+        ({"top_p": 0.5}, None),
+        ({}, None),
+        ({"temperature": 0.0, "repetition_penalty": 1.5}, None),
+        ({"top_k": 7, "repetition_penalty": 1.5}, None),
+    ],
+)
+def test_how_many_of_the_likeliest_are_enough(sampling, enough):
+    assert likeliest(Sampling(**sampling)) == enough
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not can_compile(), reason="no compiler"))]
+)
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_k": 4}, {"temperature": 2.0, "top_k": 4, "top_p": 0.9}])
+def test_clusters_left_out_change_no_token(tiny_model, monkeypatch, precision, compiled, sampling):
+    """Of models whose likeliest words are sometimes in the head and sometimes not."""
+    model = loud(dataclasses.replace(tiny_model, cutoffs=(30, 100)))
+    backend, plain, left_out = dataclasses.replace(BACKEND, precision=precision), Inference.log_probabilities, []
+
+    def noted(*args, **options):
+        log_BV = plain(*args, **options)
+        left_out.append(int(log_BV[0].isneginf().sum()))
+        return log_BV
+
+    def texts():
+        left_out.clear()
+        rows = []
+        for bias, prompts in itertools.product((0, 4, 8), ([[5, 6, 7]], [[5], [6, 200]])):
+            model.softmax.cluster_bias.data.fill_(bias)
+            rows += continued(model, prompts, n=20, backend=backend, compiled=compiled, **sampling)
+        return rows
+
+    monkeypatch.setattr(Inference, "log_probabilities", noted)
+    found = texts()
+    assert len(set(left_out)) > 1
+    assert {token < 30 for row in found for token in row} == {True, False}
+    monkeypatch.setattr(generation, "likeliest", lambda _: None)
+    assert texts() == found
+    assert set(left_out) == {0}
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_k": 4}])
+@pytest.mark.parametrize("name", ["embedding.tables.0", "layers.1.feed_forward.inner.weight", "softmax.cluster_bias"])
+def test_weights_that_are_no_numbers_are_refused(tiny_model, sampling, name):
+    model = loud(dataclasses.replace(tiny_model, cutoffs=(30, 100)))
+    model.get_parameter(name).data.view(-1)[0] = float("nan")
+    with pytest.raises(RunFailedError, match="not finite"):
+        continued(model, [[0, 6]], n=20, **sampling)
 
 
 def test_token_by_token_equals_reading_all_at_once(tiny_model):
@@ -146,8 +207,6 @@ def test_token_by_token_equals_reading_all_at_once(tiny_model):
 @pytest.mark.parametrize("mem_len", [8, 40])
 def test_unequal_prompts_go_on_as_each_does_alone(tiny_model, mem_len):
     """Also beyond the segment and the memory, and where rows fill their memories at different times."""
-    import dataclasses
-
     model = loud(dataclasses.replace(tiny_model, mem_len=mem_len))
     prompts = [[5], [6, 7, 8], list(range(30)), [5]]
     alone = [continued(model, [prompt], n=20)[0] for prompt in prompts]

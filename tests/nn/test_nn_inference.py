@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, TransformerXL
+from txlplan.nn._head import Head
 
 torch.set_num_threads(1)
 
@@ -179,6 +180,13 @@ def test_a_long_text_allocates_nothing_new() -> None:
     assert len(window) == 1
 
 
+def head_of(module: TransformerXL, biases: torch.Tensor) -> None:
+    """Biases of the head's words and of the further clusters; the logits of a hidden state of zeros are these."""
+    words = module.softmax.biases[0][: module.config.cluster_sizes[0]]
+    words.data.copy_(biases[: len(words)])
+    module.softmax.cluster_bias.data.copy_(biases[len(words) :])
+
+
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
 NARROW = config(n_layer=2, d_model=16, n_head=2, d_head=5, d_inner=25, mem_len=6)
 
@@ -262,3 +270,97 @@ def test_tokens_in_bf16_meet_few_lengths_of_memory_as_it_fills_and_read_what_is_
         found, expected = (each.read(word_B1, ring) for each, ring in zip((narrow, wide), rings, strict=True))
         torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
     assert lengths == {1, 65, 129, 151}
+
+
+CLUSTERS = config(n_layer=1, cutoffs=(50, 100, 198), div_val=2)
+readers = pytest.mark.parametrize(
+    ("compiled", "dtype", "rows"),
+    [
+        pytest.param(compiled, dtype, rows, marks=[needs_compiler] * compiled)
+        for compiled in (False, True)
+        for dtype in (torch.float32, torch.bfloat16)
+        for rows in (1, 3)
+    ],
+)
+
+
+def with_and_without_others(
+    module: TransformerXL, hidden_BD: torch.Tensor, likeliest: int, *, compiled: bool, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities where the likeliest are wanted, and where all are."""
+    made = Inference(module, rows=len(hidden_BD), dtype=dtype, compiled=compiled)
+    assert bool(made._code) == compiled
+    return made.log_probabilities(hidden_BD, likeliest=likeliest), made.log_probabilities(hidden_BD)
+
+
+@readers
+def test_clusters_without_a_likeliest_word_are_left_out_and_nothing_else_changes(
+    compiled: bool, dtype: torch.dtype, rows: int, two_threads: None
+) -> None:
+    """Whole clusters, for all rows, exactly where so many of the head's words are likelier than the cluster in each of them."""
+    module, bounds = loud(CLUSTERS), [0, 50, 100, 198, 200]
+    for likeliest in (1, 3, 50, 51):
+        left_out = []
+        for _ in range(12):
+            head_of(module, 2 * torch.randn(53) + (torch.arange(53) >= 50) * 12 * torch.randn(53))
+            hidden = torch.randn(rows, CLUSTERS.d_model)
+            found, full = with_and_without_others(module, hidden, likeliest, compiled=compiled, dtype=dtype)
+            clusters = [each.logsumexp(1) for each in full.split([50, 50, 98, 2], dim=1)]
+            for cluster in (1, 2, 3):
+                likelier = (full[:, :50] > clusters[cluster][:, None]).sum(1)
+                left_out.append(bool((likelier >= likeliest).all()))
+                of_cluster = slice(bounds[cluster], bounds[cluster + 1])
+                expected = torch.full_like(full, float("-inf")) if left_out[-1] else full
+                assert torch.equal(found[:, of_cluster], expected[:, of_cluster])
+            wanted = full >= full.topk(likeliest).values[:, -1:]
+            assert torch.equal(found[wanted], full[wanted])
+            assert torch.equal(found[:, :50], full[:, :50])
+        assert any(left_out) == (likeliest <= 50)
+        assert not all(left_out)
+
+
+@readers
+def test_words_nearly_as_likely_as_the_clusters_are_not_lost(
+    compiled: bool, dtype: torch.dtype, rows: int, two_threads: None
+) -> None:
+    """A cluster with all of its probability in one word, equal to the likeliest of the head or some roundings from it."""
+    module, hidden = loud(CLUSTERS), torch.zeros(rows, CLUSTERS.d_model)
+    module.softmax.biases[3].data.copy_(torch.tensor([-90.0, 300.7]))
+    from_cluster = []
+    for draw in range(200):
+        biases = 3 * torch.randn(53)
+        near = biases[:50].max().to(dtype).float() * (1 + (draw % 9 - 4) * torch.finfo(dtype).eps / 2)
+        head_of(module, torch.cat([biases[:50], torch.tensor([-20.0, -20.0, near])]))
+        found, full = with_and_without_others(module, hidden, 1, compiled=compiled, dtype=dtype)
+        assert torch.equal(found.argmax(1), full.argmax(1))
+        likeliest = full == full.amax(1, keepdim=True)
+        assert torch.equal(found[likeliest], full[likeliest])
+        from_cluster.append(bool(likeliest[0, 199]))
+    assert 0 < sum(from_cluster) < 200
+
+
+@readers
+@pytest.mark.parametrize("where", ["hidden", "word", "cluster"])
+def test_what_is_no_number_leaves_nothing_out(compiled: bool, dtype: torch.dtype, rows: int, where: str) -> None:
+    module, hidden, biases = loud(CLUSTERS), torch.randn(rows, CLUSTERS.d_model), torch.zeros(53)
+    biases[50:] = -60.0
+    head_of(module, biases)
+    found, full = with_and_without_others(module, hidden, 1, compiled=compiled, dtype=dtype)
+    assert found[:, 50:].isneginf().all()
+    assert full.isfinite().all()
+    if where == "hidden":
+        hidden[0, 7] = float("nan")
+    else:
+        biases[{"word": 20, "cluster": 52}[where]] = float("nan")
+        head_of(module, biases)
+    found, full = with_and_without_others(module, hidden, 1, compiled=compiled, dtype=dtype)
+    assert full[0].isnan().all()
+    assert torch.equal(found.nan_to_num(nan=1.0), full.nan_to_num(nan=1.0))
+
+
+def test_no_device_but_a_cpu_is_asked_which_clusters_to_leave_out() -> None:
+    """Tensors on this one have no numbers: what asks for one raises."""
+    module = TransformerXL(CLUSTERS).to("meta")
+    outputs = [module.softmax.outputs(cluster, module.embedding) for cluster in range(CLUSTERS.n_clusters)]
+    hidden = torch.empty(2, CLUSTERS.d_model, device="meta")
+    assert Head(CLUSTERS, outputs, rows=1).log_probabilities(hidden, likeliest=1).shape == (2, CLUSTERS.vocab_size)

@@ -131,8 +131,7 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
         moved = 2 * at.B * model.vocab_size * f
-        around = moved + at.B * (model.vocab_size - model.cluster_sizes[0]) * f
-        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=around)
+        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=moved)
     words = at.B * model.vocab_size * _WORD_BYTES
     temperature, sampling = DRAWING
     section.run(temperature, SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)

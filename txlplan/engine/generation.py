@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from txlplan.engine.backend import Backend
-from txlplan.engine.sampling import choose, penalised
+from txlplan.engine.sampling import choose, likeliest, penalised
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.plan_file import Sampling
 
@@ -66,8 +66,9 @@ class Generator:
         return log_1V, ring
 
     def _read(self, tokens_BT: Tensor, ring: KeyValueRing) -> Tensor:
-        """Log-probabilities [B, V] of what follows, after reading some tokens."""
-        return self._reader.log_probabilities(self._reader.read(tokens_BT, ring)[:, -1]).float()
+        """Log-probabilities [B, V] of what follows, after reading some tokens: of those that may be chosen."""
+        hidden_BD = self._reader.read(tokens_BT, ring)[:, -1]
+        return self._reader.log_probabilities(hidden_BD, likeliest=likeliest(self._sampling)).float()
 
     def _seen(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Which tokens [B, V] each prompt holds."""

@@ -22,6 +22,16 @@ def penalised(log_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
     return torch.where(seen_BV, log_BV * penalty, log_BV)
 
 
+def likeliest(sampling: Sampling) -> int | None:
+    """How many of the likeliest tokens are enough for `choose` to choose as from all; None: all are needed.
+
+    With a penalty all are: it may make the likeliest less likely than any other.
+    """
+    if sampling.repetition_penalty != 1:
+        return None
+    return 1 if sampling.temperature == 0 else sampling.top_k
+
+
 def choose(log_BV: Tensor, sampling: Sampling, random: torch.Generator) -> Tensor:
     """One token [B] a row: the likeliest at temperature 0, else drawn at that temperature.
 

@@ -94,10 +94,14 @@ class Inference:
         return self._softmax.members(targets_BT.flatten())
 
     @torch.no_grad()
-    def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
-        """Log-probabilities [B, V] of the next word in nats, in fp32 at least."""
+    def log_probabilities(self, hidden_BD: Tensor, *, likeliest: int | None = None) -> Tensor:
+        """Log-probabilities [B, V] of the next word in nats, in fp32 at least.
+
+        `likeliest`: how many of each row's likeliest words are wanted; None: all. On a CPU a further cluster of which no row
+        wants a word is not read then, and its words get minus infinity.
+        """
         code = self._code if len(hidden_BD) == self._rows else None
-        return (code or self._head).log_probabilities(hidden_BD)
+        return (code or self._head).log_probabilities(hidden_BD, likeliest=likeliest)
 
     def _segment(self, x_BTD: Tensor, ring: KeyValueRing) -> Tensor:
         tokens = x_BTD.shape[1]

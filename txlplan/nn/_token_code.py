@@ -88,15 +88,16 @@ class TokenCode:
         self._read(ctypes.byref(sizes), self._layers, *map(ctypes.c_void_p, pointers), unfilled)
         return out_BD
 
-    def log_probabilities(self, hidden_BD: Tensor) -> Tensor:
-        """Log-probabilities [B, V] of the next word in nats, in fp32."""
+    def log_probabilities(self, hidden_BD: Tensor, *, likeliest: int | None = None) -> Tensor:
+        """Log-probabilities [B, V] of the next word in nats, in fp32. `likeliest`: as of `Inference.log_probabilities`."""
         assert hidden_BD.shape == (self._rows, self._width)
         hidden_BD = hidden_BD.float().contiguous()
         out_BV = torch.empty(self._rows, self._words, dtype=torch.float32, device="cpu")
         hidden, out = (ctypes.c_void_p(each.data_ptr()) for each in (hidden_BD, out_BV))
         sizes = (ctypes.c_int64(each) for each in (len(self._clusters), self._rows))
         width, threads = ctypes.c_int64(self._width), ctypes.c_int64(torch.get_num_threads())
-        self._next(self._clusters, *sizes, hidden, width, out, threads)
+        wanted = ctypes.c_int64(self._words if likeliest is None else min(likeliest, self._words))
+        self._next(self._clusters, *sizes, hidden, width, wanted, out, threads)
         return out_BV
 
     def _layer(self, layer: LayerWeights, positions_HSK: Tensor) -> _Layer:

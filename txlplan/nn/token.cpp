@@ -449,61 +449,98 @@ struct Cluster {
   int64_t outputs, inputs;
 };
 
-// Of the head's outputs the last are the further clusters, whose log-probabilities are added to those of their words.
+// How many of the numbers, less `less`, are more than `than`. What is no number is not more, nor is anything more than it.
+int64_t larger(const float* of, int64_t many, float less, float than) {
+  Whole counts = {};
+  int64_t n = 0, found = 0;
+  for (; n + LANES <= many; n += LANES) counts -= load(of + n) - less > than;
+  for (int lane = 0; lane < LANES; ++lane) found += counts[lane];
+  for (; n < many; ++n) found += of[n] - less > than;
+  return found;
+}
+
+struct Exponentials {  // of a thread's share of logits: their largest, and the sum of the exponentials of what they are less it
+  float most, sum;
+};
+Exponentials exponentials(const float* logits, Share of) {
+  if (of.first == of.last) return {-INFINITY, 0};
+  Exponentials found = {largest(logits + of.first, of.last - of.first), 0};
+  Vector sum = {};
+  int64_t n = of.first;
+  for (; n + LANES <= of.last; n += LANES) sum += exponential(load(logits + n) - found.most);
+  found.sum = total(sum);
+  for (; n < of.last; ++n) found.sum += std::exp(logits[n] - found.most);
+  return found;
+}
+float logarithm(const Exponentials* parts, int64_t apart) {  // of the sum of the exponentials of all threads' logits
+  float most = -INFINITY, sum = 0;
+  for (int64_t i = 0; i < omp_get_num_threads(); ++i) most = std::max(most, parts[i * apart].most);
+  for (int64_t i = 0; i < omp_get_num_threads(); ++i)
+    if (parts[i * apart].sum != 0) sum += parts[i * apart].sum * std::exp(parts[i * apart].most - most);
+  return most + std::log(sum);
+}
+
+// Of the head's outputs the last are the further clusters, whose log-probabilities are added to those of their words: no word is
+// likelier than its cluster. So a cluster than which `likeliest` of the head's words are likelier, in every row, is not read.
 template <int B, typename T>
-void next_rows(const Cluster<T>* clusters, int64_t count, const float* x, int64_t width, float* out, int64_t threads) {
+void next_rows(const Cluster<T>* clusters, int64_t count, const float* x, int64_t width, int64_t likeliest, float* out,
+               int64_t threads) {
+  const int64_t head = clusters[0].outputs, head_words = head - (count - 1);
   int64_t outputs = 0, inputs = 0;
   for (int64_t c = 0; c < count; ++c) outputs += clusters[c].outputs, inputs += clusters[c].inputs;
   const int64_t words = outputs - (count - 1);
   static thread_local std::vector<float> shared;
-  shared.resize(B * (outputs + inputs) + threads * 2 * count * B);
-  float *logits = shared.data(), *narrowed = logits + B * outputs, *parts = narrowed + B * inputs;
+  shared.resize(B * (outputs + inputs));
+  std::vector<float*> logits(count, shared.data()), narrowed(count, shared.data() + B * outputs);
+  for (int64_t c = 1; c < count; ++c) {
+    logits[c] = logits[c - 1] + B * clusters[c - 1].outputs;
+    narrowed[c] = narrowed[c - 1] + B * clusters[c - 1].inputs;
+  }
+  std::vector<Exponentials> parts(threads * count * B);  // of each thread, cluster and row
 #pragma omp parallel num_threads(threads)
   {
-    float* to = narrowed;
-    for (int64_t c = 0; c < count; to += B * clusters[c++].inputs)
-      if (clusters[c].projection)
-        product<B>(Linear<T>{clusters[c].projection, nullptr, width, clusters[c].inputs}, x, to);
-#pragma omp barrier
-    const float* from = narrowed;
-    float* mine = parts + omp_get_thread_num() * 2 * count * B;  // of each cluster and row: largest logit, sum of exponentials
-    to = logits;
-    for (int64_t c = 0; c < count; ++c) {
-      const Cluster<T>& cluster = clusters[c];
-      product<B>(Linear<T>{cluster.weight, cluster.bias, cluster.inputs, cluster.outputs}, cluster.projection ? from : x, to);
-      const Share done = share(cluster.outputs);
-      for (int b = 0; b < B; ++b) {
-        float *part = mine + 2 * (c * B + b), *logit = to + b * cluster.outputs;
-        part[0] = done.first < done.last ? largest(logit + done.first, done.last - done.first) : -INFINITY;
-        Vector sum = {};
-        int64_t n = done.first;
-        for (; n + LANES <= done.last; n += LANES) sum += exponential(load(logit + n) - part[0]);
-        part[1] = total(sum);
-        for (; n < done.last; ++n) part[1] += std::exp(logit[n] - part[0]);
-      }
-      from += B * cluster.inputs, to += B * cluster.outputs;
-    }
-#pragma omp barrier
-    auto logarithm = [&](int64_t c, int b) {  // of the sum of exponentials of a cluster's logits
-      float most = -INFINITY, sum = 0;
-      for (int64_t i = 0; i < omp_get_num_threads(); ++i) most = std::max(most, parts[2 * (i * count * B + c * B + b)]);
-      for (int64_t i = 0; i < omp_get_num_threads(); ++i) {
-        const float* part = parts + 2 * (i * count * B + c * B + b);
-        if (part[1] != 0) sum += part[1] * std::exp(part[0] - most);
-      }
-      return most + std::log(sum);
+    std::vector<char> left_out(count, false);  // the same in every thread
+    auto log_sum = [&](int64_t c, int b) { return logarithm(&parts[c * B + b], count * B); };
+    auto of_cluster = [&](int64_t c, int b) { return logits[0][b * head + head_words + c - 1] - log_sum(0, b); };
+    auto can_be_left_out = [&](int64_t c) {
+      for (int b = 0; b < B; ++b)
+        if (larger(logits[0] + b * head, head_words, log_sum(0, b), of_cluster(c, b)) < likeliest) return false;
+      return true;
     };
-    to = logits;
+    auto read = [&](int64_t first, int64_t last) {  // clusters
+      for (int64_t c = first; c < last; ++c)
+        if (clusters[c].projection && !left_out[c])
+          product<B>(Linear<T>{clusters[c].projection, nullptr, width, clusters[c].inputs}, x, narrowed[c]);
+#pragma omp barrier
+      for (int64_t c = first; c < last; ++c) {
+        if (left_out[c]) continue;
+        const Cluster<T>& of = clusters[c];
+        product<B>(Linear<T>{of.weight, of.bias, of.inputs, of.outputs}, of.projection ? narrowed[c] : x, logits[c]);
+        for (int b = 0; b < B; ++b)
+          parts[(omp_get_thread_num() * count + c) * B + b] = exponentials(logits[c] + b * of.outputs, share(of.outputs));
+      }
+#pragma omp barrier
+    };
+    const int64_t at_once = likeliest <= head_words ? 1 : count;
+    read(0, at_once);
+    for (int64_t c = at_once; c < count; ++c) left_out[c] = can_be_left_out(c);
+    if (at_once < count) read(at_once, count);
+
     int64_t word = 0;
     for (int64_t c = 0; c < count; ++c) {
-      const int64_t its_words = c ? clusters[c].outputs : clusters[0].outputs - (count - 1);
+      const int64_t its_words = c ? clusters[c].outputs : head_words;
       const Share done = share(its_words);
       for (int b = 0; b < B; ++b) {
-        float less = logarithm(c, b);
-        if (c) less += logarithm(0, b) - logits[b * clusters[0].outputs + clusters[0].outputs - count + c];
-        for (int64_t n = done.first; n < done.last; ++n) out[b * words + word + n] = to[b * clusters[c].outputs + n] - less;
+        float* to = out + b * words + word;
+        const float* from = logits[c] + b * clusters[c].outputs;
+        if (left_out[c]) {
+          std::fill(to + done.first, to + done.last, -INFINITY);
+          continue;
+        }
+        const float less = log_sum(c, b), added = c ? of_cluster(c, b) : 0.0f;  // one after the other, so that none exceeds `added`
+        for (int64_t n = done.first; n < done.last; ++n) to[n] = (from[n] - less) + added;
       }
-      word += its_words, to += B * clusters[c].outputs;
+      word += its_words;
     }
   }
 }
@@ -515,10 +552,10 @@ void read_token(const Sizes& m, const Layer<T>* layers, float* x, T* keys, T* va
 }
 
 template <int B, typename T>
-void next_token(const Cluster<T>* clusters, int64_t count, int64_t rows, const float* x, int64_t width, float* out,
-                int64_t threads) {
-  if (rows == B) return next_rows<B>(clusters, count, x, width, out, threads);
-  if constexpr (B < MOST_ROWS) next_token<B + 1>(clusters, count, rows, x, width, out, threads);
+void next_token(const Cluster<T>* clusters, int64_t count, int64_t rows, const float* x, int64_t width, int64_t likeliest,
+                float* out, int64_t threads) {
+  if (rows == B) return next_rows<B>(clusters, count, x, width, likeliest, out, threads);
+  if constexpr (B < MOST_ROWS) next_token<B + 1>(clusters, count, rows, x, width, likeliest, out, threads);
 }
 
 template <int B, typename T>
@@ -552,8 +589,8 @@ extern "C" void in_large_pages(char* from, int64_t bytes, double seconds) {
     read_token<1>(*sizes, layers, x, keys, values, unfilled);                                                               \
   }                                                                                                                          \
   extern "C" void next_##NAME(const Cluster<T>* clusters, int64_t count, int64_t rows, const float* x, int64_t width,       \
-                              float* out, int64_t threads) {                                                                \
-    next_token<1>(clusters, count, rows, x, width, out, threads);                                                           \
+                              int64_t likeliest, float* out, int64_t threads) {                                             \
+    next_token<1>(clusters, count, rows, x, width, likeliest, out, threads);                                                \
   }                                                                                                                          \
   extern "C" void product_##NAME(const T* weight, int64_t inputs, int64_t outputs, int64_t rows, const float* x, float* out, \
                                  int64_t threads) {                                                                         \
