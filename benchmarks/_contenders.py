@@ -123,6 +123,7 @@ class XTransformers:
 
 CONTENDERS: dict[str, Callable[[ModelConfig], Contender]] = {
     "fast": lambda config: Ours(config, "fast"),
+    "compiled": lambda config: Ours(config, "compiled"),
     "reference": lambda config: Ours(config, "reference"),
     "hugging-face": HuggingFace,
     "x-transformers": XTransformers,

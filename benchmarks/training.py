@@ -40,6 +40,7 @@ from _side import NAME, Side
 
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._host import operations, training_s
+from txlplan.choices import AttentionPath
 from txlplan.engine.trace import trace
 from txlplan.nn._widened import suit_products
 from txlplan.plan_file import Plan
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="on CUDA, --bf16 is for both sides")
     parser.add_argument("--rows", type=int, help="sequences of a step")
     parser.add_argument(
-        "--ours", choices=["fast", TRAINER], default="fast", help="the bare module, or the step of `txlplan run`"
+        "--ours", choices=["fast", "compiled", TRAINER], default="fast", help="the bare module, or the step of `txlplan run`"
     )
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
@@ -107,7 +108,8 @@ def speed(options: argparse.Namespace) -> list[Row]:
     dtype = BF16 if options.bf16 else torch.float32
     suit_products(bf16=options.bf16)
     with torch.device("cpu"):
-        plan = Plan(micro_batch=options.rows, precision="bf16" if options.bf16 else "fp32")
+        path: AttentionPath = "compiled" if options.ours == "compiled" else "fast"
+        plan = Plan(micro_batch=options.rows, precision="bf16" if options.bf16 else "fp32", attention=path)
         flops = trace(Workload(model=CONFIGS[options.config]), plan)
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
     what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows"
@@ -117,8 +119,8 @@ def speed(options: argparse.Namespace) -> list[Row]:
 def dropout(options: argparse.Namespace) -> list[Row]:
     """Ours with dropout of 0.1 against ours without."""
     with (
-        _side(options, "fast", bf16=options.bf16, dropout=0.1) as dropping,
-        _side(options, "fast", bf16=options.bf16) as whole,
+        _side(options, options.ours, bf16=options.bf16, dropout=0.1) as dropping,
+        _side(options, options.ours, bf16=options.bf16) as whole,
     ):
         found = ratio(dropping.step, whole.step, pairs=options.pairs)
     return [{"what": f"{options.config} without dropout", "over": "dropout 0.1", **asdict(found)}]

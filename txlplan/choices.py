@@ -19,8 +19,9 @@ StatePrecision = Literal["fp32", "bf16"]
 """What optimizer states are stored in."""
 Offload = Literal["none", "optimizer"]
 """What is kept and computed on the host."""
-AttentionPath = Literal["reference", "fast"]
-"""How attention is computed: readably, with every score in memory, or a tile of scores at a time. Both give one result."""
+AttentionPath = Literal["reference", "fast", "compiled"]
+"""How attention is computed: readably, with every score in memory; a tile of scores at a time; or so by C++ of our own, which a
+CPU's training in fp32 has. All give one result."""
 Outcome = Literal["running", "ok", "oom", "failed", "stopped"]
 """How a run ended."""
 RecordKind = Literal["run", "trial", "bench"]

@@ -7,7 +7,7 @@ import pytest
 from txlplan import resources
 from txlplan.config import to_toml
 from txlplan.hardware import devices
-from txlplan.nn._token_code import can_compile
+from txlplan.nn._own_code import can_compile
 
 
 def test_list_shows_devices_in_a_table_and_as_json(txlplan):
@@ -103,7 +103,7 @@ def test_probe_writes_profiles_that_list_and_show_find(txlplan, home):
     assert result.exit_code == 0
     document = result.json
     assert document["device"]["provenance"] == "measured"
-    assert (document["stack"]["reading_bandwidth_bytes_per_s"] is not None) == can_compile()
+    assert (document["stack"]["reading_bandwidth_bytes_per_s"] is not None) == can_compile("token")
     assert all(name.startswith(str(home)) for name in document["files"])
     assert "local-cpu" in txlplan("hardware", "list").stdout
     shown = txlplan("hardware", "show", "local-cpu", "--json").json

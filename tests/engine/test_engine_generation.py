@@ -16,7 +16,7 @@ from txlplan.engine.sampling import drawn as words_drawn
 from txlplan.engine.world import World
 from txlplan.errors import RunFailedError
 from txlplan.nn import Inference, TransformerXL
-from txlplan.nn._token_code import can_compile
+from txlplan.nn._own_code import can_compile
 from txlplan.plan_file import Sampling
 
 BACKEND = Backend(device=torch.device("cpu"), precision="fp32", world=World())
@@ -153,7 +153,7 @@ def test_how_many_of_the_likeliest_are_enough(sampling, enough):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not can_compile(), reason="no compiler"))]
+    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not can_compile("token"), reason="no compiler"))]
 )
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_k": 4}, {"temperature": 2.0, "top_k": 4, "top_p": 0.9}])
 def test_clusters_left_out_change_no_token(tiny_model, monkeypatch, precision, compiled, sampling):

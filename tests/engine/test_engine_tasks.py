@@ -20,7 +20,7 @@ from txlplan.engine.stopping import StopRequest
 from txlplan.engine.tasks import Job, train
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
-from txlplan.nn import _token_code
+from txlplan.nn import _own_code
 from txlplan.plan_file import read_plan_file
 
 
@@ -175,7 +175,7 @@ def test_a_compiled_step_writes_the_same_text(plan_of, work, tmp_path):
 
 
 def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_path):
-    _token_code._library.cache_clear()
+    _own_code.library.cache_clear()
     with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
         plain, compiled = generated_compiled(plan_of, work, tmp_path)
     assert compiled.exit_code == 0

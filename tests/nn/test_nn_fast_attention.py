@@ -18,8 +18,10 @@ from torch.utils._pytree import tree_map
 from txlplan.model import ModelConfig, _tiles
 from txlplan.model._tiles import blocks
 from txlplan.nn import TransformerXL
+from txlplan.nn._own_code import can_compile
 
 torch.set_num_threads(1)
+TILED = ["fast", *(["compiled"] if can_compile("attention") else [])]
 BASE = ModelConfig(id="t", n_layer=2, d_model=16, n_head=4, d_head=6, d_inner=24, vocab_size=30, tgt_len=9, mem_len=12)
 
 
@@ -77,15 +79,15 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 @pytest.mark.no_cover
 @settings(max_examples=40, deadline=None)
-@given(config=configurations(), batch=st.integers(1, 3), seed=st.integers(0, 99))
-def test_the_tiled_path_equals_the_reference(config: ModelConfig, batch: int, seed: int) -> None:
+@given(config=configurations(), batch=st.integers(1, 3), seed=st.integers(0, 99), path=st.sampled_from(TILED))
+def test_the_tiled_paths_equal_the_reference(config: ModelConfig, batch: int, seed: int, path: str) -> None:
     """To 1e-5, or where rounding alone is more (gradients that cancel out), to four times what it is on the reference path.
 
     What it is there is the most of eight runs: in fp32, where the errors of long sums add up, and in float64 with every
     operation off by a rounding, where none cancels another by the order of operations.
     """
     module = build(config)
-    found = results(module, batch, "fast", seed)
+    found = results(module, batch, path, seed)
     wide = copy.deepcopy(module).double()
     exact = results(wide, batch, "reference", seed)
     far = {name: error for name, value in exact.items() if (error := distance(found[name], value)) > 1e-5}
@@ -169,7 +171,7 @@ def test_autocast_is_as_near_to_fp32_as_the_reference_is(dtype: torch.dtype) -> 
         assert error <= 3 * accepted + 1e-3, f"{name}: {error} where the reference has {accepted}"
 
 
-@pytest.mark.parametrize(("path", "whole"), [("reference", True), ("fast", False)])
+@pytest.mark.parametrize(("path", "whole"), [("reference", True), *((path, False) for path in TILED)])
 def test_no_tensor_has_every_score_while_scoring(path: str, whole: bool) -> None:
     """In training the fast path keeps probabilities, a block at a time; without gradients nothing of T x S is ever made."""
     config = replace(BASE, tgt_len=256, mem_len=64, n_layer=1)

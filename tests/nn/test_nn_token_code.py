@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -16,16 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from narrower_registers import built_for_narrower_registers, needs_narrower_registers
 from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, TransformerXL, _token_code
 from txlplan.nn._ring import KeyValueRing
-from txlplan.nn._token_code import TokenCode, can_compile, has_token_code, summed_product
+from txlplan.nn._own_code import can_compile
+from txlplan.nn._token_code import TokenCode, has_token_code, summed_product
 
-COMPILER = shutil.which(os.environ.get("CXX", "c++"))
-CPUINFO = Path("/proc/cpuinfo")
-HAS_AVX2 = CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text().split())
-pytestmark = pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler that knows OpenMP")
+pytestmark = pytest.mark.skipif(not can_compile("token"), reason="needs a C++ compiler that knows OpenMP")
 MODEL = ModelConfig(id="t", n_layer=2, d_model=40, n_head=2, d_head=20, d_inner=72, vocab_size=90, tgt_len=4, mem_len=9)
 
 
@@ -77,14 +71,11 @@ def test_in_bf16_it_is_that_but_for_rounding(rows: int) -> None:
     assert_tokens(dataclasses.replace(MODEL, cutoffs=(20, 50), div_val=2), rows, torch.bfloat16, 3e-2)
 
 
-@pytest.mark.skipif(not (HAS_AVX2 and COMPILER), reason="another machine's registers are those of the other tests")
+@needs_narrower_registers
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_on_a_cpu_of_narrower_registers(dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source, built = resources.files("txlplan.nn") / "token.cpp", tmp_path / "token.so"
-    flags = ["-std=c++20", "-O2", "-mavx2", "-mfma", "-mno-avx512f", "-fopenmp", "-fPIC", "-shared"]
-    subprocess.run([str(COMPILER), *flags, *_token_code.FLAGS, str(source), "-o", str(built)], check=True)
-    library = ctypes.CDLL(str(built))
-    monkeypatch.setattr(_token_code, "_library", lambda: library)
+    narrower = built_for_narrower_registers("token", tmp_path)
+    monkeypatch.setattr(_token_code, "library", lambda _: narrower)
     for rows in (1, 3, SUMMED_ROWS):
         for d_head in (5, 8, 16, 20, 41):
             assert_tokens(dataclasses.replace(MODEL, d_head=d_head, cutoffs=(20,)), rows, dtype, 3e-2 if dtype else 2e-5)

@@ -18,7 +18,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "activation_checkpointing": get_args(Checkpointing),
     "optimizer_precision": get_args(StatePrecision),
     "offload": get_args(Offload),
-    "attention": ("fast", "reference"),
+    "attention": ("fast", "reference", "compiled"),
 }
 """Settings that are names, the default first: a column holds the place of the name."""
 NUMBERS: dict[str, int] = {

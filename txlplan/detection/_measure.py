@@ -15,7 +15,8 @@ from txlplan.detection._product_cases import bare
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.hardware import PRODUCTS
-from txlplan.nn._token_code import can_compile, summed_product
+from txlplan.nn._own_code import can_compile
+from txlplan.nn._token_code import summed_product
 from txlplan.nn._widened import suit_products
 
 READ_BYTES = 256 << 20
@@ -91,7 +92,7 @@ def measure(
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
     keep_compiled_code()
-    readers = [_set_up(counts[0], "fp32", _reading_builder)] if where == "cpu" and can_compile() else []
+    readers = [_set_up(counts[0], "fp32", _reading_builder)] if where == "cpu" and can_compile("token") else []
     builders = [
         _set_up(counts[0], "fp32", lambda: _copy_builder(where)),
         *(_set_up(one, case.dtype, case.build) for case in (with_gradients, plain)),

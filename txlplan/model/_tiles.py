@@ -102,3 +102,16 @@ def padded_width(d_head: int) -> int:
 
 SUMMED_ROWS = 8
 """Single tokens of so few rows are read by code of our own on a CPU: a core's registers hold the sums of no more."""
+SCORED_QUERIES = 64
+"""Queries of a block whose scores code of our own computes at a time: rows of so many keys fit a core's cache."""
+
+
+def scored_blocks(queries: int, mem_len: int) -> tuple[tuple[int, int], ...]:
+    """Queries of each block of a segment, and keys that it sees; the last block first, and only the first may be smaller."""
+    stops = range(queries, 0, -SCORED_QUERIES)
+    return tuple((min(stop, SCORED_QUERIES), mem_len + stop) for stop in stops)
+
+
+def kept_row(keys: int) -> int:
+    """Elements of a kept row of probabilities: an odd number of lines of a cache, so that rows do not meet in it."""
+    return (-(-keys // VECTOR) | 1) * VECTOR

@@ -67,9 +67,11 @@ class RelativeAttention(nn.Module):
     ) -> Tensor:
         if self._pre_norm:
             x_BTD, memory_BMD = self.norm(x_BTD), self.norm(memory_BMD.to(x_BTD.dtype))
-        attend = fused_attention if x_BTD.is_cuda or self.path == "fused" else tiled_attention
         rate = self.dropatt.rate if self.training else 0.0
-        return attend(x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate, again)
+        arguments = (x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate, again)
+        if x_BTD.is_cuda or self.path == "fused":
+            return fused_attention(*arguments)
+        return tiled_attention(*arguments, compiled=self.path == "compiled")
 
     def _reference(
         self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor], again: bool

@@ -7,13 +7,8 @@ Shape suffixes: L layers, B rows, D d_model, N outputs of K inputs, V vocabulary
 from __future__ import annotations
 
 import ctypes
-import functools
-import platform
 import time
-import zlib
 from collections.abc import Callable, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +18,7 @@ from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn._head import Outputs
 from txlplan.nn._layer_weights import LayerWeights
+from txlplan.nn._own_code import library
 from txlplan.nn._ring import KeyValueRing
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -54,8 +50,7 @@ class TokenCode:
         rows: int,
     ) -> None:
         self._dtype = positions[0].dtype
-        library = _library()
-        self._read, self._next = (getattr(library, f"{name}_{_DTYPES[self._dtype]}") for name in ("read", "next"))
+        self._read, self._next = (getattr(library("token"), f"{name}_{_DTYPES[self._dtype]}") for name in ("read", "next"))
         self._held: list[Tensor] = []
         self._rows, self._width, self._words = rows, config.d_model, config.vocab_size
         self._layers = (_Layer * len(layers))(*map(self._layer, layers, positions))
@@ -161,16 +156,7 @@ def keep_in_large_pages(tensors: Sequence[Tensor]) -> None:
     for each in tensors:
         if each.nbytes >= _LARGE_BYTES:
             left_s = ctypes.c_double(stop_s - time.monotonic())
-            _library().in_large_pages(ctypes.c_void_p(each.data_ptr()), ctypes.c_int64(each.nbytes), left_s)
-
-
-def can_compile() -> bool:
-    """Whether the code is compiled here, or can be: that takes some seconds the first time on a machine."""
-    try:
-        _library()
-    except Exception:  # whatever a compiler's absence raises in torch
-        return False
-    return True
+            library("token").in_large_pages(ctypes.c_void_p(each.data_ptr()), ctypes.c_int64(each.nbytes), left_s)
 
 
 def summed_product(weight_NK: Tensor, x_BK: Tensor) -> Callable[[], Tensor]:
@@ -182,7 +168,7 @@ def summed_product(weight_NK: Tensor, x_BK: Tensor) -> Callable[[], Tensor]:
     assert x_BK.dtype == torch.float32
     assert x_BK.is_contiguous()
     assert weight_NK.is_contiguous()
-    run = getattr(_library(), f"product_{_DTYPES[weight_NK.dtype]}")
+    run = getattr(library("token"), f"product_{_DTYPES[weight_NK.dtype]}")
     out_BN = torch.empty(len(x_BK), len(weight_NK), dtype=torch.float32, device="cpu")
     weight, x, out = (ctypes.c_void_p(each.data_ptr()) for each in (weight_NK, x_BK, out_BN))
     sizes = [ctypes.c_int64(each) for each in (*reversed(weight_NK.shape), len(x_BK))]
@@ -193,23 +179,3 @@ def summed_product(weight_NK: Tensor, x_BK: Tensor) -> Callable[[], Tensor]:
         return out_BN
 
     return again
-
-
-@functools.cache
-def _library() -> Any:
-    """Compiled for this CPU by the compiler that torch's own uses, and kept where it keeps its code."""
-    from torch._inductor.codecache import CppCodeCache
-
-    source = resources.files("txlplan.nn").joinpath("token.cpp").read_text(encoding="utf-8")
-    return CppCodeCache.load(source, extra_flags=(*FLAGS, f"-DCPU={_cpu()}"))
-
-
-FLAGS = (f"-DMOST_ROWS={SUMMED_ROWS}", "-ffp-contract=fast", "-fno-unsafe-math-optimizations")
-
-
-def _cpu() -> int:
-    """Another number for a CPU of other instructions, which may keep compiled code in the same directory."""
-    said = Path("/proc/cpuinfo")
-    lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
-    features = [line for line in lines if line.lower().startswith(("flags", "features"))]
-    return zlib.crc32(" ".join([platform.machine(), platform.processor(), *features[:1]]).encode())

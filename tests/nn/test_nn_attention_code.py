@@ -1,0 +1,144 @@
+"""Attention by code of our own, against tiles of torch's products in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from narrower_registers import built_for_narrower_registers, needs_narrower_registers
+from torch import Tensor
+
+from txlplan.nn import _attention_code
+from txlplan.nn._attention_code import CompiledScores, has_attention_code
+from txlplan.nn._own_code import can_compile
+from txlplan.nn._positions import key_mask
+from txlplan.nn._tiled_scores import Gradients, TiledScores
+from txlplan.model._tiles import VECTOR, kept_row, scored_blocks
+
+pytestmark = pytest.mark.skipif(not can_compile("attention"), reason="needs a C++ compiler that knows OpenMP")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    B: int
+    T: int
+    M: int
+    H: int
+    K: int
+    window: bool = False
+    dropped: bool = False
+    again: bool = False
+    valid_each: bool = False
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def outcomes(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weighted values and every gradient, from inputs that are the same in each dtype."""
+    random = torch.Generator().manual_seed(case.T + 7 * case.K)
+    B, T, H, K, S = case.B, case.T, case.H, case.K, case.M + case.T
+
+    def new(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(dtype)
+
+    q, kv, r, u, v, of_mixed = new(B, H, T, K), new(2, B, H, S, K), new(H, S, K), new(H, K), new(H, K), new(B, H, T, K)
+    valid = torch.randint(0, case.M + 1, (B,) if case.valid_each else (), generator=random)
+    masked = key_mask(T, case.M, valid, max(1, case.M) if case.window else None)
+    keep = (torch.rand(B, H, T, S, generator=random) > 0.3).to(torch.int8) if case.dropped else None
+    made = CompiledScores
+    if dtype == torch.float64:
+        made, r = TiledScores, torch.nn.functional.pad(r, (0, 0, 0, VECTOR))  # type: ignore[assignment]
+    scores = made(q_BHTK=q, kv_2BHSK=kv, r_HRK=r, u_HK=u, v_HK=v, keep_BHTS=keep, kept_scale=1 / 0.7 if case.dropped else 1.0)
+    mixed, kept = scores.mix(masked, keep_probabilities=not case.again)
+    found: Gradients = scores.gradients(of_mixed, masked if case.again else kept)
+    parts = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return {"mixed": mixed, **parts, "r_HRK": found.r_HRK[:, :S]}
+
+
+def assert_as_in_float64(case: Case) -> None:
+    found, exact = outcomes(case, torch.float32), outcomes(case, torch.float64)
+    for name, value in exact.items():
+        torch.testing.assert_close(found[name].double(), value, rtol=2e-5, atol=2e-5 * max(1.0, float(value.abs().max())))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    memory = draw(st.sampled_from([0, 1, 5, 64, 200, 450]))
+    return Case(
+        B=draw(st.integers(1, 3)),
+        T=draw(st.sampled_from([1, 2, 7, 63, 64, 65, 130, 192])),
+        M=memory,
+        H=draw(st.integers(1, 5)),
+        K=draw(st.sampled_from([1, 3, 6, 16, 17, 41, 64, 80])),
+        window=draw(st.booleans()),
+        dropped=draw(st.booleans()),
+        again=draw(st.booleans()),
+        valid_each=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases(), threads=st.integers(1, 3))
+def test_it_is_the_tiled_one_in_float64(case: Case, threads: int) -> None:
+    torch.set_num_threads(threads)
+    assert_as_in_float64(case)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 7])
+def test_heads_that_threads_share_are_summed_alike_each_time(threads: int) -> None:
+    case = Case(B=4, T=70, M=20, H=3, K=8)
+    torch.set_num_threads(threads)
+    assert_as_in_float64(case)
+    first, second = outcomes(case, torch.float32), outcomes(case, torch.float32)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_probabilities_that_are_computed_again_are_those_that_were_kept() -> None:
+    kept = Case(B=2, T=130, M=100, H=2, K=24, dropped=True)
+    first, second = outcomes(kept, torch.float32), outcomes(dataclasses.replace(kept, again=True), torch.float32)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@needs_narrower_registers
+def test_on_a_cpu_of_narrower_registers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    narrower = built_for_narrower_registers("attention", tmp_path)
+    monkeypatch.setattr(_attention_code, "library", lambda _: narrower)
+    for K in (1, 5, 8, 20, 41, 64):
+        for T, M in ((1, 0), (65, 40), (130, 200)):
+            for dropped in (False, True):
+                assert_as_in_float64(Case(B=2, T=T, M=M, H=3, K=K, dropped=dropped, again=K == 8))
+
+
+def test_a_score_that_is_no_number_is_seen() -> None:
+    q, kv, r, u = torch.randn(1, 1, 3, 4), torch.randn(2, 1, 1, 5, 4), torch.randn(1, 5, 4), torch.zeros(1, 4)
+    q[0, 0, 1, 2] = float("nan")
+    scores = CompiledScores(q_BHTK=q, kv_2BHSK=kv, r_HRK=r, u_HK=u, v_HK=u, keep_BHTS=None, kept_scale=1.0)
+    mixed, _ = scores.mix(key_mask(3, 2, torch.tensor(2), None), keep_probabilities=False)
+    assert mixed.isnan().any(dim=-1).flatten().tolist() == [False, True, False]
+
+
+@given(queries=st.integers(1, 2000), mem_len=st.integers(0, 2000))
+def test_blocks_are_of_all_queries_and_rows_of_whole_lines(queries: int, mem_len: int) -> None:
+    found = scored_blocks(queries, mem_len)
+    assert sum(rows for rows, _ in found) == queries
+    assert [keys for _, keys in found] == sorted((keys for _, keys in found), reverse=True)
+    assert found[0][1] == mem_len + queries
+    assert found[-1][1] == mem_len + found[-1][0]
+    assert all(kept_row(keys) >= keys and kept_row(keys) // VECTOR % 2 == 1 for _, keys in found)
+
+
+def test_there_is_code_for_fp32_on_a_cpu_alone() -> None:
+    assert has_attention_code(torch.device("cpu"), torch.float32)
+    assert not has_attention_code(torch.device("cpu"), torch.bfloat16)
+    assert not has_attention_code(torch.device("cpu"), torch.float64)
+    assert not has_attention_code(torch.device("cuda"), torch.float32)
