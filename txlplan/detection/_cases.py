@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice, repeat
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
+from txlplan.detection._cold import Operands, cold, in_turn
 from txlplan.detection._product_cases import products
 from txlplan.detection._timing import Work
 from txlplan.engine.sampling import drawn
@@ -98,15 +100,14 @@ def copy(batch: int, dtype: str, device: str) -> Case:
     elements = batch * _TOKENS * _HEADS * _WIDTH
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        wide = filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=torch.float32, device=device)
-        narrow = new(batch, _TOKENS, _HEADS, _WIDTH)
-        copies = _attention_copies(batch, new)
+        narrow = filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=DTYPES[dtype], device=device)
+        copies = _attention_copies(batch, dtype, device)
+        weights = _read_in_turn(lambda new: new(*narrow.shape, dtype=torch.float32), 4.0 * elements, device)
 
         def work() -> None:
             copies()
-            kept = [wide.to(narrow.dtype) for _ in range(casts)]
-            kept += [narrow.to(wide.dtype) for _ in range(casts)]
+            kept = [wide.to(narrow.dtype) for wide in islice(weights, casts)]
+            kept += [narrow.to(torch.float32) for _ in range(casts)]
 
         return work
 
@@ -120,15 +121,20 @@ _CASTS = 10
 """Each way: under autocast casts move three bytes for every two that attention copies."""
 
 
-def _attention_copies(batch: int, new: Callable[..., Tensor]) -> Work:
+def _attention_copies(batch: int, dtype: str, device: str) -> Work:
     """Copies as the reference attention makes them. S = 2T keys; scores [B, H, T, S] have 2E elements as K = T."""
     T, S, H, K = _TOKENS, 2 * _TOKENS, _HEADS, _WIDTH  # noqa: N806
-    memory, segment = new(batch, T, H * K), new(batch, T, H * K)
-    qkv = new(batch, S, 3, H, K).requires_grad_()
-    scores = new(batch, H, T, S).requires_grad_()
-    gradients = [new(batch, H, T, K), new(batch, H, K, S), new(batch, H, S, K), new(batch, H, T, S)]
+    filled_with = partial(filled, dtype=DTYPES[dtype], device=device)
+    gradients = [filled_with(batch, *shape) for shape in ((H, T, K), (H, K, S), (H, S, K), (H, T, S))]
+
+    def read(new: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        new = partial(new, batch, dtype=DTYPES[dtype])
+        return new(T, H * K), new(T, H * K), new(S, 3, H, K).requires_grad_(), new(H, T, S).requires_grad_()
+
+    layers = _read_in_turn(read, 10.0 * batch * T * H * K * DTYPES[dtype].itemsize, device)
 
     def work() -> None:
+        memory, segment, qkv, scores = next(layers)
         joined = torch.cat([memory, segment], 1)
         q, k, v = qkv.unbind(2)
         outputs = [
@@ -141,6 +147,13 @@ def _attention_copies(batch: int, new: Callable[..., Tensor]) -> Work:
         del joined
 
     return work
+
+
+def _read_in_turn(read: Callable[[Callable[..., Tensor]], Operands], bytes_each: float, device: str) -> Iterator[Operands]:
+    """What is read, by a function that makes it of new tensors: on a CPU cold, elsewhere the same again and again."""
+    if device == "cpu":
+        return in_turn(lambda: read(cold), bytes_each)
+    return repeat(read(partial(filled, device=device)))
 
 
 def gather(rows: int, words: int, features: int, device: str) -> Case:
@@ -209,8 +222,11 @@ _RATE = 0.1
 
 
 def optimizer(elements: int, device: str) -> Case:
-    """AdamW, fused: reads weight, gradient and two states, writes weight and states."""
-    count = kept(elements * 16)
+    """AdamW, fused: reads weight, gradient and two states, writes weight and states.
+
+    On a CPU of as many tensors as no cache holds: each was last touched a whole step ago.
+    """
+    count = kept(elements * 16) if device == "cuda" else max(1, _UPDATED // elements)
 
     def build() -> Work:
         parameters = [filled(elements, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
@@ -222,6 +238,8 @@ def optimizer(elements: int, device: str) -> Case:
     return Case(kind="optimizer", dtype="fp32", work=28.0 * elements, operations=count, build=build)
 
 
+_UPDATED = 1 << 23
+"""Parameters of one update."""
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
 

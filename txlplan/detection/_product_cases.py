@@ -7,6 +7,9 @@ gradient of the input (NN) and that of the weight (TN) are timed apart.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -15,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.detection._case import DTYPES, Case, filled, kept
+from txlplan.detection._cold import cold, in_turn, kept_results
 from txlplan.detection._timing import Work
 from txlplan.hardware import OpKind, Phase
 from txlplan.nn._products import product
@@ -40,8 +44,8 @@ def products(dtype: str) -> Iterator[Case]:
         yield backward(*shape, dtype, "cpu")
         yield weight_gradient(*shape, dtype, "cpu")
     for tile in _TILES:
-        yield tile_forward(*tile, dtype, "cpu")
-        yield tile_backward(*tile, dtype, "cpu")
+        yield tile_forward(*tile, dtype)
+        yield tile_backward(*tile, dtype)
     yield from (few_rows(*shape, dtype, "cpu") for shape in _FEW)
     for shape in _TOKENS:
         yield token_scores(*shape, dtype, "cpu")
@@ -50,11 +54,13 @@ def products(dtype: str) -> Iterator[Case]:
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Linear layers y = x·Wᵀ, one after another."""
+    """Linear layers y = x·Wᵀ, one after another: on a CPU of what was computed just before, with cold weights."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
+        if device == "cpu":
+            return _cold_layers(F.linear, new(m, k), (n, k), (m, n), count)
         pairs = [(new(m, k), new(n, k)) for _ in range(count)]
         return lambda: _run(F.linear(x, weight) for x, weight in pairs)
 
@@ -62,11 +68,13 @@ def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 
 def backward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """The gradients of the inputs of such layers."""
+    """The gradients of the inputs of such layers, each given up for the next."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
+        if device == "cpu":
+            return _cold_layers(torch.mm, new(m, n), (n, k), None, count)
         weights, gradient = [new(n, k) for _ in range(count)], new(m, n)
         return lambda: _run(gradient @ weight for weight in weights)
 
@@ -74,15 +82,36 @@ def backward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 
 def weight_gradient(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """The gradients of the weights."""
+    """The gradients of the weights: on a CPU from cold inputs."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
+        if device == "cpu":
+            return _cold_layers(torch.mm, new(m, n).t(), (m, k), (n, k), count)
         inputs, gradient = [new(m, k) for _ in range(count)], new(m, n)
         return lambda: _run(gradient.t() @ x for x in inputs)
 
     return _case("gemm", "weights", dtype, 2.0 * m * n * k, count, build, (m, n, k))
+
+
+def _cold_layers(
+    operation: Callable[[Tensor, Tensor], Tensor],
+    warm: Tensor,
+    shape: tuple[int, int],
+    kept_shape: tuple[int, int] | None,
+    count: int,
+) -> Work:
+    """`count` layers a call, of one warm operand with another of `shape` that no cache holds; results are kept, or given up."""
+    dtype = warm.dtype
+    turns = in_turn(lambda: cold(*shape, dtype=dtype), math.prod(shape) * dtype.itemsize)
+    results = kept_results(math.prod(kept_shape) * dtype.itemsize) if kept_shape else deque[Tensor](maxlen=1)
+
+    def work() -> None:
+        for operand in itertools.islice(turns, count):
+            results.append(operation(warm, operand))
+
+    return work
 
 
 def bare(device: str) -> Case:
@@ -148,31 +177,34 @@ def _turns(elements: int, dtype: str) -> int:
     return int(min(_MOST_TURNS, max(1, _IN_CACHE_BYTES // (elements * DTYPES[dtype].itemsize))))
 
 
-def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
+def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:
     """Position scores, content scores added to them, weighted values, of operands that lie head by head in their rows."""
 
     def build() -> Work:
-        q, k, v, scores = _tile(heads, queries, keys, width, dtype, device)
-        position = torch.empty_like(scores)
+        tiles = _tiles(heads, queries, keys, width, dtype)
+        kept = kept_results(heads * queries * keys * DTYPES[dtype].itemsize)
 
         def work() -> None:
-            torch.bmm(q, k.transpose(1, 2), out=position)
-            torch.baddbmm(position, q, k.transpose(1, 2), out=scores)
+            q, k, v, _ = next(tiles)
+            scores = torch.bmm(q, k.transpose(1, 2))
+            torch.baddbmm(scores, q, k.transpose(1, 2), out=scores)
             torch.bmm(scores, v)
+            kept.append(scores)
 
         return work
 
     return _case("bmm", "forward", dtype, 2.0 * heads * queries * keys * width, 3, build, (queries, keys, width))
 
 
-def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
+def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:
     """Gradients of probabilities, values, keys, queries (twice) and distances."""
 
     def build() -> Work:
-        q, k, v, scores = _tile(heads, queries, keys, width, dtype, device)
-        gradient = torch.empty_like(scores)
+        tiles = _tiles(heads, queries, keys, width, dtype)
+        gradient = filled(heads, queries, keys, dtype=DTYPES[dtype], device="cpu")
 
         def work() -> None:
+            q, k, v, scores = next(tiles)
             torch.bmm(q, v.transpose(1, 2), out=gradient)
             for _ in range(3):
                 torch.bmm(scores.transpose(1, 2), q)
@@ -184,11 +216,15 @@ def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str, d
     return _case("bmm", "backward", dtype, 2.0 * heads * queries * keys * width, 6, build, (queries, keys, width))
 
 
-def _tile(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, keys, values: views with heads first of rows that hold all heads; scores."""
-    new = partial(filled, dtype=DTYPES[dtype], device=device)
-    k, v = (each.transpose(0, 1) for each in new(keys, 2, heads, width).unbind(1))
-    return new(queries, heads, width).transpose(0, 1), k, v, new(heads, queries, keys)
+def _tiles(heads: int, queries: int, keys: int, width: int, dtype: str) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Of one tile after another, all cold: queries, keys, values (views, heads first, of rows that hold all heads), scores."""
+    new = partial(cold, dtype=DTYPES[dtype])
+
+    def tile() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        k, v = (each.transpose(0, 1) for each in new(keys, 2, heads, width).unbind(1))
+        return new(queries, heads, width).transpose(0, 1), k, v, new(heads, queries, keys)
+
+    return in_turn(tile, heads * (2 * keys * width + queries * (width + keys)) * DTYPES[dtype].itemsize)
 
 
 def _layers(m: int, n: int, k: int, dtype: str) -> int:
