@@ -7,9 +7,9 @@ so that the same accounting in cost/ gives back the measured time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice, repeat
+from itertools import cycle, islice, repeat
 
 import torch
 import torch.nn.functional as F
@@ -24,16 +24,28 @@ from txlplan.nn._dropout import keep_mask
 
 
 def _forward_backward(
-    forward: Callable[[int], Tensor], inputs: Callable[[int], tuple[Tensor, ...]], gradient: Tensor, count: int
+    forward: Callable[[Tensor], Tensor],
+    inputs: Iterator[Tensor],
+    gradient: Tensor,
+    count: int,
+    weights: tuple[Tensor, ...] = (),
 ) -> Work:
-    """All forward passes, then the backward passes in reverse order, as a stack of layers runs them."""
+    """Forward passes of the next `count` inputs, then the backward passes in reverse order, as a stack of layers runs them."""
 
     def work() -> None:
-        outputs = [forward(index) for index in range(count)]
-        for index in reversed(range(count)):
-            torch.autograd.grad(outputs.pop(), inputs(index), gradient)
+        chosen = list(islice(inputs, count))
+        outputs = [forward(x) for x in chosen]
+        while outputs:
+            torch.autograd.grad(outputs.pop(), (chosen.pop(), *weights), gradient)
 
     return work
+
+
+def _inputs(rows: int, columns: int, dtype: str, device: str, count: int) -> Iterator[Tensor]:
+    """Endless ones that want gradients: on a CPU cold, as what backward reads is, elsewhere `count` in turn."""
+    new = partial(cold, dtype=DTYPES[dtype]) if device == "cpu" else partial(filled, dtype=DTYPES[dtype], device=device)
+    several = in_turn if device == "cpu" else lambda make, _: cycle([make() for _ in range(count)])
+    return several(lambda: new(rows, columns).requires_grad_(), float(rows * columns * DTYPES[dtype].itemsize))
 
 
 def softmax(rows: int, columns: int, dtype: str, device: str) -> Case:
@@ -42,9 +54,9 @@ def softmax(rows: int, columns: int, dtype: str, device: str) -> Case:
     count = kept(elements * 4)
 
     def build() -> Work:
-        x = [filled(rows, columns, dtype=DTYPES[dtype], device=device).requires_grad_() for _ in range(count)]
         gradient = filled(rows, columns, dtype=torch.float32, device=device)
-        return _forward_backward(lambda i: torch.softmax(x[i], -1, dtype=torch.float32), lambda i: (x[i],), gradient, count)
+        inputs = _inputs(rows, columns, dtype, device, count)
+        return _forward_backward(lambda x: torch.softmax(x, -1, dtype=torch.float32), inputs, gradient, count)
 
     work = elements * (size + 4 + 4 + 4 + size) / 2
     return Case(kind="softmax", dtype=dtype, work=work, operations=2 * count, build=build)
@@ -56,12 +68,10 @@ def norm(rows: int, features: int, dtype: str, device: str) -> Case:
     count = kept(elements * DTYPES[dtype].itemsize)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        x = [new(rows, features).requires_grad_() for _ in range(count)]
         gain, bias = (filled(features, dtype=torch.float32, device=device).requires_grad_() for _ in range(2))
-        return _forward_backward(
-            lambda i: F.layer_norm(x[i], (features,), gain, bias), lambda i: (x[i], gain, bias), new(rows, features), count
-        )
+        gradient = filled(rows, features, dtype=DTYPES[dtype], device=device)
+        inputs = _inputs(rows, features, dtype, device, count)
+        return _forward_backward(lambda x: F.layer_norm(x, (features,), gain, bias), inputs, gradient, count, (gain, bias))
 
     work = elements * 5 * DTYPES[dtype].itemsize / 2
     return Case(kind="norm", dtype=dtype, work=work, operations=2 * count, build=build)
@@ -76,11 +86,9 @@ def elementwise(elements: int, dtype: str, device: str) -> Case:
 
     def build() -> Work:
         new = partial(filled, rows, columns, dtype=DTYPES[dtype], device=device)
-        x, other, gradient = [new().requires_grad_() for _ in range(count)], new(), new()
+        inputs, other, gradient = _inputs(rows, columns, dtype, device, count), new(), new()
         mask = torch.zeros(columns, dtype=torch.bool, device=device)
-        return _forward_backward(
-            lambda i: torch.relu((x[i] * 0.5).masked_fill(mask, 0.0) + other), lambda i: (x[i],), gradient, count
-        )
+        return _forward_backward(lambda x: torch.relu((x * 0.5).masked_fill(mask, 0.0) + other), inputs, gradient, count)
 
     tensors = 2 + 4 + 3 + 2 + 3 + 4 + 2
     """mul 2; masked_fill copies, then fills: 4; add 3; relu 2; back: relu 3, masked_fill 4, mul 2."""
@@ -164,7 +172,7 @@ def gather(rows: int, words: int, features: int, device: str) -> Case:
         table = filled(words, features, dtype=torch.float32, device=device).requires_grad_()
         ids = torch.arange(rows, device=device) % words
         gradient = filled(rows, features, dtype=torch.float32, device=device)
-        return _forward_backward(lambda _: F.embedding(ids, table), lambda _: (table,), gradient, 1)
+        return _forward_backward(lambda table: F.embedding(ids, table), repeat(table), gradient, 1)
 
     return Case(kind="gather", dtype="fp32", work=(4 * rows_bytes + table_bytes) / 2, operations=2, build=build)
 
@@ -178,10 +186,10 @@ def loss(rows: int, words: int, device: str) -> Case:
     count = kept(elements * 8)
 
     def build() -> Work:
-        x = [filled(rows, words, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
+        inputs = _inputs(rows, words, "fp32", device, count)
         targets = torch.arange(rows, device=device) % words
         gradient = filled(rows, dtype=torch.float32, device=device)
-        return _forward_backward(lambda i: F.cross_entropy(x[i], targets, reduction="none"), lambda i: (x[i],), gradient, count)
+        return _forward_backward(lambda x: F.cross_entropy(x, targets, reduction="none"), inputs, gradient, count)
 
     return Case(kind="loss", dtype="fp32", work=elements * 4 * 6 / 4, operations=4 * count, build=build)
 
@@ -224,7 +232,7 @@ _RATE = 0.1
 def optimizer(elements: int, device: str) -> Case:
     """AdamW, fused: reads weight, gradient and two states, writes weight and states.
 
-    On a CPU of as many tensors as no cache holds: each was last touched a whole step ago.
+    On a CPU of so many tensors that no cache holds them: each was last touched a whole step ago.
     """
     count = kept(elements * 16) if device == "cuda" else max(1, _UPDATED // elements)
 
@@ -238,8 +246,25 @@ def optimizer(elements: int, device: str) -> Case:
     return Case(kind="optimizer", dtype="fp32", work=28.0 * elements, operations=count, build=build)
 
 
-_UPDATED = 1 << 23
-"""Parameters of one update."""
+def clipping(elements: int) -> Case:
+    """Gradients clipped, tensor after tensor: read for the norm of all, then read and written."""
+    count = max(1, _CLIPPED // elements)
+
+    def build() -> Work:
+        parameters = [torch.empty(elements).requires_grad_() for _ in range(count)]
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, VALUE)
+        return lambda: _clip(parameters)
+
+    return Case(kind="optimizer", dtype="fp32", work=12.0 * elements / 2, operations=2 * count, build=build)
+
+
+def _clip(parameters: Sequence[Tensor]) -> None:
+    torch.nn.utils.clip_grad_norm_(parameters, 1e9)
+
+
+_UPDATED, _CLIPPED = 1 << 23, 1 << 24
+"""Parameters of one update, which have three more numbers each, and gradients that are clipped together."""
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
 
@@ -258,4 +283,5 @@ def cases(dtype: str) -> Iterator[Case]:
         yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))
         yield from (random(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE))
-        yield from (optimizer(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE))
+        yield optimizer(_LARGE, "cpu")
+        yield from (clipping(elements) for elements in (_SMALL, _MEDIUM))

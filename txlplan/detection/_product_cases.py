@@ -178,15 +178,17 @@ def _turns(elements: int, dtype: str) -> int:
 
 
 def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:
-    """Position scores, content scores added to them, weighted values, of operands that lie head by head in their rows."""
+    """Position scores, content scores added to them, weighted values: queries and distances have just been used, keys and
+    values have not, and scores are kept."""
 
     def build() -> Work:
-        tiles = _tiles(heads, queries, keys, width, dtype)
+        q, distances, _ = _warm_tile(heads, queries, keys, width, dtype)
+        keys_values = in_turn(lambda: _keys_values(heads, keys, width, dtype), 2 * _bytes(distances))
         kept = kept_results(heads * queries * keys * DTYPES[dtype].itemsize)
 
         def work() -> None:
-            q, k, v, _ = next(tiles)
-            scores = torch.bmm(q, k.transpose(1, 2))
+            k, v = next(keys_values)
+            scores = torch.bmm(q, distances.transpose(1, 2))
             torch.baddbmm(scores, q, k.transpose(1, 2), out=scores)
             torch.bmm(scores, v)
             kept.append(scores)
@@ -197,34 +199,40 @@ def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str) ->
 
 
 def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:
-    """Gradients of probabilities, values, keys, queries (twice) and distances."""
+    """Gradients of probabilities, values, keys, queries (twice) and distances; probabilities too were kept for long."""
 
     def build() -> Work:
-        tiles = _tiles(heads, queries, keys, width, dtype)
-        gradient = filled(heads, queries, keys, dtype=DTYPES[dtype], device="cpu")
+        q, distances, gradient = _warm_tile(heads, queries, keys, width, dtype)
+        new = partial(cold, heads, queries, keys, dtype=DTYPES[dtype])
+        kept = in_turn(lambda: (*_keys_values(heads, keys, width, dtype), new()), 2 * _bytes(distances) + _bytes(gradient))
 
         def work() -> None:
-            q, k, v, scores = next(tiles)
+            k, v, scores = next(kept)
+            torch.bmm(scores.transpose(1, 2), q)
             torch.bmm(q, v.transpose(1, 2), out=gradient)
-            for _ in range(3):
-                torch.bmm(scores.transpose(1, 2), q)
             for _ in range(2):
-                torch.bmm(scores, k)
+                torch.bmm(gradient.transpose(1, 2), q)
+            for each in (k, distances):
+                torch.bmm(gradient, each)
 
         return work
 
     return _case("bmm", "backward", dtype, 2.0 * heads * queries * keys * width, 6, build, (queries, keys, width))
 
 
-def _tiles(heads: int, queries: int, keys: int, width: int, dtype: str) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Of one tile after another, all cold: queries, keys, values (views, heads first, of rows that hold all heads), scores."""
-    new = partial(cold, dtype=DTYPES[dtype])
+def _warm_tile(heads: int, queries: int, keys: int, width: int, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, distances, and room for scores, which all tiles of a layer use."""
+    new = partial(filled, heads, dtype=DTYPES[dtype], device="cpu")
+    return new(queries, width), new(keys, width), new(queries, keys)
 
-    def tile() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        k, v = (each.transpose(0, 1) for each in new(keys, 2, heads, width).unbind(1))
-        return new(queries, heads, width).transpose(0, 1), k, v, new(heads, queries, keys)
 
-    return in_turn(tile, heads * (2 * keys * width + queries * (width + keys)) * DTYPES[dtype].itemsize)
+def _keys_values(heads: int, keys: int, width: int, dtype: str) -> tuple[Tensor, Tensor]:
+    new = partial(cold, heads, keys, width, dtype=DTYPES[dtype])
+    return new(), new()
+
+
+def _bytes(tensor: Tensor) -> float:
+    return float(tensor.numel() * tensor.element_size())
 
 
 def _layers(m: int, n: int, k: int, dtype: str) -> int:
