@@ -38,9 +38,9 @@ from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
 from _side import NAME, Side
 
+from txlplan.choices import AttentionPath
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._host import operations, training_s
-from txlplan.choices import AttentionPath
 from txlplan.engine.trace import trace
 from txlplan.nn._widened import suit_products
 from txlplan.plan_file import Plan

@@ -13,7 +13,9 @@ from txlplan.detection import probe, this_machine, usable_cpus, write_profiles
 from txlplan.detection._cases import cases
 from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._host import dispatch_cost
+from txlplan.detection._measure import Measurement, Timed
 from txlplan.detection._probe import _dtypes
+from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.nn import _widened
 
@@ -143,6 +145,22 @@ def test_products_count_their_flops_as_torch_does(kind):
             with FlopCounterMode(display=False) as counter:
                 case.build()()
             assert counter.get_total_flops() == case.total
+
+
+def test_what_follows_a_product_of_few_rows_is_none_of_its_time():
+    few = next(case for case in cases("fp32") if case.is_apart)
+    measured = Measurement(
+        bandwidth_bytes_per_s=1e10,
+        reading_bandwidth_bytes_per_s=None,
+        dispatch_s=2e-6,
+        plain_dispatch_s=1e-6,
+        between_s=4e-6,
+        timed=(),
+        all_threads=1,
+        unmeasured=0,
+    )
+    timed = Timed(case=few, threads=1, sample=Sample((few.operations * 15e-6,)))
+    assert measured.rate(timed) == pytest.approx(few.work / 10e-6)
 
 
 def test_all_cpus_are_among_the_thread_counts(result):

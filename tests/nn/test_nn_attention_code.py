@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from narrower_registers import built_for_narrower_registers, needs_narrower_registers
 from torch import Tensor
 
+from txlplan.model._tiles import VECTOR, kept_row, scored_blocks
 from txlplan.nn import _attention_code
 from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._positions import key_mask
 from txlplan.nn._tiled_scores import Gradients, TiledScores
-from txlplan.model._tiles import VECTOR, kept_row, scored_blocks
 
 pytestmark = pytest.mark.skipif(not can_compile("attention"), reason="needs a C++ compiler that knows OpenMP")
 

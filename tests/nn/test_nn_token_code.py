@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from narrower_registers import built_for_narrower_registers, needs_narrower_registers
+
 from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, TransformerXL, _token_code
-from txlplan.nn._ring import KeyValueRing
 from txlplan.nn._own_code import can_compile
+from txlplan.nn._ring import KeyValueRing
 from txlplan.nn._token_code import TokenCode, has_token_code, summed_product
 
 pytestmark = pytest.mark.skipif(not can_compile("token"), reason="needs a C++ compiler that knows OpenMP")

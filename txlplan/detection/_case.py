@@ -29,6 +29,8 @@ class Case:
     """(m, n, k) of one product."""
     phase: Phase | None = None
     """None: both."""
+    is_apart: bool = False
+    """Whether after each operation others follow, which are none of it."""
 
     @property
     def total(self) -> float:

@@ -7,14 +7,16 @@ so that the same accounting in cost/ gives back the measured time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import cycle, islice, repeat
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
+from txlplan.detection._cold import Operands, cold, in_turn
 from txlplan.detection._product_cases import products
 from txlplan.detection._timing import Work
 from txlplan.engine.sampling import drawn
@@ -22,16 +24,28 @@ from txlplan.nn._dropout import keep_mask
 
 
 def _forward_backward(
-    forward: Callable[[int], Tensor], inputs: Callable[[int], tuple[Tensor, ...]], gradient: Tensor, count: int
+    forward: Callable[[Tensor], Tensor],
+    inputs: Iterator[Tensor],
+    gradient: Tensor,
+    count: int,
+    weights: tuple[Tensor, ...] = (),
 ) -> Work:
-    """All forward passes, then the backward passes in reverse order, as a stack of layers runs them."""
+    """Forward passes of the next `count` inputs, then the backward passes in reverse order, as a stack of layers runs them."""
 
     def work() -> None:
-        outputs = [forward(index) for index in range(count)]
-        for index in reversed(range(count)):
-            torch.autograd.grad(outputs.pop(), inputs(index), gradient)
+        chosen = list(islice(inputs, count))
+        outputs = [forward(x) for x in chosen]
+        while outputs:
+            torch.autograd.grad(outputs.pop(), (chosen.pop(), *weights), gradient)
 
     return work
+
+
+def _inputs(rows: int, columns: int, dtype: str, device: str, count: int) -> Iterator[Tensor]:
+    """Endless ones that want gradients: on a CPU cold, as what backward reads is, elsewhere `count` in turn."""
+    new = partial(cold, dtype=DTYPES[dtype]) if device == "cpu" else partial(filled, dtype=DTYPES[dtype], device=device)
+    several = in_turn if device == "cpu" else lambda make, _: cycle([make() for _ in range(count)])
+    return several(lambda: new(rows, columns).requires_grad_(), float(rows * columns * DTYPES[dtype].itemsize))
 
 
 def softmax(rows: int, columns: int, dtype: str, device: str) -> Case:
@@ -40,9 +54,9 @@ def softmax(rows: int, columns: int, dtype: str, device: str) -> Case:
     count = kept(elements * 4)
 
     def build() -> Work:
-        x = [filled(rows, columns, dtype=DTYPES[dtype], device=device).requires_grad_() for _ in range(count)]
         gradient = filled(rows, columns, dtype=torch.float32, device=device)
-        return _forward_backward(lambda i: torch.softmax(x[i], -1, dtype=torch.float32), lambda i: (x[i],), gradient, count)
+        inputs = _inputs(rows, columns, dtype, device, count)
+        return _forward_backward(lambda x: torch.softmax(x, -1, dtype=torch.float32), inputs, gradient, count)
 
     work = elements * (size + 4 + 4 + 4 + size) / 2
     return Case(kind="softmax", dtype=dtype, work=work, operations=2 * count, build=build)
@@ -54,12 +68,10 @@ def norm(rows: int, features: int, dtype: str, device: str) -> Case:
     count = kept(elements * DTYPES[dtype].itemsize)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        x = [new(rows, features).requires_grad_() for _ in range(count)]
         gain, bias = (filled(features, dtype=torch.float32, device=device).requires_grad_() for _ in range(2))
-        return _forward_backward(
-            lambda i: F.layer_norm(x[i], (features,), gain, bias), lambda i: (x[i], gain, bias), new(rows, features), count
-        )
+        gradient = filled(rows, features, dtype=DTYPES[dtype], device=device)
+        inputs = _inputs(rows, features, dtype, device, count)
+        return _forward_backward(lambda x: F.layer_norm(x, (features,), gain, bias), inputs, gradient, count, (gain, bias))
 
     work = elements * 5 * DTYPES[dtype].itemsize / 2
     return Case(kind="norm", dtype=dtype, work=work, operations=2 * count, build=build)
@@ -74,11 +86,9 @@ def elementwise(elements: int, dtype: str, device: str) -> Case:
 
     def build() -> Work:
         new = partial(filled, rows, columns, dtype=DTYPES[dtype], device=device)
-        x, other, gradient = [new().requires_grad_() for _ in range(count)], new(), new()
+        inputs, other, gradient = _inputs(rows, columns, dtype, device, count), new(), new()
         mask = torch.zeros(columns, dtype=torch.bool, device=device)
-        return _forward_backward(
-            lambda i: torch.relu((x[i] * 0.5).masked_fill(mask, 0.0) + other), lambda i: (x[i],), gradient, count
-        )
+        return _forward_backward(lambda x: torch.relu((x * 0.5).masked_fill(mask, 0.0) + other), inputs, gradient, count)
 
     tensors = 2 + 4 + 3 + 2 + 3 + 4 + 2
     """mul 2; masked_fill copies, then fills: 4; add 3; relu 2; back: relu 3, masked_fill 4, mul 2."""
@@ -98,15 +108,14 @@ def copy(batch: int, dtype: str, device: str) -> Case:
     elements = batch * _TOKENS * _HEADS * _WIDTH
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        wide = filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=torch.float32, device=device)
-        narrow = new(batch, _TOKENS, _HEADS, _WIDTH)
-        copies = _attention_copies(batch, new)
+        narrow = filled(batch, _TOKENS, _HEADS, _WIDTH, dtype=DTYPES[dtype], device=device)
+        copies = _attention_copies(batch, dtype, device)
+        weights = _read_in_turn(lambda new: new(*narrow.shape, dtype=torch.float32), 4.0 * elements, device)
 
         def work() -> None:
             copies()
-            kept = [wide.to(narrow.dtype) for _ in range(casts)]
-            kept += [narrow.to(wide.dtype) for _ in range(casts)]
+            kept = [wide.to(narrow.dtype) for wide in islice(weights, casts)]
+            kept += [narrow.to(torch.float32) for _ in range(casts)]
 
         return work
 
@@ -120,15 +129,20 @@ _CASTS = 10
 """Each way: under autocast casts move three bytes for every two that attention copies."""
 
 
-def _attention_copies(batch: int, new: Callable[..., Tensor]) -> Work:
+def _attention_copies(batch: int, dtype: str, device: str) -> Work:
     """Copies as the reference attention makes them. S = 2T keys; scores [B, H, T, S] have 2E elements as K = T."""
     T, S, H, K = _TOKENS, 2 * _TOKENS, _HEADS, _WIDTH  # noqa: N806
-    memory, segment = new(batch, T, H * K), new(batch, T, H * K)
-    qkv = new(batch, S, 3, H, K).requires_grad_()
-    scores = new(batch, H, T, S).requires_grad_()
-    gradients = [new(batch, H, T, K), new(batch, H, K, S), new(batch, H, S, K), new(batch, H, T, S)]
+    filled_with = partial(filled, dtype=DTYPES[dtype], device=device)
+    gradients = [filled_with(batch, *shape) for shape in ((H, T, K), (H, K, S), (H, S, K), (H, T, S))]
+
+    def read(new: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        new = partial(new, batch, dtype=DTYPES[dtype])
+        return new(T, H * K), new(T, H * K), new(S, 3, H, K).requires_grad_(), new(H, T, S).requires_grad_()
+
+    layers = _read_in_turn(read, 10.0 * batch * T * H * K * DTYPES[dtype].itemsize, device)
 
     def work() -> None:
+        memory, segment, qkv, scores = next(layers)
         joined = torch.cat([memory, segment], 1)
         q, k, v = qkv.unbind(2)
         outputs = [
@@ -143,6 +157,13 @@ def _attention_copies(batch: int, new: Callable[..., Tensor]) -> Work:
     return work
 
 
+def _read_in_turn(read: Callable[[Callable[..., Tensor]], Operands], bytes_each: float, device: str) -> Iterator[Operands]:
+    """What is read, by a function that makes it of new tensors: on a CPU cold, elsewhere the same again and again."""
+    if device == "cpu":
+        return in_turn(lambda: read(cold), bytes_each)
+    return repeat(read(partial(filled, device=device)))
+
+
 def gather(rows: int, words: int, features: int, device: str) -> Case:
     """Embedding and its dense gradient: reads and writes the rows; backward clears the table, then adds the rows to it."""
     rows_bytes, table_bytes = 4.0 * rows * features, 4.0 * words * features
@@ -151,7 +172,7 @@ def gather(rows: int, words: int, features: int, device: str) -> Case:
         table = filled(words, features, dtype=torch.float32, device=device).requires_grad_()
         ids = torch.arange(rows, device=device) % words
         gradient = filled(rows, features, dtype=torch.float32, device=device)
-        return _forward_backward(lambda _: F.embedding(ids, table), lambda _: (table,), gradient, 1)
+        return _forward_backward(lambda table: F.embedding(ids, table), repeat(table), gradient, 1)
 
     return Case(kind="gather", dtype="fp32", work=(4 * rows_bytes + table_bytes) / 2, operations=2, build=build)
 
@@ -165,10 +186,10 @@ def loss(rows: int, words: int, device: str) -> Case:
     count = kept(elements * 8)
 
     def build() -> Work:
-        x = [filled(rows, words, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
+        inputs = _inputs(rows, words, "fp32", device, count)
         targets = torch.arange(rows, device=device) % words
         gradient = filled(rows, dtype=torch.float32, device=device)
-        return _forward_backward(lambda i: F.cross_entropy(x[i], targets, reduction="none"), lambda i: (x[i],), gradient, count)
+        return _forward_backward(lambda x: F.cross_entropy(x, targets, reduction="none"), inputs, gradient, count)
 
     return Case(kind="loss", dtype="fp32", work=elements * 4 * 6 / 4, operations=4 * count, build=build)
 
@@ -209,8 +230,11 @@ _RATE = 0.1
 
 
 def optimizer(elements: int, device: str) -> Case:
-    """AdamW, fused: reads weight, gradient and two states, writes weight and states."""
-    count = kept(elements * 16)
+    """AdamW, fused: reads weight, gradient and two states, writes weight and states.
+
+    On a CPU of so many tensors that no cache holds them: each was last touched a whole step ago.
+    """
+    count = kept(elements * 16) if device == "cuda" else max(1, _UPDATED // elements)
 
     def build() -> Work:
         parameters = [filled(elements, dtype=torch.float32, device=device).requires_grad_() for _ in range(count)]
@@ -222,6 +246,25 @@ def optimizer(elements: int, device: str) -> Case:
     return Case(kind="optimizer", dtype="fp32", work=28.0 * elements, operations=count, build=build)
 
 
+def clipping(elements: int) -> Case:
+    """Gradients clipped, tensor after tensor: read for the norm of all, then read and written."""
+    count = max(1, _CLIPPED // elements)
+
+    def build() -> Work:
+        parameters = [torch.empty(elements).requires_grad_() for _ in range(count)]
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, VALUE)
+        return lambda: _clip(parameters)
+
+    return Case(kind="optimizer", dtype="fp32", work=12.0 * elements / 2, operations=2 * count, build=build)
+
+
+def _clip(parameters: Sequence[Tensor]) -> None:
+    torch.nn.utils.clip_grad_norm_(parameters, 1e9)
+
+
+_UPDATED, _CLIPPED = 1 << 23, 1 << 24
+"""Parameters of one update, which have three more numbers each, and gradients that are clipped together."""
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
 
@@ -240,4 +283,5 @@ def cases(dtype: str) -> Iterator[Case]:
         yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))
         yield from (random(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE))
-        yield from (optimizer(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE))
+        yield optimizer(_LARGE, "cpu")
+        yield from (clipping(elements) for elements in (_SMALL, _MEDIUM))

@@ -11,7 +11,7 @@ from txlplan.detection._case import Case, Rates
 from txlplan.detection._cases import cases, elementwise
 from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._graph import REPEATS, captured
-from txlplan.detection._product_cases import bare
+from txlplan.detection._product_cases import bare, between
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.hardware import PRODUCTS
@@ -53,6 +53,8 @@ class Measurement:
     kernels no host dispatches while they are timed, what starting one takes."""
     plain_dispatch_s: float
     """The same without gradients, as products are timed."""
+    between_s: float
+    """What follows each operation that is timed apart; 0 on a GPU."""
     timed: Sequence[Timed]
     all_threads: int | None
     """None: no CPU."""
@@ -71,6 +73,7 @@ class Measurement:
         """FLOP/s or bytes/s of a case, what dispatching its operations takes left out."""
         seconds = timed.sample.seconds
         dispatch_s = self.dispatch_s if timed.case.phase is None else self.plain_dispatch_s
+        dispatch_s += self.between_s if timed.case.is_apart else 0.0
         return timed.case.total / max(seconds - timed.case.operations * dispatch_s, _LEAST_SHARE * seconds)
 
 
@@ -93,9 +96,11 @@ def measure(
     one = None if where != "cpu" else 1
     keep_compiled_code()
     readers = [_set_up(counts[0], "fp32", _reading_builder)] if where == "cpu" and can_compile("token") else []
+    others = [_set_up(1, "fp32", between)] if where == "cpu" else []
     builders = [
         _set_up(counts[0], "fp32", lambda: _copy_builder(where)),
         *(_set_up(one, case.dtype, case.build) for case in (with_gradients, plain)),
+        *others,
         *readers,
         *(_set_up(count, case.dtype, case.build) for count, case in everything),
     ]
@@ -103,11 +108,12 @@ def measure(
         dtypes_of = ["fp32"] * 3 + [case.dtype for _, case in everything]
         builders = [captured(build, dtype) for build, dtype in zip(builders, dtypes_of, strict=True)]
     calls = REPEATS if where == "cuda" else 1
-    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=3 + len(readers))
+    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=3 + len(others) + len(readers))
     bandwidth, dispatch, plain_dispatch, *samples = (sample and sample.of_one(calls) for sample in timed_calls)
     assert bandwidth is not None, "the copy is timed first"
     assert dispatch is not None, "bare dispatch is timed next"
     assert plain_dispatch is not None, "and without gradients"
+    others_s, samples = samples[: len(others)], samples[len(others) :]
     reading, samples = samples[: len(readers)], samples[len(readers) :]
     timed = [
         Timed(case=case, threads=count, sample=sample)
@@ -119,6 +125,7 @@ def measure(
         reading_bandwidth_bytes_per_s=READ_BYTES / reading[0].seconds if reading and reading[0] else None,
         dispatch_s=min(dispatch.times_s) / with_gradients.operations,
         plain_dispatch_s=min(plain_dispatch.times_s) / plain.operations,
+        between_s=others_s[0].seconds if others_s and others_s[0] else 0.0,
         timed=timed,
         all_threads=counts[0],
         unmeasured=len(everything) - len(timed),

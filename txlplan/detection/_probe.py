@@ -13,6 +13,7 @@ from txlplan.choices import Precision
 from txlplan.detection._assemble import Circumstances, device_profile, stack_profile, system_profile
 from txlplan.detection._case import Rates
 from txlplan.detection._closure import closed
+from txlplan.detection._cold import cold_memory_given_back
 from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
 from txlplan.detection._graph import exactly
@@ -60,7 +61,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     where = "cuda" if on_gpu else "cpu"
     synchronize: Work = torch.cuda.synchronize if on_gpu else nothing
     notes = [*detection.notes, *_busy()]
-    with freed_memory_kept(), _set_up_put_back():
+    with freed_memory_kept(), cold_memory_given_back(), _set_up_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
         suit_products(bf16=False)

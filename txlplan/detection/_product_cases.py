@@ -7,6 +7,9 @@ gradient of the input (NN) and that of the weight (TN) are timed apart.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -15,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from txlplan.detection._case import DTYPES, Case, filled, kept
+from txlplan.detection._cold import cold, in_turn, kept_results
 from txlplan.detection._timing import Work
 from txlplan.hardware import OpKind, Phase
 from txlplan.nn._products import product
@@ -40,8 +44,8 @@ def products(dtype: str) -> Iterator[Case]:
         yield backward(*shape, dtype, "cpu")
         yield weight_gradient(*shape, dtype, "cpu")
     for tile in _TILES:
-        yield tile_forward(*tile, dtype, "cpu")
-        yield tile_backward(*tile, dtype, "cpu")
+        yield tile_forward(*tile, dtype)
+        yield tile_backward(*tile, dtype)
     yield from (few_rows(*shape, dtype, "cpu") for shape in _FEW)
     for shape in _TOKENS:
         yield token_scores(*shape, dtype, "cpu")
@@ -50,11 +54,13 @@ def products(dtype: str) -> Iterator[Case]:
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """Linear layers y = x·Wᵀ, one after another."""
+    """Linear layers y = x·Wᵀ, one after another: on a CPU of what was computed just before, with cold weights."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
+        if device == "cpu":
+            return _cold_layers(F.linear, new(m, k), (n, k), (m, n), count)
         pairs = [(new(m, k), new(n, k)) for _ in range(count)]
         return lambda: _run(F.linear(x, weight) for x, weight in pairs)
 
@@ -62,11 +68,13 @@ def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 
 def backward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """The gradients of the inputs of such layers."""
+    """The gradients of the inputs of such layers, each given up for the next."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
+        if device == "cpu":
+            return _cold_layers(torch.mm, new(m, n), (n, k), None, count)
         weights, gradient = [new(n, k) for _ in range(count)], new(m, n)
         return lambda: _run(gradient @ weight for weight in weights)
 
@@ -74,20 +82,75 @@ def backward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
 
 
 def weight_gradient(m: int, n: int, k: int, dtype: str, device: str) -> Case:
-    """The gradients of the weights."""
+    """The gradients of the weights: on a CPU from cold inputs."""
     count = _layers(m, n, k, dtype)
 
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
+        if device == "cpu":
+            return _cold_layers(torch.mm, new(m, n).t(), (m, k), (n, k), count)
         inputs, gradient = [new(m, k) for _ in range(count)], new(m, n)
         return lambda: _run(gradient.t() @ x for x in inputs)
 
     return _case("gemm", "weights", dtype, 2.0 * m * n * k, count, build, (m, n, k))
 
 
+def _cold_layers(
+    operation: Callable[[Tensor, Tensor], Tensor],
+    warm: Tensor,
+    shape: tuple[int, int],
+    kept_shape: tuple[int, int] | None,
+    count: int,
+) -> Work:
+    """`count` layers a call, of one warm operand with another of `shape` that no cache holds; results are kept, or given up."""
+    dtype = warm.dtype
+    turns = in_turn(lambda: cold(*shape, dtype=dtype), math.prod(shape) * dtype.itemsize)
+    results = kept_results(math.prod(kept_shape) * dtype.itemsize) if kept_shape else deque[Tensor](maxlen=1)
+
+    def work() -> None:
+        for operand in itertools.islice(turns, count):
+            results.append(operation(warm, operand))
+
+    return work
+
+
 def bare(device: str) -> Case:
     """Dispatch of an operation without gradients, and nothing else."""
-    return token_scores(1, 1, 1, "fp32", device)
+
+    def build() -> Work:
+        new = partial(filled, dtype=torch.float32, device=device)
+        query, windows = new(1, 1, 1), _windows(_MOST_TURNS, 1, 1, 1, new)
+        return lambda: _run(torch.bmm(query, each.transpose(1, 2)) for each in windows)
+
+    return _case("bmm", "forward", "fp32", 2.0, _MOST_TURNS, build, (1, 1, 1))
+
+
+def between() -> Work:
+    """Some of what lies between two products of a token, all of it small: a norm, a cast, a nonlinearity, a sum, a factor."""
+    x, gain = (filled(*shape, dtype=torch.float32, device="cpu") for shape in ((1, 256), (256,)))
+
+    def work() -> None:
+        x.add(F.relu(F.layer_norm(x, (256,), gain, gain).to(torch.bfloat16))).mul(0.5)
+
+    return work
+
+
+def _apart(products: Callable[[], Iterator[object]], device: str) -> Work:
+    """All products; on a CPU other operations between them, as in a token.
+
+    A product that follows its like finds its code, and what torch and oneDNN keep of it, in the core's caches: between others
+    small ones took 7 to 14 us longer than 4 to 20 in fp32, and 18 to 33 longer than 30 in bf16 (2 cores of an Intel Xeon with
+    AMX, torch 2.13, 2026-11-26).
+    """
+    if device != "cpu":
+        return lambda: _run(products())
+    others = between()
+
+    def work() -> None:
+        for _ in products():
+            others()
+
+    return work
 
 
 def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
@@ -97,9 +160,9 @@ def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
         layers, x = [product(new(n, k), rows=m) for _ in range(count)], new(m, k)
-        return lambda: _run(layer(x) for layer in layers)
+        return _apart(lambda: (layer(x) for layer in layers), device)
 
-    return _case("gemm", "forward", dtype, 2.0 * m * n * k, count, build, (m, n, k))
+    return _case("gemm", "forward", dtype, 2.0 * m * n * k, count, build, (m, n, k), apart=device == "cpu")
 
 
 def token_scores(many: int, keys: int, width: int, dtype: str, device: str) -> Case:
@@ -109,9 +172,9 @@ def token_scores(many: int, keys: int, width: int, dtype: str, device: str) -> C
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
         query, windows = new(many, 1, width), _windows(count, many, keys, width, new)
-        return lambda: _run(torch.bmm(query, each.transpose(1, 2)) for each in windows)
+        return _apart(lambda: (torch.bmm(query, each.transpose(1, 2)) for each in windows), device)
 
-    return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, keys, width))
+    return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, keys, width), apart=device == "cpu")
 
 
 def token_values(many: int, keys: int, width: int, dtype: str, device: str) -> Case:
@@ -121,9 +184,9 @@ def token_values(many: int, keys: int, width: int, dtype: str, device: str) -> C
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
         weights, windows = new(many, 1, keys), _windows(count, many, keys, width, new)
-        return lambda: _run(torch.bmm(weights, each) for each in windows)
+        return _apart(lambda: (torch.bmm(weights, each) for each in windows), device)
 
-    return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, width, keys))
+    return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, width, keys), apart=device == "cpu")
 
 
 def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: str, device: str) -> Case:
@@ -133,9 +196,10 @@ def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: st
     def build() -> Work:
         new = partial(filled, dtype=DTYPES[dtype], device=device)
         queries, several = new(heads, sequences, width), [new(heads, keys, width) for _ in range(count)]
-        return lambda: _run(torch.bmm(queries, each.transpose(1, 2)) for each in several)
+        return _apart(lambda: (torch.bmm(queries, each.transpose(1, 2)) for each in several), device)
 
-    return _case("bmm", "forward", dtype, 2.0 * heads * sequences * keys * width, count, build, (sequences, keys, width))
+    work = 2.0 * heads * sequences * keys * width
+    return _case("bmm", "forward", dtype, work, count, build, (sequences, keys, width), apart=device == "cpu")
 
 
 def _windows(count: int, many: int, keys: int, width: int, new: Callable[..., Tensor]) -> list[Tensor]:
@@ -148,47 +212,62 @@ def _turns(elements: int, dtype: str) -> int:
     return int(min(_MOST_TURNS, max(1, _IN_CACHE_BYTES // (elements * DTYPES[dtype].itemsize))))
 
 
-def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
-    """Position scores, content scores added to them, weighted values, of operands that lie head by head in their rows."""
+def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:
+    """Position scores, content scores added to them, weighted values: queries and distances have just been used, keys and
+    values have not, and scores are kept."""
 
     def build() -> Work:
-        q, k, v, scores = _tile(heads, queries, keys, width, dtype, device)
-        position = torch.empty_like(scores)
+        q, distances, _ = _warm_tile(heads, queries, keys, width, dtype)
+        keys_values = in_turn(lambda: _keys_values(heads, keys, width, dtype), 2 * _bytes(distances))
+        kept = kept_results(heads * queries * keys * DTYPES[dtype].itemsize)
 
         def work() -> None:
-            torch.bmm(q, k.transpose(1, 2), out=position)
-            torch.baddbmm(position, q, k.transpose(1, 2), out=scores)
+            k, v = next(keys_values)
+            scores = torch.bmm(q, distances.transpose(1, 2))
+            torch.baddbmm(scores, q, k.transpose(1, 2), out=scores)
             torch.bmm(scores, v)
+            kept.append(scores)
 
         return work
 
     return _case("bmm", "forward", dtype, 2.0 * heads * queries * keys * width, 3, build, (queries, keys, width))
 
 
-def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> Case:
-    """Gradients of probabilities, values, keys, queries (twice) and distances."""
+def tile_backward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:
+    """Gradients of probabilities, values, keys, queries (twice) and distances; probabilities too were kept for long."""
 
     def build() -> Work:
-        q, k, v, scores = _tile(heads, queries, keys, width, dtype, device)
-        gradient = torch.empty_like(scores)
+        q, distances, gradient = _warm_tile(heads, queries, keys, width, dtype)
+        new = partial(cold, heads, queries, keys, dtype=DTYPES[dtype])
+        kept = in_turn(lambda: (*_keys_values(heads, keys, width, dtype), new()), 2 * _bytes(distances) + _bytes(gradient))
 
         def work() -> None:
+            k, v, scores = next(kept)
+            torch.bmm(scores.transpose(1, 2), q)
             torch.bmm(q, v.transpose(1, 2), out=gradient)
-            for _ in range(3):
-                torch.bmm(scores.transpose(1, 2), q)
             for _ in range(2):
-                torch.bmm(scores, k)
+                torch.bmm(gradient.transpose(1, 2), q)
+            for each in (k, distances):
+                torch.bmm(gradient, each)
 
         return work
 
     return _case("bmm", "backward", dtype, 2.0 * heads * queries * keys * width, 6, build, (queries, keys, width))
 
 
-def _tile(heads: int, queries: int, keys: int, width: int, dtype: str, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, keys, values: views with heads first of rows that hold all heads; scores."""
-    new = partial(filled, dtype=DTYPES[dtype], device=device)
-    k, v = (each.transpose(0, 1) for each in new(keys, 2, heads, width).unbind(1))
-    return new(queries, heads, width).transpose(0, 1), k, v, new(heads, queries, keys)
+def _warm_tile(heads: int, queries: int, keys: int, width: int, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, distances, and room for scores, which all tiles of a layer use."""
+    new = partial(filled, heads, dtype=DTYPES[dtype], device="cpu")
+    return new(queries, width), new(keys, width), new(queries, keys)
+
+
+def _keys_values(heads: int, keys: int, width: int, dtype: str) -> tuple[Tensor, Tensor]:
+    new = partial(cold, heads, keys, width, dtype=DTYPES[dtype])
+    return new(), new()
+
+
+def _bytes(tensor: Tensor) -> float:
+    return float(tensor.numel() * tensor.element_size())
 
 
 def _layers(m: int, n: int, k: int, dtype: str) -> int:
@@ -208,5 +287,7 @@ def _case(
     operations: int,
     build: Callable[[], Work],
     shape: tuple[int, int, int],
+    *,
+    apart: bool = False,
 ) -> Case:
-    return Case(kind=kind, phase=phase, dtype=dtype, work=work, operations=operations, build=build, shape=shape)
+    return Case(kind=kind, phase=phase, dtype=dtype, work=work, operations=operations, build=build, shape=shape, is_apart=apart)

@@ -116,26 +116,6 @@ def _attend_backward(
     return found  # type: ignore[return-value]
 
 
-@_attend.register_fake
-def _(q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS, kept_scale, keeps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    return _made(q_BTHK, kv_BS2HK, keeps)
-
-
-@_attend_backward.register_fake
-def _(of_mixed_BTHK, kept, q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, *rest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-    return tuple(torch.empty_like(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK))
-
-
-@register_flop_formula(torch.ops.txlplan.attend)
-def _(q_shape, kv_shape, *_, out_val=None, **__) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003
-    return 3 * _product_flops(q_shape, kv_shape)
-
-
-@register_flop_formula(torch.ops.txlplan.attend_backward)
-def _(mixed_shape, kept_shape, q_shape, kv_shape, *rest, out_val=None, **_) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003
-    return (6 if kept_shape[0] else 8) * _product_flops(q_shape, kv_shape)
-
-
 def _product_flops(q_shape: Sequence[int], kv_shape: Sequence[int]) -> int:
     """Of each query's product with each key of its block."""
     B, T, H, K = q_shape
@@ -147,6 +127,14 @@ def _made(q_BTHK: Tensor, kv_BS2HK: Tensor, keeps: bool) -> tuple[Tensor, Tensor
     B, T, H, _ = q_BTHK.shape
     rows = (queries * kept_row(keys) for queries, keys in scored_blocks(T, kv_BS2HK.shape[1] - T))
     return torch.empty_like(q_BTHK), q_BTHK.new_empty(B * H * sum(rows) if keeps else 0)
+
+
+_attend.register_fake(lambda q_BTHK, kv_BS2HK, *rest: _made(q_BTHK, kv_BS2HK, rest[-1]))
+_attend_backward.register_fake(lambda _of_mixed, _kept, *rest: tuple(torch.empty_like(each) for each in rest[:5]))
+register_flop_formula(torch.ops.txlplan.attend)(lambda q, kv, *_, **__: 3 * _product_flops(q, kv))
+register_flop_formula(torch.ops.txlplan.attend_backward)(
+    lambda _, kept, q, kv, *__, **___: (6 if kept[0] else 8) * _product_flops(q, kv)
+)
 
 
 def _sizes(q_BTHK: Tensor, kv_BS2HK: Tensor, masked_keys: Tensor, kept_scale: float) -> _Sizes:

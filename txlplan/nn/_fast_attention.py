@@ -3,8 +3,8 @@
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
 D d_model, R > S rows of distances (the last ones are dummies).
 
-Scores exist a tile at a time, in fp32 in a CPU's cache: by torch's products, or by code of our own (`_attention_code`). (On CUDA,
-see `_fused_attention`.) The product for q of the segment alone and the one for k and v of memory and segment are taken from the
+Scores exist a tile at a time, in fp32 in a CPU's cache: by torch's products, or by code of our own (`_attention_code`). On CUDA,
+see `_fused_attention`. The product for q of the segment alone and the one for k and v of memory and segment are taken from the
 one weight that the reference has.
 """
 
@@ -38,8 +38,8 @@ def tiled_attention(
 
     `qkv_weight` [3W, D]; `r_SHK` projected distances S - 1 … 0; `biases` u and v [H, K]; `masked_keys` [1 or B, 1, T, S].
     Scores and their gradients exist a tile at a time. Probabilities are kept for backward in the precision of products, or,
-    with `again`, exist a tile at a time too and are computed twice; what dropout keeps of them is then drawn twice. `compiled`: by
-    code of our own, where it knows the device and the precision.
+    with `again`, exist a tile at a time too and are computed twice; what dropout keeps of them is then drawn twice.
+    `compiled`: by code of our own, where it knows the device and the precision.
     """
     kind = x_BTD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
