@@ -159,6 +159,12 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
     return step
 
 
+def attention_of(name: str, bf16: bool, device: torch.device) -> AttentionPath:
+    """How one of ours computes attention."""
+    own_code = name == "compiled" or (name == TRAINER and device.type == "cpu" and not bf16)
+    return "compiled" if own_code else "fast"
+
+
 def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
     """As a run does it (on a GPU by graphs of kernels), with the optimizer and the clipping of its default recipe; it loads its
     data and checks its loss."""
@@ -175,7 +181,12 @@ def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -
         system="this machine",
         stack="txlplan",
         workload=Workload(model=config, tokens=10**9, optimization=recipe(config, None)),
-        plan=Plan(micro_batch=rows, precision="bf16" if bf16 else "fp32", compile=device.type == "cuda"),
+        plan=Plan(
+            micro_batch=rows,
+            precision="bf16" if bf16 else "fp32",
+            attention=attention_of(TRAINER, bf16, device),
+            compile=device.type == "cuda",
+        ),
         data=DataSettings(directory="(random tokens)"),
         run=RunSettings(directory="(not kept)"),
     )

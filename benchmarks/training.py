@@ -32,13 +32,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from _contenders import CONFIGS, CONTENDERS, ROWS, TRAINER, stepping
+from _contenders import CONFIGS, CONTENDERS, ROWS, TRAINER, attention_of, stepping
 from _curves import curves
 from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
 from _side import NAME, Side
 
-from txlplan.choices import AttentionPath
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._host import operations, training_s
 from txlplan.engine.trace import trace
@@ -108,7 +107,7 @@ def speed(options: argparse.Namespace) -> list[Row]:
     dtype = BF16 if options.bf16 else torch.float32
     suit_products(bf16=options.bf16)
     with torch.device("cpu"):
-        path: AttentionPath = "compiled" if options.ours == "compiled" else "fast"
+        path = attention_of(options.ours, options.bf16, torch.device(options.device))
         plan = Plan(micro_batch=options.rows, precision="bf16" if options.bf16 else "fp32", attention=path)
         flops = trace(Workload(model=CONFIGS[options.config]), plan)
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)

@@ -123,6 +123,14 @@ def test_the_op_stream_is_what_the_worker_does(asked):
 
 
 @pytest.mark.no_cover
+@given(asked=drawn().filter(lambda asked: asked[0].task == "train"))
+@settings(max_examples=30, deadline=None)
+def test_the_op_stream_of_drawn_workloads_by_our_own_code_is_what_the_worker_does(asked):
+    workload, plan = asked
+    assert_agreement(workload, dataclasses.replace(plan, attention="compiled", precision="fp32"), STACK)
+
+
+@pytest.mark.no_cover
 @given(asked=drawn(), d_head=st.sampled_from([16, 20, 32]))
 @settings(max_examples=40, deadline=None)
 def test_the_op_stream_of_cuda_is_what_the_worker_does_with_its_fused_kernel(asked, d_head):
@@ -210,8 +218,30 @@ def test_the_op_stream_of_a_loss_in_chunks_is_what_the_worker_does(clusters: Any
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("rows", "dropatt"), [(1, 0.0), (2, 0.0), (2, 0.1)])
 def test_the_op_stream_of_several_blocks_is_what_the_worker_does(rows: int, dropatt: float, precision: Any, how: Any) -> None:
-    workload = small(n_layer=2, d_model=256, n_head=8, d_head=64, tgt_len=512, mem_len=512, dropatt=dropatt)
-    assert_agreement(workload, Plan(micro_batch=rows, precision=precision, activation_checkpointing=how), STACK)
+    assert_several_blocks(rows, dropatt, precision=precision, activation_checkpointing=how)
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("how", ["none", "full"])
+@pytest.mark.parametrize(("rows", "dropatt"), [(1, 0.0), (2, 0.1)])
+def test_the_op_stream_of_our_own_code_is_what_the_worker_does(rows: int, dropatt: float, how: Any) -> None:
+    assert_several_blocks(rows, dropatt, attention="compiled", activation_checkpointing=how)
+
+
+def assert_several_blocks(rows: int, dropatt: float, **plan: Any) -> None:
+    workload = small(n_layer=2, d_model=256, n_head=8, d_head=64, tgt_len=500, mem_len=512, dropatt=dropatt)
+    assert_agreement(workload, Plan(micro_batch=rows, **plan), STACK)
+
+
+def test_checkpointed_attention_of_our_own_code_runs_again_and_forgets_what_the_op_stream_says():
+    model = ModelConfig(
+        id="m", n_layer=2, d_model=64, n_head=2, d_head=32, d_inner=128, vocab_size=300, tgt_len=150, mem_len=70, dropatt=0.1
+    )
+    plain, again = (traced(model, 2, attention="compiled", activation_checkpointing=how) for how in ("none", "attention"))
+    parts = Template(Settings(model=model, optimization=Optimization(), implementation="fast", own_attention=True))
+    stream, rows = parts.stream(np.array([2.0])), parts.again("attention")
+    assert again.backward_flops - plain.backward_flops == pytest.approx(model.n_layer * stream.flops[rows].sum())
+    assert plain.saved_bytes - again.saved_bytes == pytest.approx(model.n_layer * stream.saved_bytes[rows].sum(), rel=0.03)
 
 
 def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_op_stream_says():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from txlplan.choices import Checkpointing, Precision, Task
+from txlplan.choices import AttentionPath, Checkpointing, Precision, Task
 from txlplan.config import from_plain, parse_toml, read_toml
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
@@ -29,6 +29,8 @@ class Matrix:
     micro_batch: tuple[int, ...] = (8,)
     accumulation: tuple[int, ...] = (1,)
     activation_checkpointing: tuple[Checkpointing, ...] = ("none",)
+    attention: tuple[AttentionPath, ...] = ("fast",)
+    """How attention is computed in training; compiled: by C++ of our own, in fp32 on a CPU."""
     compile: tuple[bool, ...] = (False,)
     """Of a token's step, or (train, on a GPU) layers as graphs of kernels."""
     threads: tuple[int, ...] = ()
@@ -49,7 +51,7 @@ class Matrix:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps = {self.warmup_steps} must be zero or more")
-        for name in ("model", "precision", "micro_batch", "accumulation", "activation_checkpointing", "compile", "devices"):
+        for name in _AXES:
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} is an empty list: it needs at least one value")
@@ -57,6 +59,9 @@ class Matrix:
                 raise ValueError(f"{name} = {list(values)} names a value twice: raise 'repeats' to run it more often")
         if self.task != "train" and (max(self.accumulation) > 1 or self.activation_checkpointing != ("none",)):
             raise ValueError(f"accumulation and activation_checkpointing have no effect on task {self.task!r}")
+
+
+_AXES = ("model", "precision", "micro_batch", "accumulation", "activation_checkpointing", "attention", "compile", "devices")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +96,7 @@ def cases(matrix: Matrix, *, cores: int | None) -> tuple[Case, ...]:
         matrix.micro_batch,
         matrix.accumulation,
         matrix.activation_checkpointing,
+        matrix.attention,
         matrix.compile,
         matrix.devices,
     )
@@ -103,10 +109,11 @@ def cases(matrix: Matrix, *, cores: int | None) -> tuple[Case, ...]:
                 precision=precision,
                 data_parallel=devices,
                 activation_checkpointing=checkpointing,
+                attention=attention,
                 compile=compiled,
                 threads=threads,
             ),
         )
-        for config, precision, micro_batch, accumulation, checkpointing, compiled, devices in axes
+        for config, precision, micro_batch, accumulation, checkpointing, attention, compiled, devices in axes
         for threads in (matrix.threads or (None if cores is None else max(1, cores // max(1, devices)),))
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from txlplan.choices import Checkpointing, Precision, Task
+from txlplan.choices import AttentionPath, Checkpointing, Precision, Task
 from txlplan.cli._output import JsonOption, Output
 from txlplan.cli._targets import (
     LOCAL,
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from txlplan.planner import Candidate, Fix
     from txlplan.workload import Workload
 
-_OF_PLAN = ("micro_batch", "accumulation", "precision", "activation_checkpointing", "checkpointed_layers", "threads")
+_OF_PLAN = (
+    "micro_batch", "accumulation", "precision", "activation_checkpointing", "checkpointed_layers", "threads", "attention"
+)  # fmt: skip
 """Options that are fields of the plan."""
 _PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN.toml]", help="Estimate this plan file.")]
 _Model = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Id of a model, or a .toml file.")]
@@ -49,6 +51,9 @@ _CheckpointedLayers = Annotated[
     int | None, typer.Option("--checkpointed-layers", help="Of so many layers of each stage; by default all.")
 ]
 _Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")]
+_Attention = Annotated[
+    AttentionPath | None, typer.Option("--attention", help="How training computes attention; by default the fast path.")
+]
 _CompileStep = Annotated[
     bool, typer.Option("--compile-step", help="Compile the step of a token; layers that train on a GPU are graphs.")
 ]
@@ -77,6 +82,7 @@ def _estimate(
     activation_checkpointing: _CheckpointingOption = None,
     checkpointed_layers: _CheckpointedLayers = None,
     threads: _Threads = None,
+    attention: _Attention = None,
     compile_step: _CompileStep = False,
     explain: _Explain = False,
     trace: _Trace = False,

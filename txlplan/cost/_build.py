@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from txlplan.choices import Checkpointing, Precision, Task
+from txlplan.cost._compiled_layer import compiled_layer
 from txlplan.cost._ends import DRAWING, RowsMadeUp, embedding, log_probabilities, loss, remember, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._fused_layer import fused_layer
@@ -43,6 +44,8 @@ class Settings:
     """Parameters are fp32 and products cast them (autocast); False: everything is in the plan's precision."""
     implementation: Implementation = "reference"
     """Whose kernels: our fast path's, our reference's, or those of the code that the published rows ran."""
+    own_attention: bool = False
+    """The fast path's attention is code of our own."""
     tail_shares: tuple[float, ...] | None = None
     """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
     tensor_parallel: int = 1
@@ -58,7 +61,7 @@ class Settings:
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
-        """As a plan runs under a stack; only a stack of ours has two ways to compute attention, and in training alone."""
+        """As a plan runs under a stack; only a stack of ours has several ways to compute attention, and in training alone."""
         ours = stack.implementation in ("fast", "fused")
         reference = ours and plan.attention == "reference" and workload.task == "train"
         return cls(
@@ -70,6 +73,7 @@ class Settings:
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
             implementation="reference" if reference else stack.implementation,
+            own_attention=stack.implementation == "fast" and plan.attention == "compiled" and workload.task == "train",
             tensor_parallel=plan.tensor_parallel,
             context_parallel=plan.context_parallel,
             compiled=plan.compile,
@@ -187,7 +191,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
     embedding(first, at)
-    _LAYERS[settings.implementation](layers, at)
+    (compiled_layer if settings.own_attention else _LAYERS[settings.implementation])(layers, at)
     remember(last, at)
     if settings.task == "generate":
         log_probabilities(last, at)

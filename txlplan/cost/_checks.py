@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from txlplan.cost._plans import NAMES, Plans
+from txlplan.cost._plans import NAMES, Plans, code
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, StackProfile
 from txlplan.workload import Workload
@@ -22,6 +22,7 @@ def check(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfil
         *_devices(plans, cluster),
         *_divisions(plans, workload),
         *_states(plans, cluster, stack),
+        *_attention(plans, cluster, workload, stack),
         *_tasks(plans, workload, stack),
     ):
         if wrong.any():
@@ -36,6 +37,7 @@ def allowed(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProf
         *_devices(plans, cluster),
         *_divisions(plans, workload),
         *_states(plans, cluster, stack),
+        *_attention(plans, cluster, workload, stack),
         *_tasks(plans, workload, stack),
     ):
         found &= ~wrong
@@ -99,6 +101,16 @@ def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Ref
         yield plans.zero_stage > 0, f"zero_stage = {{plan.zero_stage}}: stack {stack.id} exchanges no gradients", None
     if cluster.device.kind == "cpu":
         yield plans.offload != 0, "offload = '{plan.offload}': a CPU has no other host", None
+
+
+def _attention(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
+    compiled = plans.attention == code("attention", "compiled")
+    has_code = cluster.device.kind == "cpu" and stack.implementation == "fast" and workload.task == "train"
+    hint = 'attention = "fast" is for everything'
+    message = f"attention = 'compiled': there is code to train on a CPU by our own stack, not to {workload.task} by {stack.id}"
+    yield compiled & (not has_code), message, hint
+    message = "attention = 'compiled': there is code for fp32, not for {plan.precision}"
+    yield compiled & (plans.precision != code("precision", "fp32")), message, hint
 
 
 def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:

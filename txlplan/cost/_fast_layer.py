@@ -87,8 +87,8 @@ class _Tiled:
 def fast_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
     tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head, narrow=section.numbers.halved))
-    _positions(section, at)
-    _inputs(section, at)
+    positions(section, at)
+    inputs(section, at)
     _projections(section, tiled)
     section.dispatch = TILE_DISPATCH
     _scores(section, tiled)
@@ -98,12 +98,12 @@ def fast_layer(section: Section, at: Lengths) -> None:
     feed_forward(section, at)
 
 
-def _inputs(section: Section, at: Lengths) -> None:
+def inputs(section: Section, at: Lengths) -> None:
     """Segment and memory, normed (pre) each for itself, in the precision of products; joined."""
     c, r, model = section.numbers.compute, section.numbers.residual, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=at.BTD * r)
-        memory, statistics = _memory(at) * r, 2 * at.B * at.M * section.numbers.wide
+        memory, statistics = memory_elements(at) * r, 2 * at.B * at.M * section.numbers.wide
         kept = statistics + (0.0 if r == section.numbers.wide else memory)
         section.run("memory norm", PROJECTIONS, "norm", read=memory, written=memory, kept=kept, around=memory)
         section.back("memory norm", PROJECTIONS, "norm", read=2 * memory, written=memory)
@@ -121,11 +121,11 @@ def _inputs(section: Section, at: Lengths) -> None:
     section.back("attention residual", PROJECTIONS, read=2 * at.BTD * r, written=at.BTD * r)
 
 
-def _memory(at: Lengths) -> FloatArray:
+def memory_elements(at: Lengths) -> FloatArray:
     return at.B * float(at.M * at.model.d_model)
 
 
-def _positions(section: Section, at: Lengths) -> None:
+def positions(section: Section, at: Lengths) -> None:
     """W R once for all sequences."""
     width = at.model.d_model
     section.narrow("position cast", elements=float(at.S * width), gradient=False)
@@ -143,7 +143,7 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     at, pre, wide = tiled.at, tiled.at.model.norm == "pre", section.numbers.wide
     c, d, width = section.numbers.compute, section.numbers.narrow, at.model.d_model
     padded, keys, queries = float((at.S + VECTOR) * at.W) * c, 2 * at.BSW * c, at.BTW * c
-    memory = _memory(at) if pre else 0.0 * at.B
+    memory = memory_elements(at) if pre else 0.0 * at.B
     weight, own = 3.0 * at.W * width, tiled.backward_bytes(section) + padded
     inside = own
     inputs = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))

@@ -146,7 +146,7 @@ def _attention(section: Section, at: Lengths) -> None:
     bias = at.rows * float(at.model.n_head * padded_keys(at.S)) * c
     operands = 2 * mixed + 2 * at.BSW * c + bias
     logarithms = at.rows * at.model.n_head * section.numbers.wide
-    shape: dict[str, Figure] = {
+    shape: Shape = {
         "count": at.B * at.model.n_head,
         "m": float(at.T),
         "n": float(at.S),

@@ -200,15 +200,30 @@ class Section:
             self._backward_op(replace(op, measured_as=measured_as))
 
     def attention(
-        self, name: str, group: str, *, m: Figure, n: Figure, k: Figure, count: Figure, operands: Figure, kept: Figure
+        self,
+        name: str,
+        group: str,
+        *,
+        m: Figure,
+        n: Figure,
+        k: Figure,
+        count: Figure,
+        operands: Figure,
+        kept: Figure,
+        products: tuple[int, int] = (2, 5),
+        around: Figure | None = None,
+        launches: Figure = 1.0,
     ) -> None:
         """Scores of `count` products [m, k] × [k, n], their softmax, and values [n, k] weighted by it, in one kernel each way.
 
-        No score is written. Backward computes them again and gives the gradients of all that was read, `operands` bytes;
-        `kept`: the result, and what the softmax is computed again with.
+        No score is written but what is `kept`, beside the result, or what the softmax is computed again with: backward then
+        does so, and gives the gradients of all that was read, `operands` bytes. `products`: how many there are, forward and
+        backward. `around`: bytes alive in backward beside what is kept.
         """
         op = self._product(name, group, "attention", m, n, k, count, "forward")
-        op = replace(op, flops=2 * op.flops, bytes_moved=operands + kept, transient_bytes=self.held)
+        op = replace(
+            op, flops=products[0] * op.flops, bytes_moved=operands + kept, transient_bytes=self.held, launches=launches
+        )
         if not self.training:
             self._forward.append(replace(op, transient_bytes=self.held + kept))
             return
@@ -216,7 +231,9 @@ class Section:
         self._kept = name
         self._backward.append([self._returned(name, group, kept)])
         op = self._product(f"{name} backward", group, "attention", m, n, k, count, "backward")
-        self._backward_op(replace(op, flops=5 * op.flops, bytes_moved=2 * operands + 2 * kept, transient_bytes=operands + kept))
+        beside = operands + kept if around is None else around
+        flops, moved = products[1] * op.flops, 2 * operands + 2 * kept
+        self._backward_op(replace(op, flops=flops, bytes_moved=moved, transient_bytes=beside, launches=launches))
 
     def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:
         return Op(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from txlplan.choices import Checkpointing, Precision
 from txlplan.cost._build import Settings, build, distances_bytes
+from txlplan.cost._compiled_layer import COMPILED_SCORES
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
 from txlplan.cost._op_stream import FIGURES, FloatArray, OpStream
@@ -43,6 +44,7 @@ _TILED_AGAIN = (
     "score mask",
     "attention softmax",
     "attention dropout mask",
+    COMPILED_SCORES,
 )
 """What the backward of tiled attention runs again: probabilities, a tile at a time, and the draws of dropout."""
 _LIKE: dict[Precision, Precision] = {"tf32": "fp32", "bf16": "fp16"}

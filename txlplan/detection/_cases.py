@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from txlplan.detection._attention_cases import attention_cases
 from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
 from txlplan.detection._cold import Operands, cold, in_turn
 from txlplan.detection._product_cases import products
@@ -279,6 +280,7 @@ def cases(dtype: str) -> Iterator[Case]:
         yield norm(elements // 256, 256, dtype, "cpu")
         yield copy(max(1, elements >> 14), dtype, "cpu")
     if dtype == "fp32":
+        yield from attention_cases()
         yield from (gather(rows, words, 256, "cpu") for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))

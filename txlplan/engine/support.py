@@ -54,6 +54,11 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
         yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
     if plan.compile:
         yield from _compile(plan_file)
+    if plan.attention == "compiled" and (workload.task, plan.precision, plan_file.run.device) != ("train", "fp32", "cpu"):
+        yield (
+            f"plan.attention = 'compiled': there is code to train in fp32 on a CPU, not to {workload.task} in {plan.precision} "
+            f"on {plan_file.run.device}"
+        )
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from txlplan.engine.backend import Backend
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Evaluating, Noted, Saved, Started, Step
 from txlplan.engine.generation_task import DEFAULT_NEW_TOKENS, generate_text, prompts_of
+from txlplan.engine.own_attention import compiled_or_tiled
 from txlplan.engine.stopping import StopRequest
 from txlplan.engine.training import StepResult, Trainer, create_model
 from txlplan.errors import InputError
@@ -53,7 +54,7 @@ class Job:
 
 def train(job: Job) -> Ending:
     """Train to workload.tokens, checkpointing and evaluating as the plan says; a checkpoint stands at the end."""
-    trainer = Trainer(job.plan_file, job.backend, job.dataset)
+    trainer = trainer_of(job)
     _restore(job, trainer)
     job.start(trainer.step, trainer.total_steps)
     run, saved_step = job.plan_file.run, trainer.step
@@ -110,6 +111,12 @@ def generate(job: Job) -> Ending:
 
 
 TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "generate": generate}
+
+
+def trainer_of(job: Job) -> Trainer:
+    """As the plan says, as far as this machine can."""
+    plan = compiled_or_tiled(job.plan_file.plan, job.log.emit)
+    return Trainer(replace(job.plan_file, plan=plan), job.backend, job.dataset)
 
 
 def _restore(job: Job, trainer: Trainer) -> None:

@@ -21,8 +21,7 @@ from txlplan.engine import evaluation, failures
 from txlplan.engine.backend import Backend, as_planned
 from txlplan.engine.events import Step, Tried, Trying
 from txlplan.engine.generation_task import generator, prompts_of
-from txlplan.engine.tasks import Ending, Job, trained_model
-from txlplan.engine.training import Trainer
+from txlplan.engine.tasks import Ending, Job, trained_model, trainer_of
 from txlplan.plan_file import Plan, PlanFile
 
 WARMUP_STEPS = 1
@@ -166,7 +165,7 @@ def steps_of(job: Job) -> Iterator[Step]:
 
 
 def _train(job: Job) -> Iterator[Step]:
-    trainer = Trainer(job.plan_file, job.backend, job.dataset)
+    trainer = trainer_of(job)
     while True:
         made = trainer.train_step()
         yield Step(step=made.step, step_s=made.step_s, tokens=trainer.tokens_per_step, loss=made.loss)

@@ -24,6 +24,6 @@ def describe(plan: Plan) -> str:
     parts += [f"{plan.n_devices} devices"] if plan.n_devices > 1 else []
     parts += [counted(plan.threads, "thread")] if plan.threads else []
     parts += ["activation checkpointing"] if plan.activation_checkpointing != "none" else []
-    parts += ["reference attention"] if plan.attention == "reference" else []
+    parts += [f"{plan.attention} attention"] if plan.attention != "fast" else []
     parts += ["compiled"] if plan.compile else []
     return ", ".join(parts)

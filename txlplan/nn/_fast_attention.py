@@ -3,9 +3,9 @@
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
 D d_model, R > S rows of distances (the last ones are dummies).
 
-Scores exist a tile at a time, in fp32 in a CPU's cache: by torch's products, or by code of our own (`_attention_code`). On CUDA,
-see `_fused_attention`. The product for q of the segment alone and the one for k and v of memory and segment are taken from the
-one weight that the reference has.
+Scores exist a tile at a time, in fp32 in a CPU's cache: by torch's products, or by code of our own (`_attention_code`). On CUDA
+they are `_fused_attention`'s. The product for q of the segment alone and that for k and v of memory and segment are of the one
+weight that the reference has.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def describe(plan: Plan) -> str:
         (plan.activation_checkpointing != "none", f"checkpointing {plan.activation_checkpointing}{some}"),
         (plan.offload != "none", f"{plan.offload} offloaded"),
         (plan.optimizer_precision != "fp32", f"optimizer states {plan.optimizer_precision}"),
-        (plan.attention == "reference", "reference attention"),
+        (plan.attention != "fast", f"{plan.attention} attention"),
         (plan.compile, "compiled"),
         (plan.threads is not None, counted(plan.threads or 0, "thread")),
         (not plan.runnable, "not run by this version"),

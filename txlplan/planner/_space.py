@@ -37,8 +37,8 @@ class Space:
     threads: tuple[int, ...] | None = None
     """CPU threads of a process; ignored on other devices."""
     attention: tuple[AttentionPath, ...] | None = None
-    """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape;
-    elsewhere the fast path."""
+    """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape,
+    and by code of our own where the stack was measured with it; elsewhere the fast path."""
     data_parallel: tuple[int, ...] | None = None
     tensor_parallel: tuple[int, ...] | None = None
     pipeline_parallel: tuple[int, ...] | None = None
@@ -196,8 +196,10 @@ class Space:
 
 
 def _attention(workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
-    both = cluster.device.kind == "cpu" and stack.implementation == "fast" and workload.task == "train"
-    return ("fast", "reference") if both else ("fast",)
+    if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task != "train":
+        return ("fast",)
+    measured = any(point.kind == "attention" for point in stack.efficiency)
+    return ("fast", "reference", "compiled") if measured else ("fast", "reference")
 
 
 def _least_remembered_bytes(workload: Workload, mesh: Mesh) -> float:

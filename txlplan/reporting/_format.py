@@ -67,6 +67,8 @@ def plan_text(plan: Plan) -> str:
         parts.append(f"ZeRO {plan.zero_stage}")
     if plan.activation_checkpointing != "none":
         parts.append(f"{plan.activation_checkpointing} activation checkpointing")
+    if plan.attention != "fast":
+        parts.append(f"{plan.attention} attention")
     if plan.compile:
         parts.append("compiled")
     if plan.threads:

@@ -1,0 +1,113 @@
+"""Operations of one layer of the fast path whose attention is code of our own (txlplan.nn: `_attention_code`), in fp32.
+
+Of the fast layer the projections remain, without copies that put heads apart; scores, softmax and values are one call each way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from txlplan.cost._fast_layer import inputs, memory_elements, positions
+from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
+from txlplan.cost._numbers import Shape
+from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._section import Section
+from txlplan.model._tiles import kept_row, scored_blocks
+
+COMPILED_SCORES = "compiled scores"
+"""What the backward of checkpointed attention computes again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    """Sums over the blocks of a layer."""
+
+    at: Lengths
+    blocks: Sequence[tuple[int, int]]
+
+    @property
+    def kept(self) -> FloatArray:
+        """Elements of the rows of probabilities that are kept."""
+        return self.at.B * float(self.at.model.n_head * sum(queries * kept_row(keys) for queries, keys in self.blocks))
+
+    @property
+    def product(self) -> Shape:
+        """Queries by keys, one product a sequence, head and block, of their mean size."""
+        count, queries = len(self.blocks), self.at.T
+        return {
+            "count": self.at.B * float(self.at.model.n_head * count),
+            "m": queries / count,
+            "n": sum(rows * keys for rows, keys in self.blocks) / queries,
+            "k": float(self.at.model.d_head),
+        }
+
+
+def compiled_layer(section: Section, at: Lengths) -> None:
+    """Describe one layer."""
+    scored = _Scored(at=at, blocks=scored_blocks(at.T, at.M))
+    positions(section, at)
+    inputs(section, at)
+    _projections(section, scored)
+    _scores_and_values(section, scored)
+    attention_output(section, at)
+    feed_forward(section, at)
+
+
+def _projections(section: Section, scored: _Scored) -> None:
+    """What dropout keeps of scores; q of the segment, k and v of memory and segment, by one weight.
+
+    Backward gives up nothing before its function ends: what the forward pass kept, and gradients.
+    """
+    at, pre, c = scored.at, scored.at.model.norm == "pre", section.numbers.compute
+    width, keys, queries = at.model.d_model, 2 * at.BSW * c, at.BTW * c
+    memory = memory_elements(at) * c if pre else 0.0 * at.B
+    inside = _gradient_bytes(at, c) + scored.kept * c + float(at.S * at.W) * c
+    if at.model.dropatt > 0 and section.training:
+        section.mask("attention dropout", SCORES, elements=at.BHTS)
+    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
+    around = inside + keys + at.BTD * c + memory
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
+    n, gradient = 2.0 * at.W, 3.0 * at.W * width * section.numbers.wide
+    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
+    section.gradient(
+        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
+    )
+    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
+    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
+    if pre:
+        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + at.BTD * c + memory)
+
+
+def _gradient_bytes(at: Lengths, c: float) -> FloatArray:
+    """Of queries, keys, values, distances and biases."""
+    biases = 2.0 * at.W
+    return (at.BTW + 2 * at.BSW + at.S * at.W + biases) * c
+
+
+def _scores_and_values(section: Section, scored: _Scored) -> None:
+    """Position and content scores, and their softmax, kept; values weighted by what dropout left of it."""
+    at, c = scored.at, section.numbers.compute
+    mixed, keys, distances, kept = at.BTW * c, at.BSW * c, float(at.S * at.W) * c, scored.kept * c
+    around = _gradient_bytes(at, c) + mixed
+    section.attention(
+        COMPILED_SCORES,
+        SCORES,
+        **scored.product,
+        operands=mixed + keys + distances,
+        kept=kept,
+        products=(2, 4),
+        around=around + distances,
+    )
+    gradient = 2 * at.W * section.numbers.wide if at.model.untie_r else 0.0
+    section.back("query biases", SCORES, launches=0.0, read=0.0, written=0.0, around=around + distances, gradient=gradient)
+    section.attention(
+        "compiled values",
+        VALUES,
+        **scored.product | {"launches": 0.0},
+        operands=keys,
+        kept=mixed + distances,
+        products=(1, 2),
+        around=around,
+    )
