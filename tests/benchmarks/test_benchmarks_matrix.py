@@ -32,6 +32,11 @@ def test_every_combination_once(tiny: str) -> None:
     assert {case.plan.threads for case in found} == {4}
 
 
+def test_ways_to_compute_attention_are_an_axis(tiny: str) -> None:
+    found = cases(Matrix(model=(tiny,), attention=("fast", "compiled")), cores=4)
+    assert [case.plan.attention for case in found] == ["fast", "compiled"]
+
+
 def test_processes_share_the_cores(tiny: str) -> None:
     found = cases(Matrix(model=(tiny,), devices=(1, 2)), cores=4)
     assert [(case.plan.data_parallel, case.plan.threads) for case in found] == [(1, 4), (2, 2)]

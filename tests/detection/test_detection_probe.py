@@ -18,6 +18,7 @@ from txlplan.detection._probe import _dtypes
 from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.nn import _widened
+from txlplan.nn._own_code import can_compile
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_a_case_dispatches_the_operations_that_it_counts(kind):
     assert counter.kernels == pytest.approx(case.operations, rel=0.35)
 
 
-@pytest.mark.parametrize("kind", ["gemm", "bmm"])
+@pytest.mark.parametrize("kind", ["gemm", "bmm", *(["attention"] if can_compile("attention") else [])])
 def test_products_count_their_flops_as_torch_does(kind):
     from torch.utils.flop_counter import FlopCounterMode
 

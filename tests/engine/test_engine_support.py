@@ -14,6 +14,11 @@ from txlplan.engine.support import unsupported
         ({"plan": {"zero_stage": 3}}, "zero_stage = 3"),
         ({"plan": {"compile": True}}, "compile = true"),
         ({"plan": {"precision": "tf32"}}, "tf32"),
+        ({"plan": {"attention": "compiled", "precision": "bf16"}}, "train in bf16 on cpu"),
+        (
+            {"workload": {"task": "score"}, "plan": {"attention": "compiled"}, "run": {"checkpoint": "x"}},
+            "score in fp32 on cpu",
+        ),
         ({"run": {"device": "tpu"}}, "run.device = 'tpu'"),
         ({"workload": {"global_batch": 64}}, "global_batch = 64"),
         ({"workload": {"task": "score"}}, "run.checkpoint is missing"),

@@ -183,6 +183,24 @@ def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_p
     assert compiled.of(Generated) == plain.of(Generated)
 
 
+def test_attention_by_our_own_code_learns_the_same(plan_of, work, tmp_path):
+    tiles, own = (work(elsewhere(plan_of(steps=20, plan={"attention": path}), tmp_path, path)) for path in ("fast", "compiled"))
+    assert own.exit_code == 0
+    assert own.of(Noted) == tiles.of(Noted)
+    losses = [[step.loss for step in ran.of(Step)] for ran in (tiles, own)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_without_a_compiler_attention_runs_as_tiles_and_says_so(plan_of, work, tmp_path):
+    tiles = work(elsewhere(plan_of(steps=5), tmp_path, "tiles"))
+    _own_code.library.cache_clear()
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
+        ran = work(elsewhere(plan_of(steps=5, plan={"attention": "compiled"}), tmp_path, "compiled"))
+    assert ran.exit_code == 0
+    assert "runs as tiles" in ran.of(Noted)[-1].text
+    assert [step.loss for step in ran.of(Step)] == [step.loss for step in tiles.of(Step)]
+
+
 def streamed(ran, row):
     """The text of a row as it was shown piece by piece, without what stands for bytes that are no text."""
     return "".join(event.text for event in ran.of(Streamed) if event.row == row).replace("\ufffd", "")

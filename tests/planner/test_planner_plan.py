@@ -15,7 +15,7 @@ from small_box import CLUSTER, LINK, MODEL, STACK, SYSTEM, WIDE, WIDE_CLUSTER, w
 from txlplan.choices import Objective
 from txlplan.cost import Plans, estimate
 from txlplan.errors import InputError, NoPlanFitsError
-from txlplan.hardware import Cluster, Link, ReservedModel, Spread, StackProfile
+from txlplan.hardware import Cluster, EfficiencyPoint, Link, ReservedModel, Spread, StackProfile
 from txlplan.plan_file import Plan
 from txlplan.planner import Space, plan
 from txlplan.planner._space import global_batches
@@ -296,6 +296,23 @@ def test_a_cpu_chooses_threads_and_only_its_precisions() -> None:
     assert {candidate.precision for candidate in plans} == {"fp32"}
     assert {candidate.threads for candidate in plans} == {1, 2, 4, 6}
     assert plan(Workload(model=MODEL), cluster, STACK).plan.threads == 6
+
+
+def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_and_trains_in_fp32() -> None:
+    shape = {"work": 1e9, "m": 64, "n": 256, "k": 64, "dtype": "fp32"}
+    tiles = (EfficiencyPoint(kind="bmm", utilisation=0.2, **shape), EfficiencyPoint(kind="gemm", utilisation=0.5, **shape))
+    without = replace(STACK, implementation="fast", host_op_s=1e-9, efficiency=tiles)
+    measured = replace(without, efficiency=(*tiles, EfficiencyPoint(kind="attention", utilisation=0.6, **shape)))
+    workload = Workload(model=replace(MODEL, tgt_len=512, mem_len=512))
+    assert plan(workload, PC, without).plan.attention == "fast"
+    assert plan(workload, PC, measured).plan.attention == "compiled"
+    plans = Space().plain(workload, PC, measured)
+    assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
+    assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast"}
+    with pytest.raises(InputError, match="there is code for fp32, not for bf16"):
+        estimate(workload, PC, measured, [Plan(micro_batch=8, attention="compiled", precision="bf16")])
+    with pytest.raises(InputError, match="there is code to train on a CPU"):
+        estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8, attention="compiled")])
 
 
 def test_our_stack_on_a_cpu_chooses_how_attention_is_computed() -> None:
