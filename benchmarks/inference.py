@@ -5,6 +5,7 @@
     python benchmarks/inference.py long         10,000 tokens: time a token and memory, first thousand against last
     python benchmarks/inference.py dispatch     what a layer costs beside its arithmetic, plain and compiled
     python benchmarks/inference.py sums         what the sums of compiled code take of weights in cache
+    python benchmarks/inference.py spills       what products of few rows take longer with weights from 8 to 512 MiB in turn
 
 Each prints a table, and with --json FILE writes it. The model is as large as WikiText-103 models that are trained on one
 machine: 16 layers of width 410, 30,000 words. Its weights are random: neither time nor equality depends on them, but that a
@@ -20,8 +21,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +40,7 @@ from txlplan.interchange._layouts import foreign_state
 from txlplan.model import models as presets
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.nn._products import Product, product
 from txlplan.nn._token_code import summed_product
 from txlplan.nn._widened import suit_products
 
@@ -247,11 +250,11 @@ def sums(options: argparse.Namespace) -> list[Row]:
     square = torch.randn(1024, 1024)
 
     def weights(dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> Callable[[], None]:
-        product = summed_product(torch.randn(outputs, inputs).to(dtype), torch.randn(rows, inputs))
+        sum_up = summed_product(torch.randn(outputs, inputs).to(dtype), torch.randn(rows, inputs))
 
         def work() -> None:
             for _ in range(_CALLS):
-                product()
+                sum_up()
 
         return work
 
@@ -276,6 +279,44 @@ def sums(options: argparse.Namespace) -> list[Row]:
 _WEIGHTS, _INPUTS, _CALLS = 1 << 19, (128, 1024), 20
 
 
+def spills(options: argparse.Namespace) -> list[Row]:
+    """Products of few rows with the weights of so many MiB, one after another: what each byte of them takes longer than of the
+    fewest, and as a share of what it does of the most, which no cache holds."""
+    rows: list[Row] = []
+    for dtype in (torch.float32, BF16):
+        suit_products(bf16=dtype == BF16)
+        taken = _in_turn(dtype, options.pairs)
+        longer = {mib: median(seconds) - median(taken[min(taken)]) for mib, seconds in taken.items()}
+        name = f"spills {_name(None if dtype == torch.float32 else dtype)}"
+        rows += [
+            {"what": name, "MiB": mib, "ps a byte": 1e12 * each, "share": each / longer[max(taken)]}
+            for mib, each in longer.items()
+        ]
+    return rows
+
+
+def _in_turn(dtype: torch.dtype, rounds: int) -> dict[int, list[float]]:
+    """Seconds a byte of weights, by MiB of them, one figure a round."""
+    weight = torch.full((1024, 512), 0.01, dtype=dtype)
+    layers = [product(weight.clone(), rows=_SPILL_ROWS) for _ in range((_SPILLS_MIB[-1] << 20) // weight.nbytes)]
+    x = torch.full((_SPILL_ROWS, weight.shape[1]), 0.01, dtype=dtype)
+    taken: dict[int, list[float]] = {mib: [] for mib in _SPILLS_MIB}
+    for _ in range(rounds):
+        for mib, seconds in taken.items():
+            several, again = layers[: (mib << 20) // weight.nbytes], max(1, _SPILLS_MIB[-1] // (4 * mib))
+            _run(several, x)
+            seconds.append(_seconds(partial(_run, several * again, x)) / again / (mib << 20))
+    return taken
+
+
+def _run(layers: Sequence[Product], x: Tensor) -> None:
+    for layer in layers:
+        layer(x)
+
+
+_SPILLS_MIB, _SPILL_ROWS = (8, 32, 64, 80, 96, 128, 192, 512), 4
+
+
 def _seconds(work: Callable[[], object]) -> float:
     start_s = time.perf_counter()
     work()
@@ -296,6 +337,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "long": long,
     "dispatch": dispatch,
     "sums": sums,
+    "spills": spills,
 }
 
 

@@ -179,6 +179,25 @@ def test_sums_take_twice_as_long_on_half_the_cores_whatever_else_was_measured(ti
     assert half == pytest.approx(2 * whole)
 
 
+def test_what_a_cache_does_not_hold_is_missed_by_and_by(tiny_model: ModelConfig) -> None:
+    """m = 1 - exp(-m·N/C) of what is read a token: none where all fits, nearly all where it is many times the cache."""
+    device, stack = devices.get("generic-cpu"), stacks.get("txlplan-cpu")
+    token = stream_of(tiny_model, "generate", (2,))
+    row = token.names.index("weights, keys and values")
+    read_bytes = float(token.bytes_moved[row][0])
+
+    def missed(times: float) -> float:
+        smaller = replace(device, cache_bytes=math.ceil(read_bytes / times))
+        seconds = float(step_time(token, smaller, stack, device.cores).op_s[row][0])
+        return seconds * device.memory_bandwidth_bytes_per_s / read_bytes
+
+    assert missed(0.5) == missed(1.0) == 0.0
+    for times in (1.01, 1.25, 2.0, 5.0):
+        assert missed(times) == pytest.approx(1 - math.exp(-missed(times) * times), abs=2e-3)
+        assert missed(times) > 0
+    assert missed(50.0) == pytest.approx(1.0, abs=2e-3)
+
+
 def test_sums_are_fed_while_they_compute_and_nothing_is_streamed_apart(tiny_model: ModelConfig) -> None:
     """Where no cache holds the weights: the root of the squares of reading them and of adding up, which take about as long."""
     large = replace(tiny_model, vocab_size=4_000_000)

@@ -82,7 +82,7 @@ def _biases(section: Section, group: str, products: int, elements: FloatArray, a
 
 
 def streamed(at: Lengths, numbers: Numbers) -> Op:
-    """Every weight, key and value read once a token, at the memory's bandwidth where they exceed the cache.
+    """Every weight, key and value read once a token, at the memory's bandwidth as far as the cache misses them.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
     in cache. (Compiled sums are fed while they compute, see `as_summed`.)
