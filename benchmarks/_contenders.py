@@ -130,8 +130,8 @@ CONTENDERS: dict[str, Callable[[ModelConfig], Contender]] = {
 }
 
 
-TRAINER = "trainer"
-"""The step of `txlplan run`, whose worker keeps freed memory."""
+TRAINER, COMPILED_TRAINER = "trainer", "trainer-compiled"
+"""The step of `txlplan run`, whose worker keeps freed memory; the second with attention by code of our own."""
 
 
 def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
@@ -139,8 +139,8 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
 
     `device` is where torch makes its tensors by default.
     """
-    if name == TRAINER:
-        return _trainer(config, rows, bf16, device)
+    if name in (TRAINER, COMPILED_TRAINER):
+        return _trainer(config, rows, bf16, device, attention_of(name))
     contender = CONTENDERS[name](config)
     if isinstance(contender, Ours) and device.type == "cpu":
         suit_products(bf16=bf16)
@@ -159,13 +159,12 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
     return step
 
 
-def attention_of(name: str, bf16: bool, device: torch.device) -> AttentionPath:
+def attention_of(name: str) -> AttentionPath:
     """How one of ours computes attention."""
-    own_code = name == "compiled" or (name == TRAINER and device.type == "cpu" and not bf16)
-    return "compiled" if own_code else "fast"
+    return "compiled" if "compiled" in name else "fast"
 
 
-def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -> Callable[[], float]:
+def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device, attention: AttentionPath) -> Callable[[], float]:
     """As a run does it (on a GPU by graphs of kernels), with the optimizer and the clipping of its default recipe; it loads its
     data and checks its loss."""
     from txlplan.engine.backend import Backend, as_planned
@@ -184,7 +183,7 @@ def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device) -
         plan=Plan(
             micro_batch=rows,
             precision="bf16" if bf16 else "fp32",
-            attention=attention_of(TRAINER, bf16, device),
+            attention=attention,
             compile=device.type == "cuda",
         ),
         data=DataSettings(directory="(random tokens)"),

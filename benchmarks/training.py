@@ -1,6 +1,7 @@
 """Training steps against our reference path, Hugging Face's transfo-xl and x-transformers, in pairs.
 
     python benchmarks/training.py speed enwik8 --against hugging-face      time, memory, share of the machine's products
+    python benchmarks/training.py speed enwik8 --against hugging-face --ours compiled    with attention in C++
     python benchmarks/training.py speed tiny --against x-transformers --bf16
     python benchmarks/training.py speed tiny --against trainer             the step of `txlplan run` against the bare one
     python benchmarks/training.py dropout tiny                             what dropout of 0.1 costs
@@ -32,7 +33,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from _contenders import CONFIGS, CONTENDERS, ROWS, TRAINER, attention_of, stepping
+from _contenders import COMPILED_TRAINER, CONFIGS, CONTENDERS, ROWS, TRAINER, attention_of, stepping
 from _curves import curves
 from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
@@ -61,7 +62,10 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="on CUDA, --bf16 is for both sides")
     parser.add_argument("--rows", type=int, help="sequences of a step")
     parser.add_argument(
-        "--ours", choices=["fast", "compiled", TRAINER], default="fast", help="the bare module, or the step of `txlplan run`"
+        "--ours",
+        choices=["fast", "compiled", TRAINER, COMPILED_TRAINER],
+        default="fast",
+        help="the bare module, or the step of `txlplan run`",
     )
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
@@ -107,7 +111,7 @@ def speed(options: argparse.Namespace) -> list[Row]:
     dtype = BF16 if options.bf16 else torch.float32
     suit_products(bf16=options.bf16)
     with torch.device("cpu"):
-        path = attention_of(options.ours, options.bf16, torch.device(options.device))
+        path = attention_of(options.ours)
         plan = Plan(micro_batch=options.rows, precision="bf16" if options.bf16 else "fp32", attention=path)
         flops = trace(Workload(model=CONFIGS[options.config]), plan)
     share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)

@@ -119,12 +119,35 @@ def test_on_a_cpu_of_narrower_registers(monkeypatch: pytest.MonkeyPatch, tmp_pat
                 assert_as_in_float64(Case(B=2, T=T, M=M, H=3, K=K, dropped=dropped, again=K == 8))
 
 
-def test_a_score_that_is_no_number_is_seen() -> None:
-    q, kv, r, u = torch.randn(1, 1, 3, 4), torch.randn(2, 1, 1, 5, 4), torch.randn(1, 5, 4), torch.zeros(1, 4)
+@pytest.mark.parametrize("memory", [2, 200])
+def test_a_score_that_is_no_number_is_seen(memory: int) -> None:
+    keys = memory + 3
+    q, kv, r, u = torch.randn(1, 1, 3, 4), torch.randn(2, 1, 1, keys, 4), torch.randn(1, keys, 4), torch.zeros(1, 4)
     q[0, 0, 1, 2] = float("nan")
     scores = CompiledScores(q_BHTK=q, kv_2BHSK=kv, r_HRK=r, u_HK=u, v_HK=u, keep_BHTS=None, kept_scale=1.0)
-    mixed, _ = scores.mix(key_mask(3, 2, torch.tensor(2), None), keep_probabilities=False)
+    mixed, _ = scores.mix(key_mask(3, memory, torch.tensor(memory), None), keep_probabilities=False)
     assert mixed.isnan().any(dim=-1).flatten().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_nothing_is_left_of_numbers_that_were_none(again: bool) -> None:
+    torch.set_num_threads(1)
+    case = Case(B=1, T=70, M=90, H=2, K=20, dropped=True, again=again)
+    before = outcomes(case, torch.float32)
+    wide = torch.full((1, 2, 200, 24), float("nan"))
+    larger = CompiledScores(
+        q_BHTK=wide,
+        kv_2BHSK=torch.stack([wide, wide]),
+        r_HRK=wide[0],
+        u_HK=wide[0, :, 0].contiguous(),
+        v_HK=wide[0, :, 0].contiguous(),
+        keep_BHTS=None,
+        kept_scale=1.0,
+    )
+    mixed, kept = larger.mix(key_mask(200, 0, torch.tensor(0), None), keep_probabilities=True)
+    larger.gradients(mixed, kept)
+    after = outcomes(case, torch.float32)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @given(queries=st.integers(1, 2000), mem_len=st.integers(0, 2000))

@@ -17,7 +17,7 @@ from txlplan.cost import Plans, estimate
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, EfficiencyPoint, Link, ReservedModel, Spread, StackProfile
 from txlplan.plan_file import Plan
-from txlplan.planner import Space, plan
+from txlplan.planner import Candidate, Space, compare, plan
 from txlplan.planner._space import global_batches
 from txlplan.workload import Workload
 
@@ -302,10 +302,14 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_and_trains_
     shape = {"work": 1e9, "m": 64, "n": 256, "k": 64, "dtype": "fp32"}
     tiles = (EfficiencyPoint(kind="bmm", utilisation=0.2, **shape), EfficiencyPoint(kind="gemm", utilisation=0.5, **shape))
     without = replace(STACK, implementation="fast", host_op_s=1e-9, efficiency=tiles)
-    measured = replace(without, efficiency=(*tiles, EfficiencyPoint(kind="attention", utilisation=0.6, **shape)))
+    own = [EfficiencyPoint(kind="attention", utilisation=0.6, phase=phase, **shape) for phase in ("forward", "backward")]
+    measured = replace(without, efficiency=(*tiles, *own))
+    assert plan(Workload(model=MODEL), PC, replace(without, efficiency=(*tiles, own[0]))).plan.attention != "compiled"
     workload = Workload(model=replace(MODEL, tgt_len=512, mem_len=512))
     assert plan(workload, PC, without).plan.attention == "fast"
     assert plan(workload, PC, measured).plan.attention == "compiled"
+    (row,) = compare(replace(workload, tokens=10**9), [Candidate(cluster=PC, stack=measured)]).rows
+    assert row.recommended.planned.choice.plan.attention == "compiled"
     plans = Space().plain(workload, PC, measured)
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
     assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast"}

@@ -57,8 +57,9 @@ class Matrix:
                 raise ValueError(f"{name} is an empty list: it needs at least one value")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)} names a value twice: raise 'repeats' to run it more often")
-        if self.task != "train" and (max(self.accumulation) > 1 or self.activation_checkpointing != ("none",)):
-            raise ValueError(f"accumulation and activation_checkpointing have no effect on task {self.task!r}")
+        training = max(self.accumulation) > 1 or self.activation_checkpointing != ("none",) or self.attention != ("fast",)
+        if self.task != "train" and training:
+            raise ValueError(f"accumulation, activation_checkpointing and attention have no effect on task {self.task!r}")
 
 
 _AXES = ("model", "precision", "micro_batch", "accumulation", "activation_checkpointing", "attention", "compile", "devices")

@@ -87,25 +87,32 @@ def _gradient_bytes(at: Lengths, c: float) -> FloatArray:
 
 
 def _scores_and_values(section: Section, scored: _Scored) -> None:
-    """Position and content scores, and their softmax, kept; values weighted by what dropout left of it."""
+    """Position and content scores, and their softmax, kept; values weighted by what dropout left of it.
+
+    Two thirds and a third of one call each way. Of dropout the bytes of its mask count, read once forward and twice backward.
+    """
     at, c = scored.at, section.numbers.compute
     mixed, keys, distances, kept = at.BTW * c, at.BSW * c, float(at.S * at.W) * c, scored.kept * c
     around = _gradient_bytes(at, c) + mixed
     section.attention(
         COMPILED_SCORES,
         SCORES,
-        **scored.product,
+        **scored.product | {"launches": 2 / 3},
         operands=mixed + keys + distances,
         kept=kept,
         products=(2, 4),
         around=around + distances,
     )
+    if at.model.dropatt > 0 and section.training:
+        dropped = scored.product["count"] * scored.product["m"] * scored.product["n"]
+        section.run("attention dropout", SCORES, launches=0.0, read=dropped, written=0.0)
+        section.back("attention dropout", SCORES, launches=0.0, read=2 * dropped, written=0.0, around=around + distances)
     gradient = 2 * at.W * section.numbers.wide if at.model.untie_r else 0.0
     section.back("query biases", SCORES, launches=0.0, read=0.0, written=0.0, around=around + distances, gradient=gradient)
     section.attention(
         "compiled values",
         VALUES,
-        **scored.product | {"launches": 0.0},
+        **scored.product | {"launches": 1 / 3},
         operands=keys,
         kept=mixed + distances,
         products=(1, 2),

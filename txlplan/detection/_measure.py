@@ -84,6 +84,7 @@ def measure(
 
     `dtypes`: each with its rates, by which products that would take long are left out.
     """
+    keep_compiled_code()
     counts: list[int | None] = [None] if where != "cpu" else [*dict.fromkeys((all_threads, 1, max(1, all_threads // 2)))]
     everything = [
         (count, case)
@@ -94,7 +95,6 @@ def measure(
     ]
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
-    keep_compiled_code()
     readers = [_set_up(counts[0], "fp32", _reading_builder)] if where == "cpu" and can_compile("token") else []
     others = [_set_up(1, "fp32", between)] if where == "cpu" else []
     builders = [

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
-from txlplan.engine.events import Noted
+from txlplan.engine.failures import message
+from txlplan.errors import RunFailedError
 from txlplan.nn._own_code import library
 from txlplan.plan_file import Plan
 
 
-def compiled_or_tiled(plan: Plan, emit: Callable[[Noted], None]) -> Plan:
-    """The plan, or where its attention cannot be compiled the same with tiles, and a note that says why."""
-    if plan.attention != "compiled":
-        return plan
-    try:
-        library("attention")
-    except Exception as error:  # whatever a compiler's absence raises in torch
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        emit(
-            Noted(
-                text=f"attention could not be compiled, and runs as tiles: {reason} "
-                "(a C++ compiler is needed: g++, or what CXX names)"
-            )
-        )
-        return dataclasses.replace(plan, attention="fast")
-    return plan
+def require_attention(plan: Plan) -> None:
+    """Have the code of a plan that computes attention by it, compiled in some ten seconds where that was never done.
+
+    Raises RunFailedError where there is no compiler: tiles that ran under its name would be taken for it.
+    """
+    if plan.attention == "compiled":
+        try:
+            library("attention")
+        except Exception as error:  # whatever a compiler's absence raises in torch
+            raise RunFailedError(
+                f"attention could not be compiled: {message(error)}",
+                hint='a C++ compiler is needed (g++, or what CXX names); attention = "fast" under [plan] needs none',
+            ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from txlplan.engine.backend import Backend
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Evaluating, Noted, Saved, Started, Step
 from txlplan.engine.generation_task import DEFAULT_NEW_TOKENS, generate_text, prompts_of
-from txlplan.engine.own_attention import compiled_or_tiled
+from txlplan.engine.own_attention import require_attention
 from txlplan.engine.stopping import StopRequest
 from txlplan.engine.training import StepResult, Trainer, create_model
 from txlplan.errors import InputError
@@ -114,9 +114,9 @@ TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "g
 
 
 def trainer_of(job: Job) -> Trainer:
-    """As the plan says, as far as this machine can."""
-    plan = compiled_or_tiled(job.plan_file.plan, job.log.emit)
-    return Trainer(replace(job.plan_file, plan=plan), job.backend, job.dataset)
+    """As the plan says. Raises RunFailedError where this machine cannot compile what that needs."""
+    require_attention(job.plan_file.plan)
+    return Trainer(job.plan_file, job.backend, job.dataset)
 
 
 def _restore(job: Job, trainer: Trainer) -> None:

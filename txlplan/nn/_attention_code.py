@@ -86,6 +86,7 @@ def _attend(
     mixed_BTHK, kept = _made(q_BTHK, kv_BS2HK, keeps)
     operands = _Operands(*(_pointer(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)))
     sizes = _sizes(q_BTHK, kv_BS2HK, masked_keys, kept_scale)
+    assert kept.numel() == (_kept_elements(sizes) if keeps else 0)
     out, probabilities = (ctypes.c_void_p(_pointer(each)) for each in (mixed_BTHK, kept if keeps else None))
     library("attention").attend(ctypes.byref(sizes), ctypes.byref(operands), out, probabilities)
     return mixed_BTHK, kept
@@ -142,10 +143,18 @@ def _sizes(q_BTHK: Tensor, kv_BS2HK: Tensor, masked_keys: Tensor, kept_scale: fl
     return _Sizes(B, H, T, kv_BS2HK.shape[1], K, masked_keys.shape[0], torch.get_num_threads(), kept_scale)
 
 
+def _kept_elements(sizes: _Sizes) -> int:
+    """As the code has them: it is told where, and not how much."""
+    count = library("attention").kept_elements
+    count.restype = ctypes.c_int64
+    return int(count(ctypes.byref(sizes)))
+
+
 def _pointer(tensor: Tensor | None) -> int | None:
     if tensor is None:
         return None
     assert tensor.is_contiguous()
+    assert tensor.dtype in (torch.float32, torch.bool, torch.int8)
     return tensor.data_ptr()
 
 

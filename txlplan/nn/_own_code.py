@@ -32,6 +32,7 @@ def source(name: Name) -> str:
     return "\n".join(files.joinpath(each).read_text(encoding="utf-8") for each in ("vectors.h", f"{name}.cpp"))
 
 
+@functools.cache
 def can_compile(name: Name) -> bool:
     """Whether the code is compiled here, or can be."""
     try:

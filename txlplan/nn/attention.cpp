@@ -14,6 +14,7 @@ namespace {
 
 // QUERIES is given: of a block, at most.
 constexpr int64_t PANEL = 64, GAP = 16;
+static_assert(QUERIES % PANEL == 0, "a block begins where a panel of distances does");
 constexpr int ROWS = 6;  // of a result that registers hold
 constexpr int MOST = LANES == 16 ? 4 : 2;  // vectors of such a row
 constexpr int64_t DEPTH = 64;  // of what is multiplied before the result is put down
@@ -208,7 +209,7 @@ class Arena {  // what a thread works in, one piece after the other
   }
   void open() {
     static thread_local std::vector<float> own;
-    if (static_cast<int64_t>(own.size()) < used_ + 16) own.resize(used_ + 16);
+    if (static_cast<int64_t>(own.size()) < used_ + 16) own = std::vector<float>(used_ + 16);
     begin_ = own.data() + 16 - reinterpret_cast<uintptr_t>(own.data()) / 4 % 16;
     used_ = 0;
   }
@@ -347,7 +348,7 @@ struct Work {  // of one thread
     }
   }
   void back(int64_t b, int64_t h, const Block& block, Rows p, const float* of_out, const Gradients& to) {
-    const int64_t t = block.queries(), row = row_of(block), far = m.queries - block.stop, distant = std::min(block.keys + t - 1, m.keys - far);
+    const int64_t t = block.queries(), row = row_of(block), far = m.queries - block.stop;
     const bool adds = block.stop < m.queries;  // the last one comes first and sees every key
     const Rows found = shifted(block);
     widened(of_out + query(b, h, block.first), apart(), t, K, KP, mixed);
@@ -360,7 +361,7 @@ struct Work {  // of one thread
     const Rows weights = left(p, b, h, block, {probabilities, p.apart});
     multiply(block.keys, KP, t, weights.first, 1, weights.apart, mixed, KP, of_values, KP, adds);
     multiply(block.keys, KP, t, found.first, 1, found.apart, content, KP, of_keys, KP, adds);
-    multiply(distant, KP, t, scores, 1, row, position, KP, of_distances + far * KP, KP, true);
+    multiply(block.keys, KP, t, scores, 1, row, position, KP, of_distances + far * KP, KP, true);
     auto add = [&](float* of_bias, bool adds) {
       for (int64_t i = 0; i < t * KP; i += LANES) {
         const Vector value = load(mixed + i) * scale;
@@ -370,13 +371,16 @@ struct Work {  // of one thread
     };
     multiply(t, KP, block.keys, found.first, found.apart, 1, keys, KP, mixed, KP, false);
     add(of_biases, false);
-    multiply(t, KP, distant, scores, row, 1, distances + far * KP, KP, mixed, KP, false);
+    multiply(t, KP, block.keys, scores, row, 1, distances + far * KP, KP, mixed, KP, false);
     add(of_biases + KP, true);
     for (int64_t i = 0; i < t; ++i) std::memcpy(to.queries + query(b, h, block.first + i), of_queries + i * KP, K * sizeof(float));
   }
 };
 
 }  // namespace
+
+// Of what `attend` keeps.
+extern "C" int64_t kept_elements(const Sizes* m) { return m->sequences * m->heads * kept_of_head(*m); }
 
 // Into `out` [B, T, H, K], and where it is not null into `kept` probabilities.
 extern "C" void attend(const Sizes* sizes, const Operands* of, float* out, float* kept) {
@@ -398,7 +402,7 @@ extern "C" void attend(const Sizes* sizes, const Operands* of, float* out, float
 // Gradients of what `of` names, given that of what `attend` wrote into `out`, and what it kept, or null: it is computed again.
 extern "C" void attend_backward(const Sizes* sizes, const Operands* of, float* kept, const float* of_out, const Gradients* to) {
   const Sizes& m = *sizes;
-  const int64_t K = m.head, each = (m.keys + 2) * K;
+  const int64_t K = m.head, each = (m.keys + 2) * K, kept_each = kept_of_head(m);
   std::vector<float> parts;  // of heads that several threads share: of each thread its first and its last
   std::vector<int64_t> owners;
 #pragma omp parallel num_threads(m.threads)
@@ -432,7 +436,7 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands* of, float* k
         std::fill(work.of_distances, work.of_distances + m.keys * work.KP, 0.0f);
         std::fill(work.of_biases, work.of_biases + 2 * work.KP, 0.0f);
       }
-      work.back(b, h, kept ? kept + i * kept_of_head(m) : nullptr, of_out, *to);
+      work.back(b, h, kept ? kept + i * kept_each : nullptr, of_out, *to);
       if (i + 1 == mine.last || b + 1 == m.sequences) finish(h);
     }
 #pragma omp barrier

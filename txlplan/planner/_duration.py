@@ -105,7 +105,6 @@ def planned(workload: Workload, candidate: Candidate, choice: Choice) -> Planned
             data_parallel=plan.data_parallel * plan.pipeline_parallel,
             tensor_parallel=plan.tensor_parallel,
             context_parallel=plan.context_parallel,
-            attention=plan.attention,
             threads=plan.threads,
         )
         scoring = replace(workload, task="score", tokens=None, global_batch=None)

@@ -198,8 +198,8 @@ class Space:
 def _attention(workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
     if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task != "train":
         return ("fast",)
-    measured = any(point.kind == "attention" for point in stack.efficiency)
-    return ("fast", "reference", "compiled") if measured else ("fast", "reference")
+    measured = {point.phase for point in stack.efficiency if point.kind == "attention"}
+    return ("fast", "reference", "compiled") if measured >= {"forward", "backward"} else ("fast", "reference")
 
 
 def _least_remembered_bytes(workload: Workload, mesh: Mesh) -> float:
