@@ -8,6 +8,8 @@ package in a checkout. The user's own profiles and runners are looked up first, 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -40,6 +42,11 @@ def user_cache() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("txlplan", appauthor=False))
+
+
+def cpp_compiler() -> str | None:
+    """What torch compiles C++ with, our own code too: what CXX names, or the system's usual one. None: it is not there."""
+    return shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
 
 
 def user(kind: Kind) -> Path:

@@ -118,6 +118,7 @@ def test_a_probe_of_no_time_is_refused(txlplan):
 def test_doctor_says_what_to_do(txlplan):
     findings = {each["name"]: each for each in txlplan("doctor", "--json").json["findings"]}
     assert findings["python"]["state"] == "ok"
+    assert findings["C++ compiler"]["detail"] == resources.cpp_compiler() or "none" in findings["C++ compiler"]["detail"]
     assert findings["probe"]["state"] == "warn"
     assert "hardware probe" in findings["probe"]["advice"]
     assert "hardware probe" in txlplan("doctor").stdout

@@ -36,6 +36,13 @@ def test_what_is_not_executed_is_named_and_refused(plan_of, work, changes, named
     assert named in capsys.readouterr().err
 
 
+def test_attention_in_cpp_without_a_compiler_is_refused_before_anything_starts(plan_of, monkeypatch):
+    plan_file = plan_of(plan={"attention": "compiled"})
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    (problem,) = unsupported(plan_file)
+    assert "no C++ compiler" in problem
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -107,7 +107,8 @@ def _attention(plans: Plans, cluster: Cluster, workload: Workload, stack: StackP
     compiled = plans.attention == code("attention", "compiled")
     has_code = cluster.device.kind == "cpu" and stack.implementation == "fast" and workload.task == "train"
     hint = 'attention = "fast" is for everything'
-    message = f"attention = 'compiled': there is code to train on a CPU by our own stack, not to {workload.task} by {stack.id}"
+    asked = f"to {workload.task} on {cluster.device.name} by stack {stack.id}"
+    message = f"attention = 'compiled': there is code to train on a CPU by our own stack; this is {asked}"
     yield compiled & (not has_code), message, hint
     message = "attention = 'compiled': there is code for fp32, not for {plan.precision}"
     yield compiled & (plans.precision != code("precision", "fp32")), message, hint

@@ -41,6 +41,7 @@ def check_up() -> list[Finding]:
         *_torch(),
         _processor(cpu),
         _memory(cpu),
+        _compiler(),
         _gpus(),
         *_profiles(),
         _probed(),
@@ -83,6 +84,11 @@ def _processor(cpu: Cpu) -> Finding:
     detail = f"{cpu.name}, {cpu.usable_cpus} of {cpu.logical_cpus} CPUs usable, {' '.join(features) or 'features unknown'}"
     slower = "no bf16 instructions: bf16 saves memory and no time, but for generating with --compile-step"
     return _finding("cpu", detail if has_bf16 else f"{detail}; {slower}")
+
+
+def _compiler() -> Finding:
+    found = resources.cpp_compiler()
+    return _finding("C++ compiler", found or "none (g++, or what CXX names): attention in C++ and --compile-step need one")
 
 
 def _memory(cpu: Cpu) -> Finding:

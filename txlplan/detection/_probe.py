@@ -24,6 +24,7 @@ from txlplan.detection._timing import Progress, Work, nothing, time_call
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
+from txlplan.nn._own_code import can_compile
 from txlplan.nn._widened import has_fast_bf16, suit_products
 
 _BUDGET_S = 56.0
@@ -73,7 +74,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         torch.set_num_threads(1)
         suit_products(bf16=False)
         dispatch.append(dispatch_cost(where, synchronize))
-    notes += [*workers.notes, *_incomplete(measured)]
+    notes += [*workers.notes, *_incomplete(measured), *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
     circumstances = Circumstances(
         where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
     )
@@ -83,6 +84,9 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     stack, more = closed(system, device, stack, workers)
     notes += more
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
+
+
+_NO_COMPILER = "no C++ compiler works here: attention in C++, and how fast compiled tokens read, were not measured"
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from txlplan.errors import InputError
 from txlplan.plan_file import PlanFile
+from txlplan.resources import cpp_compiler
 
 DEVICES = ("cpu", "cuda")
 
@@ -59,6 +60,8 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
             f"plan.attention = 'compiled': there is code to train in fp32 on a CPU, not to {workload.task} in {plan.precision} "
             f"on {plan_file.run.device}"
         )
+    elif plan.attention == "compiled" and cpp_compiler() is None:
+        yield "plan.attention = 'compiled': no C++ compiler is found (g++, or what CXX names); attention = \"fast\" needs none"
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"
 
