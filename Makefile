@@ -42,8 +42,9 @@ bench-scaling: $(STAMP) ## How a training step grows with length, memory, width 
 bench-tuning: $(STAMP) ## What tuning gains and costs against measuring every plan (about 15 minutes)
 	$(BIN)/python benchmarks/tuning.py
 
-bench-training: $(STAMP) ## Training steps against Hugging Face's transfo-xl and our reference path, in pairs (about 8 minutes)
+bench-training: $(STAMP) ## Training steps against Hugging Face's transfo-xl and our reference path, in pairs (about 12 minutes)
 	for config in tiny wt103 enwik8; do $(BIN)/python benchmarks/training.py speed $$config --against hugging-face || exit 1; done
+	for config in tiny wt103 enwik8; do $(BIN)/python benchmarks/training.py speed $$config --against hugging-face --ours compiled || exit 1; done
 	for config in tiny wt103; do $(BIN)/python benchmarks/training.py speed $$config --against reference || exit 1; done
 	$(BIN)/python benchmarks/training.py dropout tiny
 

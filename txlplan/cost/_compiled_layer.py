@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from txlplan.cost._fast_layer import inputs, memory_elements, positions
-from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
+from txlplan.cost._fast_layer import inputs, positions, queries_keys_values
+from txlplan.cost._layer import SCORES, VALUES, Lengths, attention_output, feed_forward
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._section import Section
@@ -55,29 +55,15 @@ def compiled_layer(section: Section, at: Lengths) -> None:
 
 
 def _projections(section: Section, scored: _Scored) -> None:
-    """What dropout keeps of scores; q of the segment, k and v of memory and segment, by one weight.
+    """What dropout keeps of scores; q of the segment, k and v of memory and segment.
 
     Backward gives up nothing before its function ends: what the forward pass kept, and gradients.
     """
-    at, pre, c = scored.at, scored.at.model.norm == "pre", section.numbers.compute
-    width, keys, queries = at.model.d_model, 2 * at.BSW * c, at.BTW * c
-    memory = memory_elements(at) * c if pre else 0.0 * at.B
-    inside = _gradient_bytes(at, c) + scored.kept * c + float(at.S * at.W) * c
+    at, c = scored.at, section.numbers.compute
     if at.model.dropatt > 0 and section.training:
         section.mask("attention dropout", SCORES, elements=at.BHTS)
-    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
-    around = inside + keys + at.BTD * c + memory
-    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
-    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
-    n, gradient = 2.0 * at.W, 3.0 * at.W * width * section.numbers.wide
-    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
-    section.gradient(
-        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
-    )
-    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
-    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
-    if pre:
-        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + at.BTD * c + memory)
+    inside = _gradient_bytes(at, c) + scored.kept * c + float(at.S * at.W) * c
+    queries_keys_values(section, at, inside=inside, gradient=3.0 * at.W * at.model.d_model * section.numbers.wide)
 
 
 def _gradient_bytes(at: Lengths, c: float) -> FloatArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward, norm
 from txlplan.cost._numbers import Shape
-from txlplan.cost._op_stream import FloatArray
+from txlplan.cost._op_stream import Figure, FloatArray
 from txlplan.cost._section import MASKED_BY, Section, masked
 from txlplan.model._tiles import VECTOR, Block, blocks, distance_rows
 
@@ -133,6 +133,28 @@ def positions(section: Section, at: Lengths) -> None:
     section.held = section.held + float(at.S * at.W) * section.numbers.compute
 
 
+def queries_keys_values(section: Section, at: Lengths, *, inside: Figure, gradient: float) -> None:
+    """q of the segment, k and v of memory and segment, by parts of one weight, whose gradient takes `gradient` bytes.
+
+    `inside`: bytes that are alive until the function that gives all these gradients ends.
+    """
+    pre, c, width = at.model.norm == "pre", section.numbers.compute, at.model.d_model
+    keys, queries, n = 2 * at.BSW * c, at.BTW * c, 2.0 * at.W
+    memory = memory_elements(at) if pre else 0.0 * at.B
+    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
+    around = inside + keys + (at.BTD + memory) * c
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
+    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
+    section.gradient(
+        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
+    )
+    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
+    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
+    if pre:
+        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
+
+
 def _projections(section: Section, tiled: _Tiled) -> None:
     """What dropout keeps of scores; q of the segment, k and v of memory and segment, by one weight, each head's put together; u
     and v added to the queries.
@@ -153,19 +175,7 @@ def _projections(section: Section, tiled: _Tiled) -> None:
         section.mask("attention dropout", SCORES, elements=at.BHTS)
     if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
         inside, gradient = inside + weight * c, 0.0
-    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
-    around = inside + keys + (at.BTD + memory) * c
-    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
-    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
-    n = 2.0 * at.W
-    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
-    section.gradient(
-        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
-    )
-    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
-    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
-    if pre:
-        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
+    queries_keys_values(section, at, inside=inside, gradient=gradient)
     moved = queries + keys
     section.run("heads apart", SCORES, "copy", launches=2, read=moved, written=moved, around=keys, dtype=d)
     section.back("heads apart", SCORES, "copy", read=keys, written=keys, around=own + keys, dtype=d)

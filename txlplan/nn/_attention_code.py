@@ -16,7 +16,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from txlplan.model._tiles import kept_row, scored_blocks
 from txlplan.nn._own_code import library
-from txlplan.nn._tiled_scores import Gradients
+from txlplan.nn._tiled_scores import Gradients, Operands
 
 
 def has_attention_code(device: torch.device, dtype: torch.dtype) -> bool:
@@ -25,17 +25,11 @@ def has_attention_code(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompiledScores:
-    """What `TiledScores` computes, of fp32. Keys that a query sees lie together: no masked one is between two of them."""
+class CompiledScores(Operands):
+    """What `TiledScores` computes, of fp32, and distances S - 1, …, 0 without dummies.
 
-    q_BHTK: Tensor
-    kv_2BHSK: Tensor
-    r_HRK: Tensor
-    """Distances S - 1, …, 0, without dummies."""
-    u_HK: Tensor
-    v_HK: Tensor
-    keep_BHTS: Tensor | None
-    kept_scale: float
+    Keys that a query sees lie together: no masked one is between two of them.
+    """
 
     def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, list[Tensor]]:
         """Weighted values [B, H, T, K], and all probabilities where they are to be kept."""

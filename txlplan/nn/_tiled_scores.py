@@ -55,8 +55,8 @@ class Gradients:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TiledScores:
-    """((q + u)·k + shifted (q + v)·r) / sqrt(K), masked, softmax, dropout, values: a tile at a time."""
+class Operands:
+    """Of attention: queries, keys and values, projected distances, the biases of queries, and what dropout keeps."""
 
     q_BHTK: Tensor
     kv_2BHSK: Tensor
@@ -66,6 +66,11 @@ class TiledScores:
     keep_BHTS: Tensor | None
     """1 for probabilities that dropout keeps, else 0; None: it keeps all."""
     kept_scale: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TiledScores(Operands):
+    """((q + u)·k + shifted (q + v)·r) / sqrt(K), masked, softmax, dropout, values: a tile at a time."""
 
     def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, list[Tensor]]:
         """Weighted values [B, H, T, K], and the probabilities [B, H, t, s] of each block where they are to be kept."""
