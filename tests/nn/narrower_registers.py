@@ -1,4 +1,4 @@
-"""Code of our own as a CPU without AVX-512 has it compiled."""
+"""Code of our own as other CPUs have it compiled, such as one without AVX-512."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ needs_narrower_registers = pytest.mark.skipif(
 
 
 def built_for_narrower_registers(name: Name, directory: Path) -> ctypes.CDLL:
-    written, built = directory / f"{name}.cpp", directory / f"{name}.so"
+    return built(name, directory, "-mavx2", "-mfma", "-mno-avx512f")
+
+
+def built(name: Name, directory: Path, *flags: str) -> ctypes.CDLL:
+    written, library = directory / f"{name}.cpp", directory / f"{name}.so"
     written.write_text(source(name), encoding="utf-8")
-    flags = ["-std=c++20", "-O2", "-mavx2", "-mfma", "-mno-avx512f", "-fopenmp", "-fPIC", "-shared"]
-    subprocess.run([str(_COMPILER), *flags, *FLAGS, str(written), "-o", str(built)], check=True)
-    return ctypes.CDLL(str(built))
+    general = ["-std=c++20", "-O2", "-fopenmp", "-fPIC", "-shared"]
+    subprocess.run([str(_COMPILER), *general, *flags, *FLAGS, str(written), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))

@@ -8,32 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from attention_cases import Case, cases, outcomes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from narrower_registers import built_for_narrower_registers, needs_narrower_registers
-from torch import Tensor
 
-from txlplan.model._tiles import VECTOR, kept_row, scored_blocks
+from txlplan.model._tiles import VECTOR, kept_row, kept_scores, scored_blocks
 from txlplan.nn import _attention_code
 from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._positions import key_mask
-from txlplan.nn._tiled_scores import Gradients, TiledScores
 
 pytestmark = pytest.mark.skipif(not can_compile("attention"), reason="needs a C++ compiler that knows OpenMP")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-    B: int
-    T: int
-    M: int
-    H: int
-    K: int
-    window: bool = False
-    dropped: bool = False
-    again: bool = False
-    valid_each: bool = False
 
 
 @pytest.fixture(autouse=True)
@@ -43,48 +29,10 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def outcomes(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weighted values and every gradient, from inputs that are the same in each dtype."""
-    random = torch.Generator().manual_seed(case.T + 7 * case.K)
-    B, T, H, K, S = case.B, case.T, case.H, case.K, case.M + case.T
-
-    def new(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(dtype)
-
-    q, kv, r, u, v, of_mixed = new(B, H, T, K), new(2, B, H, S, K), new(H, S, K), new(H, K), new(H, K), new(B, H, T, K)
-    valid = torch.randint(0, case.M + 1, (B,) if case.valid_each else (), generator=random)
-    masked = key_mask(T, case.M, valid, max(1, case.M) if case.window else None)
-    keep = (torch.rand(B, H, T, S, generator=random) > 0.3).to(torch.int8) if case.dropped else None
-    made = CompiledScores
-    if dtype == torch.float64:
-        made, r = TiledScores, torch.nn.functional.pad(r, (0, 0, 0, VECTOR))  # type: ignore[assignment]
-    scores = made(q_BHTK=q, kv_2BHSK=kv, r_HRK=r, u_HK=u, v_HK=v, keep_BHTS=keep, kept_scale=1 / 0.7 if case.dropped else 1.0)
-    mixed, kept = scores.mix(masked, keep_probabilities=not case.again)
-    found: Gradients = scores.gradients(of_mixed, masked if case.again else kept)
-    parts = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    return {"mixed": mixed, **parts, "r_HRK": found.r_HRK[:, :S]}
-
-
 def assert_as_in_float64(case: Case) -> None:
-    found, exact = outcomes(case, torch.float32), outcomes(case, torch.float64)
+    found, exact = outcomes(case, torch.float32), outcomes(case, torch.float64, tiled=True)
     for name, value in exact.items():
         torch.testing.assert_close(found[name].double(), value, rtol=2e-5, atol=2e-5 * max(1.0, float(value.abs().max())))
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    memory = draw(st.sampled_from([0, 1, 5, 64, 200, 450]))
-    return Case(
-        B=draw(st.integers(1, 3)),
-        T=draw(st.sampled_from([1, 2, 7, 63, 64, 65, 130, 192])),
-        M=memory,
-        H=draw(st.integers(1, 5)),
-        K=draw(st.sampled_from([1, 3, 6, 16, 17, 41, 64, 80])),
-        window=draw(st.booleans()),
-        dropped=draw(st.booleans()),
-        again=draw(st.booleans()),
-        valid_each=draw(st.booleans()),
-    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,10 +106,13 @@ def test_blocks_are_of_all_queries_and_rows_of_whole_lines(queries: int, mem_len
     assert found[0][1] == mem_len + queries
     assert found[-1][1] == mem_len + found[-1][0]
     assert all(kept_row(keys) >= keys and kept_row(keys) // VECTOR % 2 == 1 for _, keys in found)
+    least = sum(rows * keys for rows, keys in found)
+    assert least <= kept_scores(queries, mem_len, narrow=False) <= kept_scores(queries, mem_len, narrow=True)
 
 
-def test_there_is_code_for_fp32_on_a_cpu_alone() -> None:
+def test_there_is_code_for_fp32_on_a_cpu_and_for_bf16_on_one_that_multiplies_it() -> None:
     assert has_attention_code(torch.device("cpu"), torch.float32)
-    assert not has_attention_code(torch.device("cpu"), torch.bfloat16)
+    assert has_attention_code(torch.device("cpu"), torch.bfloat16) == torch.cpu._is_avx512_bf16_supported()
     assert not has_attention_code(torch.device("cpu"), torch.float64)
+    assert not has_attention_code(torch.device("cpu"), torch.float16)
     assert not has_attention_code(torch.device("cuda"), torch.float32)

@@ -115,3 +115,12 @@ def scored_blocks(queries: int, mem_len: int) -> tuple[tuple[int, int], ...]:
 def kept_row(keys: int) -> int:
     """Elements of a kept row of probabilities: an odd number of lines of a cache, so that rows do not meet in it."""
     return (-(-keys // VECTOR) | 1) * VECTOR
+
+
+def kept_scores(queries: int, mem_len: int, *, narrow: bool) -> int:
+    """Elements that a head of one sequence keeps of its probabilities. `narrow`: of 2 bytes, whose rows lie in pairs, with what
+    each is divided by."""
+    blocks = scored_blocks(queries, mem_len)
+    if narrow:
+        return sum((rows + rows % 2) * kept_row(keys + 2) for rows, keys in blocks)
+    return sum(rows * kept_row(keys) for rows, keys in blocks)

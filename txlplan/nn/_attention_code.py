@@ -1,4 +1,5 @@
-"""Attention by compiled code of our own, `attention.cpp`: of what torch's products leave, no score is written but what is kept.
+"""Attention by compiled code of our own, `attention.cpp` and `attention_bf16.cpp`: of what torch's products leave, no score is
+written but what is kept.
 
 As operations of torch's, so that they are traced, and differentiated by whoever calls them. Shape suffixes: B sequences, T
 queries, S keys, H heads, K width of a head.
@@ -9,24 +10,29 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from txlplan.model._tiles import kept_row, scored_blocks
-from txlplan.nn._own_code import library
+from txlplan.model._tiles import kept_scores, scored_blocks
+from txlplan.nn._own_code import Name, library
 from txlplan.nn._tiled_scores import Gradients, Operands
+
+_CODE: dict[torch.dtype, Name] = {torch.float32: "attention", torch.bfloat16: "attention_bf16"}
 
 
 def has_attention_code(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is code for such operands."""
-    return device.type == "cpu" and dtype == torch.float32
+    """Whether there is code for such operands: of bf16 for a CPU that multiplies it."""
+    if device.type != "cpu" or dtype not in _CODE:
+        return False
+    return dtype == torch.float32 or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompiledScores(Operands):
-    """What `TiledScores` computes, of fp32, and distances S - 1, …, 0 without dummies.
+    """What `TiledScores` computes, of fp32 or bf16 with biases in fp32, and distances S - 1, …, 0 without dummies.
 
     Keys that a query sees lie together: no masked one is between two of them.
     """
@@ -56,9 +62,9 @@ class CompiledScores(Operands):
         return (
             self.q_BHTK.transpose(1, 2).contiguous(),
             self.kv_2BHSK.permute(1, 3, 0, 2, 4).contiguous(),
-            self.r_HRK.transpose(0, 1).contiguous(),
-            self.u_HK.contiguous(),
-            self.v_HK.contiguous(),
+            self.r_HRK.transpose(0, 1).to(self.q_BHTK.dtype).contiguous(),
+            self.u_HK.float().contiguous(),
+            self.v_HK.float().contiguous(),
             masked_keys.contiguous(),
             self.keep_BHTS,
         )
@@ -78,11 +84,12 @@ def _attend(
 ) -> tuple[Tensor, Tensor]:
     """Weighted values [B, T, H, K], and probabilities, or nothing. `masked_keys` [1 or B, 1, T, S]; all are contiguous."""
     mixed_BTHK, kept = _made(q_BTHK, kv_BS2HK, keeps)
+    code = library(_CODE[q_BTHK.dtype])
     operands = _Operands(*(_pointer(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)))
     sizes = _sizes(q_BTHK, kv_BS2HK, masked_keys, kept_scale)
-    assert kept.numel() == (_kept_elements(sizes) if keeps else 0)
+    assert kept.numel() == (_kept_elements(code, sizes) if keeps else 0)
     out, probabilities = (ctypes.c_void_p(_pointer(each)) for each in (mixed_BTHK, kept if keeps else None))
-    library("attention").attend(ctypes.byref(sizes), ctypes.byref(operands), out, probabilities)
+    code.attend(ctypes.byref(sizes), ctypes.byref(operands), out, probabilities)
     return mixed_BTHK, kept
 
 
@@ -105,7 +112,7 @@ def _attend_backward(
     operands = _Operands(*(_pointer(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)))
     sizes, gradients = _sizes(q_BTHK, kv_BS2HK, masked_keys, kept_scale), _Gradients(*map(_pointer, found))
     probabilities, out = (ctypes.c_void_p(_pointer(each)) for each in (None if again else kept, of_mixed_BTHK))
-    library("attention").attend_backward(
+    library(_CODE[q_BTHK.dtype]).attend_backward(
         ctypes.byref(sizes), ctypes.byref(operands), probabilities, out, ctypes.byref(gradients)
     )
     return found  # type: ignore[return-value]
@@ -120,8 +127,8 @@ def _product_flops(q_shape: Sequence[int], kv_shape: Sequence[int]) -> int:
 def _made(q_BTHK: Tensor, kv_BS2HK: Tensor, keeps: bool) -> tuple[Tensor, Tensor]:
     """What `_attend` fills."""
     B, T, H, _ = q_BTHK.shape
-    rows = (queries * kept_row(keys) for queries, keys in scored_blocks(T, kv_BS2HK.shape[1] - T))
-    return torch.empty_like(q_BTHK), q_BTHK.new_empty(B * H * sum(rows) if keeps else 0)
+    scores = kept_scores(T, kv_BS2HK.shape[1] - T, narrow=q_BTHK.dtype == torch.bfloat16)
+    return torch.empty_like(q_BTHK), q_BTHK.new_empty(B * H * scores if keeps else 0)
 
 
 _attend.register_fake(lambda q_BTHK, kv_BS2HK, *rest: _made(q_BTHK, kv_BS2HK, rest[-1]))
@@ -137,9 +144,9 @@ def _sizes(q_BTHK: Tensor, kv_BS2HK: Tensor, masked_keys: Tensor, kept_scale: fl
     return _Sizes(B, H, T, kv_BS2HK.shape[1], K, masked_keys.shape[0], torch.get_num_threads(), kept_scale)
 
 
-def _kept_elements(sizes: _Sizes) -> int:
+def _kept_elements(code: Any, sizes: _Sizes) -> int:
     """As the code has them: it is told where, and not how much."""
-    count = library("attention").kept_elements
+    count = code.kept_elements
     count.restype = ctypes.c_int64
     return int(count(ctypes.byref(sizes)))
 
@@ -148,7 +155,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
     if tensor is None:
         return None
     assert tensor.is_contiguous()
-    assert tensor.dtype in (torch.float32, torch.bool, torch.int8)
+    assert tensor.dtype in (*_CODE, torch.bool, torch.int8)
     return tensor.data_ptr()
 
 

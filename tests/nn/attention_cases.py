@@ -1,0 +1,72 @@
+"""Cases of attention by code of our own, and what comes of them by it and by tiles of torch's products."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from txlplan.model._tiles import VECTOR
+from txlplan.nn._attention_code import CompiledScores
+from txlplan.nn._positions import key_mask
+from txlplan.nn._tiled_scores import Gradients, TiledScores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    B: int
+    T: int
+    M: int
+    H: int
+    K: int
+    window: bool = False
+    dropped: bool = False
+    again: bool = False
+    valid_each: bool = False
+
+
+def outcomes(case: Case, dtype: torch.dtype, *, tiled: bool = False, rounded: bool = False) -> dict[str, Tensor]:
+    """Weighted values and every gradient, from inputs that are the same in each dtype. `rounded`: to bf16, but biases."""
+    random = torch.Generator().manual_seed(case.T + 7 * case.K)
+    B, T, H, K, S = case.B, case.T, case.H, case.K, case.M + case.T
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    def new(*shape: int) -> Tensor:
+        drawn_here = drawn(*shape)
+        return (drawn_here.bfloat16() if rounded else drawn_here).to(dtype)
+
+    wide = torch.promote_types(dtype, torch.float32)
+    q, kv, r, of_mixed = new(B, H, T, K), new(2, B, H, S, K), new(H, S, K), new(B, H, T, K)
+    u, v = drawn(H, K).to(wide), drawn(H, K).to(wide)
+    valid = torch.randint(0, case.M + 1, (B,) if case.valid_each else (), generator=random)
+    masked = key_mask(T, case.M, valid, max(1, case.M) if case.window else None)
+    keep = (torch.rand(B, H, T, S, generator=random) > 0.3).to(torch.int8) if case.dropped else None
+    if tiled:
+        r = torch.nn.functional.pad(r, (0, 0, 0, VECTOR))
+    scores = (TiledScores if tiled else CompiledScores)(
+        q_BHTK=q, kv_2BHSK=kv, r_HRK=r, u_HK=u, v_HK=v, keep_BHTS=keep, kept_scale=1 / 0.7 if case.dropped else 1.0
+    )
+    mixed, kept = scores.mix(masked, keep_probabilities=not case.again)
+    found: Gradients = scores.gradients(of_mixed, masked if case.again else kept)
+    parts = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return {"mixed": mixed, **parts, "r_HRK": found.r_HRK[:, :S]}
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    memory = draw(st.sampled_from([0, 1, 5, 64, 200, 450]))
+    return Case(
+        B=draw(st.integers(1, 3)),
+        T=draw(st.sampled_from([1, 2, 7, 63, 64, 65, 130, 192])),
+        M=memory,
+        H=draw(st.integers(1, 5)),
+        K=draw(st.sampled_from([1, 3, 6, 16, 17, 41, 64, 80])),
+        window=draw(st.booleans()),
+        dropped=draw(st.booleans()),
+        again=draw(st.booleans()),
+        valid_each=draw(st.booleans()),
+    )

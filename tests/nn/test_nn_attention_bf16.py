@@ -1,0 +1,119 @@
+"""Attention by code of our own in bf16, by both kinds of products, against tiles of torch's products in float64."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+from attention_cases import Case, cases, outcomes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from narrower_registers import built
+from torch import Tensor
+
+from txlplan.nn import _attention_code
+from txlplan.nn._attention_code import CompiledScores
+from txlplan.nn._own_code import can_compile, library
+from txlplan.nn._positions import key_mask
+
+pytestmark = pytest.mark.skipif(
+    not can_compile("attention_bf16"), reason="needs a CPU that multiplies bf16, and a C++ compiler that knows OpenMP"
+)
+BF16 = torch.bfloat16
+EPSILON = 2.0**-8
+"""What rounding to bf16 changes, relative, at most."""
+
+
+@pytest.fixture(scope="module")
+def without_tiles(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """As a CPU has it that multiplies bf16 in registers alone."""
+    return built("attention_bf16", tmp_path_factory.mktemp("built"), "-march=native", "-DWITHOUT_TILES")
+
+
+@pytest.fixture(params=["tiles", "registers"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, without_tiles: ctypes.CDLL) -> Iterator[str]:
+    """Tiles where the CPU has them."""
+    if request.param == "registers":
+        monkeypatch.setattr(
+            _attention_code, "library", lambda name: without_tiles if name == "attention_bf16" else library(name)
+        )
+    before = torch.get_num_threads()
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def mean_error(found: Tensor, exact: Tensor) -> float:
+    """Root of the mean square."""
+    return float((found.double() - exact).square().mean().sqrt())
+
+
+def assert_as_in_float64(case: Case) -> None:
+    """A number, of few as of bias alone, may be the small sum of large ones, of each query's."""
+    found, exact = outcomes(case, BF16, rounded=True), outcomes(case, torch.float64, tiled=True, rounded=True)
+    for name, value in exact.items():
+        few = (case.B * case.T / value.numel()) ** 0.5
+        assert mean_error(found[name], value) <= 2 * EPSILON * (float(value.square().mean().sqrt()) + few), name
+        assert float((found[name].double() - value).abs().max()) <= 4 * EPSILON * (float(value.abs().max()) + few), name
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), threads=st.integers(1, 3))
+def test_it_is_the_tiled_one_in_float64(case: Case, threads: int) -> None:
+    torch.set_num_threads(threads)
+    assert_as_in_float64(case)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize(("K", "M"), [(64, 200), (41, 450), (40, 64), (16, 150)])
+def test_it_errs_less_than_tiles_of_torch(K: int, M: int, dropped: bool) -> None:
+    case = Case(B=2, T=200, M=M, H=2, K=K, dropped=dropped)
+    exact = outcomes(case, torch.float64, tiled=True, rounded=True)
+    found, tiled = outcomes(case, BF16, rounded=True), outcomes(case, BF16, tiled=True, rounded=True)
+    assert all(mean_error(found[name], value) < mean_error(tiled[name], value) for name, value in exact.items())
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 7])
+def test_heads_that_threads_share_are_summed_alike_each_time(threads: int) -> None:
+    case = Case(B=4, T=70, M=20, H=3, K=8)
+    torch.set_num_threads(threads)
+    assert_as_in_float64(case)
+    first, second = outcomes(case, BF16), outcomes(case, BF16)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_probabilities_that_are_computed_again_are_those_that_were_kept() -> None:
+    kept = Case(B=2, T=129, M=100, H=2, K=24, dropped=True)
+    first, second = outcomes(kept, BF16), outcomes(dataclasses.replace(kept, again=True), BF16)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("memory", [2, 200])
+def test_a_score_that_is_no_number_is_seen(memory: int) -> None:
+    keys = memory + 3
+    q, kv, r = torch.randn(1, 1, 3, 4), torch.randn(2, 1, 1, keys, 4), torch.randn(1, keys, 4)
+    q[0, 0, 1, 2] = float("nan")
+    u = torch.zeros(1, 4)
+    scores = CompiledScores(
+        q_BHTK=q.to(BF16), kv_2BHSK=kv.to(BF16), r_HRK=r.to(BF16), u_HK=u, v_HK=u, keep_BHTS=None, kept_scale=1.0
+    )
+    mixed, _ = scores.mix(key_mask(3, memory, torch.tensor(memory), None), keep_probabilities=False)
+    assert mixed.isnan().any(dim=-1).flatten().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_nothing_is_left_of_numbers_that_were_none(again: bool) -> None:
+    torch.set_num_threads(1)
+    case = Case(B=1, T=70, M=90, H=2, K=20, dropped=True, again=again)
+    before = outcomes(case, BF16)
+    wide = torch.full((1, 2, 200, 24), float("nan"), dtype=BF16)
+    bias = wide[0, :, 0].float()
+    larger = CompiledScores(
+        q_BHTK=wide, kv_2BHSK=torch.stack([wide, wide]), r_HRK=wide[0], u_HK=bias, v_HK=bias, keep_BHTS=None, kept_scale=1.0
+    )
+    mixed, kept = larger.mix(key_mask(200, 0, torch.tensor(0), None), keep_probabilities=True)
+    larger.gradients(mixed, kept)
+    after = outcomes(case, BF16)
+    assert all(torch.equal(before[name], after[name]) for name in before)
