@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from txlplan.engine.support import unsupported
 
@@ -14,10 +15,10 @@ from txlplan.engine.support import unsupported
         ({"plan": {"zero_stage": 3}}, "zero_stage = 3"),
         ({"plan": {"compile": True}}, "compile = true"),
         ({"plan": {"precision": "tf32"}}, "tf32"),
-        ({"plan": {"attention": "compiled", "precision": "bf16"}}, "train in bf16 on cpu"),
+        ({"plan": {"attention": "compiled", "precision": "fp16"}}, "not to train in fp16 on cpu"),
         (
             {"workload": {"task": "score"}, "plan": {"attention": "compiled"}, "run": {"checkpoint": "x"}},
-            "score in fp32 on cpu",
+            "not to score in fp32 on cpu",
         ),
         ({"run": {"device": "tpu"}}, "run.device = 'tpu'"),
         ({"workload": {"global_batch": 64}}, "global_batch = 64"),
@@ -41,6 +42,13 @@ def test_attention_in_cpp_without_a_compiler_is_refused_before_anything_starts(p
     monkeypatch.setenv("CXX", "/no/such/compiler")
     (problem,) = unsupported(plan_file)
     assert "no C++ compiler" in problem
+
+
+def test_attention_in_cpp_in_bf16_is_refused_on_a_cpu_without_products_of_it(plan_of, monkeypatch):
+    plan_file = plan_of(plan={"attention": "compiled", "precision": "bf16"})
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    (problem,) = unsupported(plan_file)
+    assert "in bf16 there is code for CPUs with AVX-512's products of bf16" in problem
 
 
 @pytest.mark.parametrize(

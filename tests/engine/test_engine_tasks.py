@@ -17,6 +17,7 @@ from txlplan.engine.backend import open_backend
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Evaluated, Generated, Noted, Saved, Started, Step, Streamed
 from txlplan.engine.stopping import StopRequest
+from txlplan.engine.support import multiplies_bf16
 from txlplan.engine.tasks import Job, train
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
@@ -184,12 +185,16 @@ def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_p
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
-def test_attention_by_our_own_code_learns_the_same(plan_of, work, tmp_path):
-    tiles, own = (work(elsewhere(plan_of(steps=20, plan={"attention": path}), tmp_path, path)) for path in ("fast", "compiled"))
+@pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-4), *([("bf16", 3e-3)] if multiplies_bf16() else [])])
+def test_attention_by_our_own_code_learns_the_same(plan_of, work, tmp_path, precision, within):
+    tiles, own = (
+        work(elsewhere(plan_of(steps=20, plan={"attention": path, "precision": precision}), tmp_path, path))
+        for path in ("fast", "compiled")
+    )
     assert own.exit_code == 0
     assert own.of(Noted) == tiles.of(Noted)
     losses = [[step.loss for step in ran.of(Step)] for ran in (tiles, own)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=within)
 
 
 def test_without_a_compiler_attention_in_cpp_is_refused_and_says_what_to_do(plan_of, work, capsys):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_factory import PC
@@ -16,11 +17,20 @@ from txlplan.cost._template import Template
 from txlplan.engine.trace import Traced, trace
 from txlplan.hardware import StackProfile
 from txlplan.model import ModelConfig, models, parameter_count
+from txlplan.nn._attention_code import has_attention_code
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
 STACK = StackProfile(id="ours", family="txlplan", version="0", implementation="fast", context_bytes=1)
 FUSED = dataclasses.replace(STACK, implementation="fused")
+
+
+BF16_CODE = has_attention_code(torch.device("cpu"), torch.bfloat16)
+
+
+def of_code(precision: Any) -> Any:
+    """One that this machine has attention code for."""
+    return precision if BF16_CODE else "fp32"
 
 
 def traced(model: ModelConfig, micro_batch: int, task: Any = "train", tail_targets: Any = None, **plan: Any) -> Traced:
@@ -127,7 +137,7 @@ def test_the_op_stream_is_what_the_worker_does(asked):
 @settings(max_examples=30, deadline=None)
 def test_the_op_stream_of_drawn_workloads_by_our_own_code_is_what_the_worker_does(asked):
     workload, plan = asked
-    assert_agreement(workload, dataclasses.replace(plan, attention="compiled", precision="fp32"), STACK)
+    assert_agreement(workload, dataclasses.replace(plan, attention="compiled", precision=of_code(plan.precision)), STACK)
 
 
 @pytest.mark.no_cover
@@ -223,9 +233,10 @@ def test_the_op_stream_of_several_blocks_is_what_the_worker_does(rows: int, drop
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("how", ["none", "full"])
+@pytest.mark.parametrize("precision", sorted({"fp32", of_code("bf16")}))
 @pytest.mark.parametrize(("rows", "dropatt"), [(1, 0.0), (2, 0.1)])
-def test_the_op_stream_of_our_own_code_is_what_the_worker_does(rows: int, dropatt: float, how: Any) -> None:
-    assert_several_blocks(rows, dropatt, attention="compiled", activation_checkpointing=how)
+def test_the_op_stream_of_our_own_code_is_what_the_worker_does(rows: int, dropatt: float, precision: Any, how: Any) -> None:
+    assert_several_blocks(rows, dropatt, attention="compiled", precision=precision, activation_checkpointing=how)
 
 
 def assert_several_blocks(rows: int, dropatt: float, **plan: Any) -> None:
@@ -233,15 +244,22 @@ def assert_several_blocks(rows: int, dropatt: float, **plan: Any) -> None:
     assert_agreement(workload, Plan(micro_batch=rows, **plan), STACK)
 
 
-def test_checkpointed_attention_of_our_own_code_runs_again_and_forgets_what_the_op_stream_says():
+@pytest.mark.parametrize("precision", sorted({"fp32", of_code("bf16")}))
+def test_checkpointed_attention_of_our_own_code_runs_again_and_forgets_what_the_op_stream_says(precision):
     model = ModelConfig(
         id="m", n_layer=2, d_model=64, n_head=2, d_head=32, d_inner=128, vocab_size=300, tgt_len=150, mem_len=70, dropatt=0.1
     )
-    plain, again = (traced(model, 2, attention="compiled", activation_checkpointing=how) for how in ("none", "attention"))
-    parts = Template(Settings(model=model, optimization=Optimization(), implementation="fast", own_attention=True))
+    asked = {"attention": "compiled", "precision": precision}
+    plain, again = (traced(model, 2, **asked, activation_checkpointing=how) for how in ("none", "attention"))
+    settings = Settings(
+        model=model, optimization=Optimization(), implementation="fast", own_attention=True, precision=precision
+    )
+    parts = Template(settings)
     stream, rows = parts.stream(np.array([2.0])), parts.again("attention")
     assert again.backward_flops - plain.backward_flops == pytest.approx(model.n_layer * stream.flops[rows].sum())
-    assert plain.saved_bytes - again.saved_bytes == pytest.approx(model.n_layer * stream.saved_bytes[rows].sum(), rel=0.03)
+    mask_bytes = model.tgt_len * (model.mem_len + model.tgt_len)
+    forgotten = model.n_layer * stream.saved_bytes[rows].sum() - mask_bytes
+    assert plain.saved_bytes - again.saved_bytes == pytest.approx(forgotten, rel=0.03)
 
 
 def test_attention_that_is_checkpointed_on_cuda_runs_again_and_forgets_what_the_op_stream_says():

@@ -298,7 +298,7 @@ def test_a_cpu_chooses_threads_and_only_its_precisions() -> None:
     assert plan(Workload(model=MODEL), cluster, STACK).plan.threads == 6
 
 
-def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_and_trains_in_fp32() -> None:
+def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_precisions_that_it_was() -> None:
     shape = {"work": 1e9, "m": 64, "n": 256, "k": 64, "dtype": "fp32"}
     tiles = (EfficiencyPoint(kind="bmm", utilisation=0.2, **shape), EfficiencyPoint(kind="gemm", utilisation=0.5, **shape))
     without = replace(STACK, implementation="fast", host_op_s=1e-9, efficiency=tiles)
@@ -313,8 +313,14 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_and_trains_
     plans = Space().plain(workload, PC, measured)
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
     assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast"}
-    with pytest.raises(InputError, match="there is code for fp32, not for bf16"):
-        estimate(workload, PC, measured, [Plan(micro_batch=8, attention="compiled", precision="bf16")])
+    narrow = [replace(point, dtype="bf16") for point in (*tiles, *own)]
+    plans = Space().plain(workload, PC, replace(measured, efficiency=(*measured.efficiency, *narrow)))
+    assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32", "bf16"}
+    asked = Space(attention=("compiled",), precision=("bf16",)).plain(workload, PC, measured)
+    assert {(each.precision, each.attention) for each in asked} == {("bf16", "compiled")}
+    halved = replace(PC, device=replace(PC.device, peak_flops_per_s={**PC.device.peak_flops_per_s, "fp16": 1e12}))
+    with pytest.raises(InputError, match="there is code for fp32 and bf16, not for fp16"):
+        estimate(workload, halved, measured, [Plan(micro_batch=8, attention="compiled", precision="fp16")])
     with pytest.raises(InputError, match="there is code to train on a CPU"):
         estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8, attention="compiled")])
 

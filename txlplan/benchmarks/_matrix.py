@@ -30,7 +30,7 @@ class Matrix:
     accumulation: tuple[int, ...] = (1,)
     activation_checkpointing: tuple[Checkpointing, ...] = ("none",)
     attention: tuple[AttentionPath, ...] = ("fast",)
-    """How attention is computed in training; compiled: by C++ of our own, in fp32 on a CPU."""
+    """How attention is computed in training; compiled: by C++ of our own, in fp32 or bf16 on a CPU."""
     compile: tuple[bool, ...] = (False,)
     """Of a token's step, or (train, on a GPU) layers as graphs of kernels."""
     threads: tuple[int, ...] = ()

@@ -110,8 +110,8 @@ def _attention(plans: Plans, cluster: Cluster, workload: Workload, stack: StackP
     asked = f"to {workload.task} on {cluster.device.name} by stack {stack.id}"
     message = f"attention = 'compiled': there is code to train on a CPU by our own stack; this is {asked}"
     yield compiled & (not has_code), message, hint
-    message = "attention = 'compiled': there is code for fp32, not for {plan.precision}"
-    yield compiled & (plans.precision != code("precision", "fp32")), message, hint
+    message = "attention = 'compiled': there is code for fp32 and bf16, not for {plan.precision}"
+    yield compiled & ~np.isin(plans.precision, [code("precision", "fp32"), code("precision", "bf16")]), message, hint
 
 
 def _tasks(plans: Plans, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:

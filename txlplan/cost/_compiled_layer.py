@@ -1,4 +1,4 @@
-"""Operations of one layer of the fast path whose attention is code of our own (txlplan.nn: `_attention_code`), in fp32.
+"""Operations of one layer of the fast path whose attention is code of our own (txlplan.nn: `_attention_code`).
 
 Of the fast layer the projections remain, without copies that put heads apart; scores, softmax and values are one call each way.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from txlplan.cost._fast_layer import inputs, positions, queries_keys_values
+from txlplan.cost._fast_layer import inputs, memory_elements, positions, queries_keys_values
 from txlplan.cost._layer import SCORES, VALUES, Lengths, attention_output, feed_forward
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._section import Section
-from txlplan.model._tiles import kept_row, scored_blocks
+from txlplan.model._tiles import kept_scores, scored_blocks
 
 COMPILED_SCORES = "compiled scores"
 """What the backward of checkpointed attention computes again."""
@@ -25,11 +25,12 @@ class _Scored:
 
     at: Lengths
     blocks: Sequence[tuple[int, int]]
+    narrow: bool
 
     @property
     def kept(self) -> FloatArray:
         """Elements of the rows of probabilities that are kept."""
-        return self.at.B * float(self.at.model.n_head * sum(queries * kept_row(keys) for queries, keys in self.blocks))
+        return self.at.B * float(self.at.model.n_head * kept_scores(self.at.T, self.at.M, narrow=self.narrow))
 
     @property
     def product(self) -> Shape:
@@ -45,7 +46,7 @@ class _Scored:
 
 def compiled_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
-    scored = _Scored(at=at, blocks=scored_blocks(at.T, at.M))
+    scored = _Scored(at=at, blocks=scored_blocks(at.T, at.M), narrow=section.numbers.halved)
     positions(section, at)
     inputs(section, at)
     _projections(section, scored)
@@ -57,19 +58,27 @@ def compiled_layer(section: Section, at: Lengths) -> None:
 def _projections(section: Section, scored: _Scored) -> None:
     """What dropout keeps of scores; q of the segment, k and v of memory and segment.
 
-    Backward gives up nothing before its function ends: what the forward pass kept, and gradients.
+    Backward gives up nothing before its function ends: what the forward pass kept, and gradients, of which those of 2 bytes are
+    widened last.
     """
-    at, c = scored.at, section.numbers.compute
+    at, wide = scored.at, section.numbers.wide
+    c, width = section.numbers.compute, at.model.d_model
+    weight = 3.0 * at.W * width
     if at.model.dropatt > 0 and section.training:
         section.mask("attention dropout", SCORES, elements=at.BHTS)
-    inside = _gradient_bytes(at, c) + scored.kept * c + float(at.S * at.W) * c
-    queries_keys_values(section, at, inside=inside, gradient=3.0 * at.W * at.model.d_model * section.numbers.wide)
+    inside, gradient = _gradient_bytes(section, at) + (scored.kept + at.BTW + at.S * at.W) * c, weight * wide
+    memory = memory_elements(at) if at.model.norm == "pre" else 0.0 * at.B
+    widened = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
+    beside = inside + at.BTW * c + 2 * at.BSW * c + weight * c + widened
+    if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
+        inside, gradient = inside + weight * c, 0.0
+    queries_keys_values(section, at, inside=inside, gradient=gradient)
 
 
-def _gradient_bytes(at: Lengths, c: float) -> FloatArray:
+def _gradient_bytes(section: Section, at: Lengths) -> FloatArray:
     """Of queries, keys, values, distances and biases."""
-    biases = 2.0 * at.W
-    return (at.BTW + 2 * at.BSW + at.S * at.W + biases) * c
+    products = (at.BTW + 2 * at.BSW + at.S * at.W) * section.numbers.compute
+    return products + 2.0 * at.W * section.numbers.wide
 
 
 def _scores_and_values(section: Section, scored: _Scored) -> None:
@@ -79,7 +88,7 @@ def _scores_and_values(section: Section, scored: _Scored) -> None:
     """
     at, c = scored.at, section.numbers.compute
     mixed, keys, distances, kept = at.BTW * c, at.BSW * c, float(at.S * at.W) * c, scored.kept * c
-    around = _gradient_bytes(at, c) + mixed
+    around = _gradient_bytes(section, at) + mixed
     section.attention(
         COMPILED_SCORES,
         SCORES,

@@ -12,12 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from txlplan.detection._case import Case, filled
+from txlplan.detection._case import DTYPES, Case, filled
 from txlplan.detection._cold import cold, in_turn, kept_results
 from txlplan.detection._timing import Work
 from txlplan.hardware import Phase
-from txlplan.model._tiles import kept_row, scored_blocks
-from txlplan.nn._attention_code import CompiledScores
+from txlplan.model._tiles import kept_scores, scored_blocks
+from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._positions import key_mask
 
@@ -25,30 +25,39 @@ _SEGMENTS = ((4, 4, 64, 64, 32), (4, 4, 128, 128, 64), (4, 5, 150, 150, 41), (1,
 """Sequences, heads, queries, memory, head width."""
 _FORWARD, _BACKWARD = 3, 6
 """Products of queries and keys."""
-_FLOAT_BYTES = 4
 
 
-def attention_cases() -> Iterator[Case]:
-    """In fp32, where there is a compiler."""
-    if can_compile("attention"):
+def attention_cases(dtype: str) -> Iterator[Case]:
+    """Where there is code for it, and a compiler."""
+    narrow = DTYPES[dtype] == torch.bfloat16
+    if has_attention_code(torch.device("cpu"), DTYPES[dtype]) and can_compile("attention_bf16" if narrow else "attention"):
         for segment in _SEGMENTS:
-            yield _case("forward", _FORWARD, *segment, partial(_forward, *segment))
-            yield _case("backward", _BACKWARD, *segment, partial(_backward, *segment))
+            yield _case("forward", dtype, _FORWARD, *segment, partial(_forward, *segment, DTYPES[dtype]))
+            yield _case("backward", dtype, _BACKWARD, *segment, partial(_backward, *segment, DTYPES[dtype]))
 
 
 def _case(
-    phase: Phase, products: int, sequences: int, heads: int, queries: int, memory: int, width: int, build: Callable[[], Work]
+    phase: Phase,
+    dtype: str,
+    products: int,
+    sequences: int,
+    heads: int,
+    queries: int,
+    memory: int,
+    width: int,
+    build: Callable[[], Work],
 ) -> Case:
     blocks = scored_blocks(queries, memory)
     seen = sum(rows * keys for rows, keys in blocks)
     work = 2.0 * products * sequences * heads * seen * width
     shape = (round(queries / len(blocks)), round(seen / queries), width)
-    return Case(kind="attention", phase=phase, dtype="fp32", work=work, operations=1, build=build, shape=shape)
+    return Case(kind="attention", phase=phase, dtype=dtype, work=work, operations=1, build=build, shape=shape)
 
 
-def _forward(sequences: int, heads: int, queries: int, memory: int, width: int) -> Work:
-    scores = _scores(sequences, heads, queries, memory, width, partial(filled, dtype=torch.float32, device="cpu"))
-    masked, kept = _masked(queries, memory), kept_results(_kept_elements(sequences, heads, queries, memory) * _FLOAT_BYTES)
+def _forward(sequences: int, heads: int, queries: int, memory: int, width: int, dtype: torch.dtype) -> Work:
+    scores = _scores(sequences, heads, queries, memory, width, partial(filled, dtype=dtype, device="cpu"))
+    masked, elements = _masked(queries, memory), _kept_elements(sequences, heads, queries, memory, dtype)
+    kept = kept_results(elements * dtype.itemsize)
 
     def work() -> None:
         _, probabilities = scores.mix(masked, keep_probabilities=True)
@@ -57,14 +66,15 @@ def _forward(sequences: int, heads: int, queries: int, memory: int, width: int) 
     return work
 
 
-def _backward(sequences: int, heads: int, queries: int, memory: int, width: int) -> Work:
-    new = partial(cold, dtype=torch.float32)
-    elements = _kept_elements(sequences, heads, queries, memory)
+def _backward(sequences: int, heads: int, queries: int, memory: int, width: int, dtype: torch.dtype) -> Work:
+    new = partial(cold, dtype=dtype)
+    elements = _kept_elements(sequences, heads, queries, memory, dtype)
     operands = sequences * heads * (2 * (memory + queries) + queries) * width
     kept = in_turn(
-        lambda: (_scores(sequences, heads, queries, memory, width, new), [new(elements)]), (elements + operands) * _FLOAT_BYTES
+        lambda: (_scores(sequences, heads, queries, memory, width, new), [new(elements)]),
+        (elements + operands) * dtype.itemsize,
     )
-    of_mixed = filled(sequences, heads, queries, width, dtype=torch.float32, device="cpu")
+    of_mixed = filled(sequences, heads, queries, width, dtype=dtype, device="cpu")
 
     def work() -> None:
         scores, probabilities = next(kept)
@@ -86,8 +96,8 @@ def _scores(sequences: int, heads: int, queries: int, memory: int, width: int, n
     )
 
 
-def _kept_elements(sequences: int, heads: int, queries: int, memory: int) -> int:
-    return sequences * heads * sum(rows * kept_row(keys) for rows, keys in scored_blocks(queries, memory))
+def _kept_elements(sequences: int, heads: int, queries: int, memory: int, dtype: torch.dtype) -> int:
+    return sequences * heads * kept_scores(queries, memory, narrow=dtype.itemsize == 2)
 
 
 def _masked(queries: int, memory: int) -> Tensor:

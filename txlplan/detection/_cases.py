@@ -279,8 +279,8 @@ def cases(dtype: str) -> Iterator[Case]:
     for elements in (_SMALL, _MEDIUM, _LARGE):
         yield norm(elements // 256, 256, dtype, "cpu")
         yield copy(max(1, elements >> 14), dtype, "cpu")
+    yield from attention_cases(dtype)
     if dtype == "fp32":
-        yield from attention_cases()
         yield from (gather(rows, words, 256, "cpu") for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from txlplan.choices import Precision
 from txlplan.engine.failures import message
 from txlplan.errors import RunFailedError
-from txlplan.nn._own_code import library
+from txlplan.nn._own_code import Name, library
 from txlplan.plan_file import Plan
+
+_CODE: dict[Precision, Name] = {"fp32": "attention", "bf16": "attention_bf16"}
 
 
 def require_attention(plan: Plan) -> None:
@@ -15,7 +18,7 @@ def require_attention(plan: Plan) -> None:
     """
     if plan.attention == "compiled":
         try:
-            library("attention")
+            library(_CODE[plan.precision])
         except Exception as error:  # whatever a compiler's absence raises in torch
             raise RunFailedError(
                 f"attention could not be compiled: {message(error)}",

@@ -55,15 +55,33 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
         yield f"run.checkpoint is missing: name the run directory or checkpoint whose weights are to {workload.task}"
     if plan.compile:
         yield from _compile(plan_file)
-    if plan.attention == "compiled" and (workload.task, plan.precision, plan_file.run.device) != ("train", "fp32", "cpu"):
-        yield (
-            f"plan.attention = 'compiled': there is code to train in fp32 on a CPU, not to {workload.task} in {plan.precision} "
-            f"on {plan_file.run.device}"
-        )
-    elif plan.attention == "compiled" and cpp_compiler() is None:
-        yield "plan.attention = 'compiled': no C++ compiler is found (g++, or what CXX names); attention = \"fast\" needs none"
+    if plan.attention == "compiled":
+        yield from _own_attention(plan_file)
     if workload.task == "generate" and plan.data_parallel > 1:
         yield f"plan.data_parallel = {plan.data_parallel}: this version generates on one device"
+
+
+def _own_attention(plan_file: PlanFile) -> Iterator[str]:
+    task, precision, device = plan_file.workload.task, plan_file.plan.precision, plan_file.run.device
+    if (task, device) != ("train", "cpu") or precision not in ("fp32", "bf16"):
+        asked = f"to {task} in {precision} on {device}"
+        yield f"plan.attention = 'compiled': there is code to train in fp32 or bf16 on a CPU, not {asked}"
+    elif precision == "bf16" and not multiplies_bf16():
+        yield (
+            "plan.attention = 'compiled': in bf16 there is code for CPUs with AVX-512's products of bf16, which this one "
+            'lacks; attention = "fast" needs none'
+        )
+    elif cpp_compiler() is None:
+        yield "plan.attention = 'compiled': no C++ compiler is found (g++, or what CXX names); attention = \"fast\" needs none"
+
+
+def multiplies_bf16() -> bool:
+    """Whether attention in C++ has a CPU's instructions for bf16 here."""
+    import torch
+
+    from txlplan.nn._attention_code import has_attention_code
+
+    return has_attention_code(torch.device("cpu"), torch.bfloat16)
 
 
 def _compile(plan_file: PlanFile) -> Iterator[str]:

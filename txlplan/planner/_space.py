@@ -148,7 +148,8 @@ class Space:
         columns = {name: values.ravel() for name, values in zip(axes, grid, strict=True)}
         rows = np.array(layouts, dtype=np.int32).reshape(len(layouts), len(_LAYOUT))[columns.pop("layout")]
         columns |= dict(zip(_LAYOUT, rows.T, strict=True))
-        return Plans.from_columns(len(rows), **columns)
+        plans = Plans.from_columns(len(rows), **columns)
+        return plans if self.attention else plans.take(np.flatnonzero(_measured(plans, stack)))
 
     def _compile(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[int, ...]:
         if self.compile is not None:
@@ -198,8 +199,20 @@ class Space:
 def _attention(workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
     if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task != "train":
         return ("fast",)
-    measured = {point.phase for point in stack.efficiency if point.kind == "attention"}
-    return ("fast", "reference", "compiled") if measured >= {"forward", "backward"} else ("fast", "reference")
+    return ("fast", "reference", "compiled") if _own_code(stack) else ("fast", "reference")
+
+
+def _own_code(stack: StackProfile) -> list[Precision]:
+    """Precisions in which the stack was measured with attention of our own, each way."""
+    known = {(point.dtype, point.phase) for point in stack.efficiency if point.kind == "attention"}
+    return [precision for precision in get_args(Precision) if known >= {(precision, "forward"), (precision, "backward")}]
+
+
+def _measured(plans: Plans, stack: StackProfile) -> npt.NDArray[np.bool_]:
+    """Which plans compute attention in a way that the stack was measured with."""
+    known = np.isin(plans.precision, [code("precision", name) for name in _own_code(stack)])
+    measured: npt.NDArray[np.bool_] = known | (plans.attention != code("attention", "compiled"))
+    return measured
 
 
 def _least_remembered_bytes(workload: Workload, mesh: Mesh) -> float:
