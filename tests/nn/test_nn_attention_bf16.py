@@ -93,12 +93,10 @@ def test_probabilities_that_are_computed_again_are_those_that_were_kept() -> Non
 @pytest.mark.parametrize("memory", [2, 200])
 def test_a_score_that_is_no_number_is_seen(memory: int) -> None:
     keys = memory + 3
-    q, kv, r = torch.randn(1, 1, 3, 4), torch.randn(2, 1, 1, keys, 4), torch.randn(1, keys, 4)
-    q[0, 0, 1, 2] = float("nan")
+    qkv, kv, r = (torch.randn(*shape).to(BF16) for shape in ((1, 3, 3, 1, 4), (2, 1, memory, 1, 4), (keys, 1, 4)))
+    qkv[0, 1, 0, 0, 2] = float("nan")
     u = torch.zeros(1, 4)
-    scores = CompiledScores(
-        q_BHTK=q.to(BF16), kv_2BHSK=kv.to(BF16), r_HRK=r.to(BF16), u_HK=u, v_HK=u, keep_BHTS=None, kept_scale=1.0
-    )
+    scores = CompiledScores(qkv_BT3HK=qkv, k_BMHK=kv[0], v_BMHK=kv[1], r_SHK=r, u_HK=u, v_HK=u)
     mixed, _ = scores.mix(key_mask(3, memory, torch.tensor(memory), None), keep_probabilities=False)
     assert mixed.isnan().any(dim=-1).flatten().tolist() == [False, True, False]
 
@@ -108,11 +106,9 @@ def test_nothing_is_left_of_numbers_that_were_none(again: bool) -> None:
     torch.set_num_threads(1)
     case = Case(B=1, T=70, M=90, H=2, K=20, dropped=True, again=again)
     before = outcomes(case, BF16)
-    wide = torch.full((1, 2, 200, 24), float("nan"), dtype=BF16)
-    bias = wide[0, :, 0].float()
-    larger = CompiledScores(
-        q_BHTK=wide, kv_2BHSK=torch.stack([wide, wide]), r_HRK=wide[0], u_HK=bias, v_HK=bias, keep_BHTS=None, kept_scale=1.0
-    )
+    wide = torch.full((1, 200, 3, 2, 24), float("nan"), dtype=BF16)
+    none, bias = wide[:, :0, 0], wide[0, 0, 0].float()
+    larger = CompiledScores(qkv_BT3HK=wide, k_BMHK=none, v_BMHK=none, r_SHK=wide[0, :, 0], u_HK=bias, v_HK=bias)
     mixed, kept = larger.mix(key_mask(200, 0, torch.tensor(0), None), keep_probabilities=True)
     larger.gradients(mixed, kept)
     after = outcomes(case, BF16)

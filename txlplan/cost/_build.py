@@ -122,10 +122,12 @@ class Settings:
 
     @property
     def keeps_memory(self) -> bool:
-        """Whether the old memory is kept for the layers' backward: to run them again, or as what the fast path has normed."""
-        numbers = self.numbers
-        normed = self.implementation in ("fast", "fused") and self.model.norm == "pre" and numbers.residual == numbers.wide
-        return self.checkpointing == "full" or normed
+        """Whether the old memory is kept for the layers' backward: to run them again, or as what the fast path has normed, or
+        as what keys and values of the memory alone are products of."""
+        numbers, pre = self.numbers, self.model.norm == "pre"
+        normed = self.implementation in ("fast", "fused") and pre and numbers.residual == numbers.wide
+        multiplied = self.own_attention and not pre and not numbers.cast
+        return self.checkpointing == "full" or normed or multiplied
 
     @property
     def keeps_casts(self) -> bool:

@@ -1,6 +1,7 @@
 """Operations of one layer of the fast path whose attention is code of our own (txlplan.nn: `_attention_code`).
 
-Of the fast layer the projections remain, without copies that put heads apart; scores, softmax and values are one call each way.
+One product gives q, k and v of the segment, another k and v of the memory: nothing is joined, or copied to put heads apart.
+Scores, softmax and values are one call each way.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from txlplan.cost._fast_layer import inputs, memory_elements, positions, queries_keys_values
-from txlplan.cost._layer import SCORES, VALUES, Lengths, attention_output, feed_forward
+from txlplan.cost._fast_layer import attention_residual, inputs, memory_elements, positions
+from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._section import Section
+from txlplan.cost._section import CASTS, Section
 from txlplan.model._tiles import kept_scores, scored_blocks
 
 COMPILED_SCORES = "compiled scores"
@@ -47,32 +48,66 @@ class _Scored:
 def compiled_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
     scored = _Scored(at=at, blocks=scored_blocks(at.T, at.M), narrow=section.numbers.halved)
+    c, narrows = section.numbers.compute, section.numbers.narrows
     positions(section, at)
-    inputs(section, at)
+    inputs(section, at, memory_kept=0.0 if narrows else c)
+    _memory(section, at)
     _projections(section, scored)
     _scores_and_values(section, scored)
     attention_output(section, at)
     feed_forward(section, at)
 
 
+def _memory(section: Section, at: Lengths) -> None:
+    """In the precision of products, where it has not that of a norm; the gradient of a normed one goes back."""
+    numbers, pre = section.numbers, at.model.norm == "pre"
+    narrowed = numbers.narrows if pre else numbers.cast
+    before, narrow = memory_elements(at) * (numbers.residual if pre else numbers.wide), memory_elements(at) * numbers.compute
+    section.run(
+        "memory cast",
+        CASTS,
+        "copy",
+        launches=1.0 if narrowed else 0.0,
+        read=before if narrowed else 0.0,
+        written=narrow if narrowed else 0.0,
+        kept=(narrow if narrowed else 0.0) + (0.0 if numbers.narrows else at.BTD * numbers.residual),
+        around=0.0,
+        dtype=numbers.narrow,
+    )
+    if narrowed and pre:
+        section.back("memory cast", CASTS, "copy", read=narrow, written=before, dtype=numbers.narrow)
+    attention_residual(section, at)
+
+
 def _projections(section: Section, scored: _Scored) -> None:
-    """What dropout keeps of scores; q of the segment, k and v of memory and segment.
+    """What dropout keeps of scores; q, k and v of the segment, k and v of the memory, by parts of one weight.
 
     Backward gives up nothing before its function ends: what the forward pass kept, and gradients, of which those of 2 bytes are
     widened last.
     """
     at, wide = scored.at, section.numbers.wide
     c, width = section.numbers.compute, at.model.d_model
-    weight = 3.0 * at.W * width
+    weight, segment, memory = 3.0 * at.W * width, 3 * at.BTW * c, 2 * (at.BSW - at.BTW) * c
     if at.model.dropatt > 0 and section.training:
         section.mask("attention dropout", SCORES, elements=at.BHTS)
     inside, gradient = _gradient_bytes(section, at) + (scored.kept + at.BTW + at.S * at.W) * c, weight * wide
-    memory = memory_elements(at) if at.model.norm == "pre" else 0.0 * at.B
-    widened = (at.BTD + memory) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
-    beside = inside + at.BTW * c + 2 * at.BSW * c + weight * c + widened
+    normed = memory_elements(at) if at.model.norm == "pre" else 0.0 * at.B
+    widened = (at.BTD + normed) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
+    beside = inside + segment + memory + weight * c + widened
     if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
         inside, gradient = inside + weight * c, 0.0
-    queries_keys_values(section, at, inside=inside, gradient=gradient)
+    around = inside + memory + at.BTD * c
+    shape: Shape = {"count": 1.0, "m": at.rows, "n": 3.0 * at.W, "k": width}
+    section.product("queries, keys and values", PROJECTIONS, **shape, kept=segment)
+    section.gradient("queries, keys and values", PROJECTIONS, **shape, around=around)
+    section.gradient(
+        "queries, keys and values", PROJECTIONS, **shape, around=inside + memory, gradient=gradient, measured_as="weights"
+    )
+    shape = {"count": 1.0, "m": at.B * float(at.M), "n": 2.0 * at.W, "k": width}
+    section.product("keys and values of memory", PROJECTIONS, **shape, kept=memory)
+    section.gradient("keys and values of memory", PROJECTIONS, **shape, around=inside, measured_as="weights")
+    if at.model.norm == "pre":
+        section.gradient("keys and values of memory", PROJECTIONS, **shape, around=around + normed * c)
 
 
 def _gradient_bytes(section: Section, at: Lengths) -> FloatArray:

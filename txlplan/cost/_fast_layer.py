@@ -89,6 +89,7 @@ def fast_layer(section: Section, at: Lengths) -> None:
     tiled = _Tiled(at=at, blocks=blocks(at.T, at.S - at.T, at.model.n_head, narrow=section.numbers.halved))
     positions(section, at)
     inputs(section, at)
+    _context(section, at)
     _projections(section, tiled)
     section.dispatch = TILE_DISPATCH
     _scores(section, tiled)
@@ -98,16 +99,25 @@ def fast_layer(section: Section, at: Lengths) -> None:
     feed_forward(section, at)
 
 
-def inputs(section: Section, at: Lengths) -> None:
-    """Segment and memory, normed (pre) each for itself, in the precision of products; joined."""
-    c, r, model = section.numbers.compute, section.numbers.residual, at.model
+def inputs(section: Section, at: Lengths, *, memory_kept: float = 0.0) -> None:
+    """Segment and memory, normed (pre) each for itself; the segment in the precision of products.
+
+    `memory_kept`: bytes of an element of the normed memory that are kept.
+    """
+    r, model = section.numbers.residual, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=at.BTD * r)
-        memory, statistics = memory_elements(at) * r, 2 * at.B * at.M * section.numbers.wide
-        kept = statistics + (0.0 if r == section.numbers.wide else memory)
+        elements, statistics = memory_elements(at), 2 * at.B * at.M * section.numbers.wide
+        memory = elements * r
+        kept = statistics + (0.0 if r == section.numbers.wide else memory) + elements * memory_kept
         section.run("memory norm", PROJECTIONS, "norm", read=memory, written=memory, kept=kept, around=memory)
         section.back("memory norm", PROJECTIONS, "norm", read=2 * memory, written=memory)
     section.narrow("segment cast", elements=at.BTD)
+
+
+def _context(section: Section, at: Lengths) -> None:
+    """Memory and segment in the precision of products, joined."""
+    c, r = section.numbers.compute, section.numbers.residual
     section.run(
         "context",
         PROJECTIONS,
@@ -118,7 +128,13 @@ def inputs(section: Section, at: Lengths) -> None:
         kept=at.BSD * c + (0.0 if section.numbers.narrows else at.BTD * r),
         around=0.0,
     )
-    section.back("attention residual", PROJECTIONS, read=2 * at.BTD * r, written=at.BTD * r)
+    attention_residual(section, at)
+
+
+def attention_residual(section: Section, at: Lengths) -> None:
+    """The sum of two gradients of the layer's input, in the backward of what was described last."""
+    gradient = at.BTD * section.numbers.residual
+    section.back("attention residual", PROJECTIONS, read=2 * gradient, written=gradient)
 
 
 def memory_elements(at: Lengths) -> FloatArray:
@@ -131,28 +147,6 @@ def positions(section: Section, at: Lengths) -> None:
     section.narrow("position cast", elements=float(at.S * width), gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=width, kept=0.0, input_gradient=False)
     section.held = section.held + float(at.S * at.W) * section.numbers.compute
-
-
-def queries_keys_values(section: Section, at: Lengths, *, inside: Figure, gradient: float) -> None:
-    """q of the segment, k and v of memory and segment, by parts of one weight, whose gradient takes `gradient` bytes.
-
-    `inside`: bytes that are alive until the function that gives all these gradients ends.
-    """
-    pre, c, width = at.model.norm == "pre", section.numbers.compute, at.model.d_model
-    keys, queries, n = 2 * at.BSW * c, at.BTW * c, 2.0 * at.W
-    memory = memory_elements(at) if pre else 0.0 * at.B
-    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
-    around = inside + keys + (at.BTD + memory) * c
-    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
-    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
-    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
-    section.gradient(
-        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
-    )
-    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
-    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
-    if pre:
-        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
 
 
 def _projections(section: Section, tiled: _Tiled) -> None:
@@ -175,7 +169,7 @@ def _projections(section: Section, tiled: _Tiled) -> None:
         section.mask("attention dropout", SCORES, elements=at.BHTS)
     if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
         inside, gradient = inside + weight * c, 0.0
-    queries_keys_values(section, at, inside=inside, gradient=gradient)
+    _queries_keys_values(section, at, inside=inside, gradient=gradient)
     moved = queries + keys
     section.run("heads apart", SCORES, "copy", launches=2, read=moved, written=moved, around=keys, dtype=d)
     section.back("heads apart", SCORES, "copy", read=keys, written=keys, around=own + keys, dtype=d)
@@ -186,6 +180,28 @@ def _projections(section: Section, tiled: _Tiled) -> None:
     around = tiled.backward_bytes(section)
     read, written = 2 * biased, 2 * biased + float((at.S + VECTOR) * at.W) * wide
     section.back("query biases", SCORES, launches=10, read=read, written=written, around=around, gradient=gradient, dtype=d)
+
+
+def _queries_keys_values(section: Section, at: Lengths, *, inside: Figure, gradient: float) -> None:
+    """q of the segment, k and v of memory and segment, by parts of one weight, whose gradient takes `gradient` bytes.
+
+    `inside`: bytes that are alive until the function that gives all these gradients ends.
+    """
+    pre, c, width = at.model.norm == "pre", section.numbers.compute, at.model.d_model
+    keys, queries, n = 2 * at.BSW * c, at.BTW * c, 2.0 * at.W
+    memory = memory_elements(at) if pre else 0.0 * at.B
+    section.product("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, kept=queries)
+    around = inside + keys + (at.BTD + memory) * c
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around)
+    section.gradient("queries", PROJECTIONS, m=at.rows, n=at.W, k=width, around=around, measured_as="weights")
+    section.product("keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, kept=keys)
+    section.gradient(
+        "keys and values", PROJECTIONS, m=at.B * at.C, n=n, k=width, around=inside, gradient=gradient, measured_as="weights"
+    )
+    each: Shape = {"m": float(at.T), "n": n, "k": width, "count": at.B, "launches": at.B}
+    section.gradient("keys and values", PROJECTIONS, **each, around=inside + at.BTD * c)
+    if pre:
+        section.gradient("keys and values", PROJECTIONS, **each | {"m": float(at.M)}, around=inside + (at.BTD + memory) * c)
 
 
 def _scores(section: Section, tiled: _Tiled) -> None:

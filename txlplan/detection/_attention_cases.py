@@ -61,7 +61,7 @@ def _forward(sequences: int, heads: int, queries: int, memory: int, width: int, 
 
     def work() -> None:
         _, probabilities = scores.mix(masked, keep_probabilities=True)
-        kept.extend(probabilities)
+        kept.append(probabilities)
 
     return work
 
@@ -71,10 +71,10 @@ def _backward(sequences: int, heads: int, queries: int, memory: int, width: int,
     elements = _kept_elements(sequences, heads, queries, memory, dtype)
     operands = sequences * heads * (2 * (memory + queries) + queries) * width
     kept = in_turn(
-        lambda: (_scores(sequences, heads, queries, memory, width, new), [new(elements)]),
+        lambda: (_scores(sequences, heads, queries, memory, width, new), new(elements)),
         (elements + operands) * dtype.itemsize,
     )
-    of_mixed = filled(sequences, heads, queries, width, dtype=dtype, device="cpu")
+    of_mixed = filled(sequences, queries, heads, width, dtype=dtype, device="cpu")
 
     def work() -> None:
         scores, probabilities = next(kept)
@@ -84,15 +84,15 @@ def _backward(sequences: int, heads: int, queries: int, memory: int, width: int,
 
 
 def _scores(sequences: int, heads: int, queries: int, memory: int, width: int, new: Callable[..., Tensor]) -> CompiledScores:
-    keys, bias = memory + queries, filled(heads, width, dtype=torch.float32, device="cpu")
+    keys, values = new(sequences, memory, 2, heads, width).unbind(2)
+    bias = filled(heads, width, dtype=torch.float32, device="cpu")
     return CompiledScores(
-        q_BHTK=new(sequences, queries, heads, width).transpose(1, 2),
-        kv_2BHSK=new(sequences, keys, 2, heads, width).permute(2, 0, 3, 1, 4),
-        r_HRK=new(keys, heads, width).transpose(0, 1),
+        qkv_BT3HK=new(sequences, queries, 3, heads, width),
+        k_BMHK=keys,
+        v_BMHK=values,
+        r_SHK=new(memory + queries, heads, width),
         u_HK=bias,
         v_HK=bias,
-        keep_BHTS=None,
-        kept_scale=1.0,
     )
 
 

@@ -118,9 +118,9 @@ def kept_row(keys: int) -> int:
 
 
 def kept_scores(queries: int, mem_len: int, *, narrow: bool) -> int:
-    """Elements that a head of one sequence keeps of its probabilities. `narrow`: of 2 bytes, whose rows lie in pairs, with what
-    each is divided by."""
+    """Elements that a head of one sequence keeps of its probabilities, with what each row is divided by. `narrow`: of 2 bytes,
+    whose rows lie in pairs."""
     blocks = scored_blocks(queries, mem_len)
     if narrow:
         return sum((rows + rows % 2) * kept_row(keys + 2) for rows, keys in blocks)
-    return sum(rows * kept_row(keys) for rows, keys in blocks)
+    return padded_keys(queries) + sum(rows * kept_row(keys) for rows, keys in blocks)

@@ -2,7 +2,7 @@
 written but what is kept.
 
 As operations of torch's, so that they are traced, and differentiated by whoever calls them. Shape suffixes: B sequences, T
-queries, S keys, H heads, K width of a head.
+queries, M memory slots, S = M + T keys, H heads, K width of a head.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.utils.flop_counter import register_flop_formula
 
 from txlplan.model._tiles import kept_scores, scored_blocks
 from txlplan.nn._own_code import Name, library
-from txlplan.nn._tiled_scores import Gradients, Operands
 
 _CODE: dict[torch.dtype, Name] = {torch.float32: "attention", torch.bfloat16: "attention_bf16"}
 
@@ -30,50 +29,73 @@ def has_attention_code(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(torch.cpu._is_avx512_bf16_supported())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompiledScores(Operands):
-    """What `TiledScores` computes, of fp32 or bf16 with biases in fp32, and distances S - 1, …, 0 without dummies.
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Of what `CompiledScores` was given, keys and values of the memory in one tensor."""
 
-    Keys that a query sees lie together: no masked one is between two of them.
+    qkv_BT3HK: Tensor
+    kv_BM2HK: Tensor
+    r_SHK: Tensor
+    u_HK: Tensor
+    v_HK: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompiledScores:
+    """((q + u)·k + shifted (q + v)·r) / sqrt(K), masked, softmax, dropout, values: a block of queries of a head at a time.
+
+    In fp32 or bf16, with biases in fp32. Keys that a query sees lie together: no masked one is between two of them.
     """
 
-    def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, list[Tensor]]:
-        """Weighted values [B, H, T, K], and all probabilities where they are to be kept."""
-        mixed_BTHK, kept = _attend(*self._operands(masked_keys), self.kept_scale, keep_probabilities)
-        return mixed_BTHK.transpose(1, 2), [kept] if keep_probabilities else []
+    qkv_BT3HK: Tensor
+    """Of the segment; contiguous."""
+    k_BMHK: Tensor
+    v_BMHK: Tensor
+    """Of the memory; like distances of any strides but the last."""
+    r_SHK: Tensor
+    """Projected distances S - 1, …, 0."""
+    u_HK: Tensor
+    v_HK: Tensor
+    keep_BHTS: Tensor | None = None
+    """1 for probabilities that dropout keeps, else 0; None: it keeps all."""
+    kept_scale: float = 1.0
 
-    def gradients(self, mixed_BHTK: Tensor, known: Sequence[Tensor] | Tensor) -> Gradients:
-        """As of `TiledScores`."""
-        again = isinstance(known, Tensor)
-        masked_keys = known if isinstance(known, Tensor) else known[0].new_empty(0, dtype=torch.bool)
-        kept = mixed_BHTK.new_empty(0) if isinstance(known, Tensor) else known[0]
-        of_mixed_BTHK = mixed_BHTK.transpose(1, 2).contiguous()
-        found = _attend_backward(of_mixed_BTHK, kept, *self._operands(masked_keys), self.kept_scale, again)
-        q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK = found
-        return Gradients(
-            q_BHTK=q_BTHK.transpose(1, 2),
-            kv_2BHSK=kv_BS2HK.permute(2, 0, 3, 1, 4),
-            r_HRK=r_SHK.transpose(0, 1),
-            u_HK=u_HK,
-            v_HK=v_HK,
-        )
+    def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, Tensor]:
+        """Weighted values [B, T, H, K], and what `gradients` wants of probabilities, or nothing.
 
-    def _operands(self, masked_keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        `masked_keys` [1 or B, 1, T, S].
+        """
+        mixed_BTHK, kept = _attend(*self._operands(masked_keys), keep_probabilities)
+        return mixed_BTHK, kept
+
+    def gradients(self, of_mixed_BTHK: Tensor, known: Tensor) -> Gradients:
+        """Given the gradient of the weighted values, and what `mix` kept, or the mask to compute it again."""
+        again = known.dtype == torch.bool
+        masked_keys, kept = (known, self.qkv_BT3HK.new_empty(0)) if again else (known.new_empty(0, dtype=torch.bool), known)
+        return Gradients(*_attend_backward(of_mixed_BTHK.contiguous(), kept, *self._operands(masked_keys), again))
+
+    def _operands(self, masked_keys: Tensor) -> _Given:
         return (
-            self.q_BHTK.transpose(1, 2).contiguous(),
-            self.kv_2BHSK.permute(1, 3, 0, 2, 4).contiguous(),
-            self.r_HRK.transpose(0, 1).to(self.q_BHTK.dtype).contiguous(),
+            self.qkv_BT3HK,
+            self.k_BMHK,
+            self.v_BMHK,
+            self.r_SHK,
             self.u_HK.float().contiguous(),
             self.v_HK.float().contiguous(),
             masked_keys.contiguous(),
             self.keep_BHTS,
+            self.kept_scale,
         )
+
+
+_Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, float]
 
 
 @torch.library.custom_op("txlplan::attend", mutates_args=())
 def _attend(
-    q_BTHK: Tensor,
-    kv_BS2HK: Tensor,
+    qkv_BT3HK: Tensor,
+    k_BMHK: Tensor,
+    v_BMHK: Tensor,
     r_SHK: Tensor,
     u_HK: Tensor,
     v_HK: Tensor,
@@ -82,11 +104,10 @@ def _attend(
     kept_scale: float,
     keeps: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted values [B, T, H, K], and probabilities, or nothing. `masked_keys` [1 or B, 1, T, S]; all are contiguous."""
-    mixed_BTHK, kept = _made(q_BTHK, kv_BS2HK, keeps)
-    code = library(_CODE[q_BTHK.dtype])
-    operands = _Operands(*(_pointer(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)))
-    sizes = _sizes(q_BTHK, kv_BS2HK, masked_keys, kept_scale)
+    mixed_BTHK, kept = _made(qkv_BT3HK, k_BMHK, keeps)
+    operands = _Operands.of(qkv_BT3HK, k_BMHK, v_BMHK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)
+    sizes = _sizes(qkv_BT3HK, k_BMHK, masked_keys, kept_scale)
+    code = library(_CODE[qkv_BT3HK.dtype])
     assert kept.numel() == (_kept_elements(code, sizes) if keeps else 0)
     out, probabilities = (ctypes.c_void_p(_pointer(each)) for each in (mixed_BTHK, kept if keeps else None))
     code.attend(ctypes.byref(sizes), ctypes.byref(operands), out, probabilities)
@@ -97,8 +118,9 @@ def _attend(
 def _attend_backward(
     of_mixed_BTHK: Tensor,
     kept: Tensor,
-    q_BTHK: Tensor,
-    kv_BS2HK: Tensor,
+    qkv_BT3HK: Tensor,
+    k_BMHK: Tensor,
+    v_BMHK: Tensor,
     r_SHK: Tensor,
     u_HK: Tensor,
     v_HK: Tensor,
@@ -107,41 +129,50 @@ def _attend_backward(
     kept_scale: float,
     again: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of the first five operands of `_attend`; `kept` is what that kept, or, `again`, nothing."""
-    found = tuple(torch.empty_like(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK))
-    operands = _Operands(*(_pointer(each) for each in (q_BTHK, kv_BS2HK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)))
-    sizes, gradients = _sizes(q_BTHK, kv_BS2HK, masked_keys, kept_scale), _Gradients(*map(_pointer, found))
+    """`kept` is what `_attend` kept, or, `again`, nothing."""
+    found = _like(qkv_BT3HK, k_BMHK, r_SHK, u_HK, v_HK)
+    operands = _Operands.of(qkv_BT3HK, k_BMHK, v_BMHK, r_SHK, u_HK, v_HK, masked_keys, keep_BHTS)
+    sizes, gradients = _sizes(qkv_BT3HK, k_BMHK, masked_keys, kept_scale), _Gradients(*map(_pointer, found))
     probabilities, out = (ctypes.c_void_p(_pointer(each)) for each in (None if again else kept, of_mixed_BTHK))
-    library(_CODE[q_BTHK.dtype]).attend_backward(
+    library(_CODE[qkv_BT3HK.dtype]).attend_backward(
         ctypes.byref(sizes), ctypes.byref(operands), probabilities, out, ctypes.byref(gradients)
     )
-    return found  # type: ignore[return-value]
+    return found
 
 
-def _product_flops(q_shape: Sequence[int], kv_shape: Sequence[int]) -> int:
+def _product_flops(qkv_shape: Sequence[int], k_shape: Sequence[int]) -> int:
     """Of each query's product with each key of its block."""
-    B, T, H, K = q_shape
-    return 2 * B * H * K * sum(queries * keys for queries, keys in scored_blocks(T, kv_shape[1] - T))
+    B, T, _, H, K = qkv_shape
+    return 2 * B * H * K * sum(queries * keys for queries, keys in scored_blocks(T, k_shape[1]))
 
 
-def _made(q_BTHK: Tensor, kv_BS2HK: Tensor, keeps: bool) -> tuple[Tensor, Tensor]:
+def _made(qkv_BT3HK: Tensor, k_BMHK: Tensor, keeps: bool) -> tuple[Tensor, Tensor]:
     """What `_attend` fills."""
-    B, T, H, _ = q_BTHK.shape
-    scores = kept_scores(T, kv_BS2HK.shape[1] - T, narrow=q_BTHK.dtype == torch.bfloat16)
-    return torch.empty_like(q_BTHK), q_BTHK.new_empty(B * H * scores if keeps else 0)
+    B, T, _, H, K = qkv_BT3HK.shape
+    scores = kept_scores(T, k_BMHK.shape[1], narrow=qkv_BT3HK.dtype == torch.bfloat16)
+    return qkv_BT3HK.new_empty(B, T, H, K), qkv_BT3HK.new_empty(B * H * scores if keeps else 0)
 
 
-_attend.register_fake(lambda q_BTHK, kv_BS2HK, *rest: _made(q_BTHK, kv_BS2HK, rest[-1]))
-_attend_backward.register_fake(lambda _of_mixed, _kept, *rest: tuple(torch.empty_like(each) for each in rest[:5]))
-register_flop_formula(torch.ops.txlplan.attend)(lambda q, kv, *_, **__: 3 * _product_flops(q, kv))
+def _like(
+    qkv_BT3HK: Tensor, k_BMHK: Tensor, r_SHK: Tensor, u_HK: Tensor, v_HK: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What `_attend_backward` fills."""
+    B, M, H, K = k_BMHK.shape
+    kv_BM2HK, r = k_BMHK.new_empty(B, M, 2, H, K), r_SHK.new_empty(r_SHK.shape)
+    return torch.empty_like(qkv_BT3HK), kv_BM2HK, r, torch.empty_like(u_HK), torch.empty_like(v_HK)
+
+
+_attend.register_fake(lambda qkv_BT3HK, k_BMHK, *rest: _made(qkv_BT3HK, k_BMHK, rest[-1]))
+_attend_backward.register_fake(lambda _of_mixed, _kept, qkv, k, _v, *rest: _like(qkv, k, *rest[:3]))
+register_flop_formula(torch.ops.txlplan.attend)(lambda qkv, k, *_, **__: 3 * _product_flops(qkv, k))
 register_flop_formula(torch.ops.txlplan.attend_backward)(
-    lambda _, kept, q, kv, *__, **___: (6 if kept[0] else 8) * _product_flops(q, kv)
+    lambda _, kept, qkv, k, *__, **___: (6 if kept[0] else 8) * _product_flops(qkv, k)
 )
 
 
-def _sizes(q_BTHK: Tensor, kv_BS2HK: Tensor, masked_keys: Tensor, kept_scale: float) -> _Sizes:
-    B, T, H, K = q_BTHK.shape
-    return _Sizes(B, H, T, kv_BS2HK.shape[1], K, masked_keys.shape[0], torch.get_num_threads(), kept_scale)
+def _sizes(qkv_BT3HK: Tensor, k_BMHK: Tensor, masked_keys: Tensor, kept_scale: float) -> _Sizes:
+    B, T, _, H, K = qkv_BT3HK.shape
+    return _Sizes(B, H, T, k_BMHK.shape[1] + T, K, masked_keys.shape[0], torch.get_num_threads(), kept_scale)
 
 
 def _kept_elements(code: Any, sizes: _Sizes) -> int:
@@ -166,12 +197,34 @@ class _Sizes(ctypes.Structure):
     ]
 
 
+class _Strided(ctypes.Structure):
+    _fields_ = [
+        ("first", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("sequence", "position", "head")),
+    ]
+
+    @classmethod
+    def of(cls, tensor_BSHK: Tensor) -> _Strided:
+        """Where it lies."""
+        *apart, element = tensor_BSHK.stride()
+        assert tensor_BSHK.dtype in _CODE
+        assert element == 1 or tensor_BSHK.shape[-1] == 1
+        return cls(tensor_BSHK.data_ptr(), *apart)
+
+
 class _Operands(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_void_p)
-        for name in ("queries", "keys_values", "distances", "content_bias", "position_bias", "masked", "keep")
+        ("segment", ctypes.c_void_p),
+        *((name, _Strided) for name in ("memory_keys", "memory_values", "distances")),
+        *((name, ctypes.c_void_p) for name in ("content_bias", "position_bias", "masked", "keep")),
     ]
+
+    @classmethod
+    def of(cls, segment: Tensor, k_BMHK: Tensor, v_BMHK: Tensor, r_SHK: Tensor, *rest: Tensor | None) -> _Operands:
+        """Where they lie."""
+        strided = map(_Strided.of, (k_BMHK, v_BMHK, r_SHK.unsqueeze(0)))
+        return cls(_pointer(segment), *strided, *map(_pointer, rest))
 
 
 class _Gradients(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("queries", "keys_values", "distances", "content_bias", "position_bias")]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("segment", "memory", "distances", "content_bias", "position_bias")]

@@ -3,9 +3,9 @@
 Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
 D d_model, R > S rows of distances (the last ones are dummies).
 
-Scores exist a tile at a time, in fp32 in a CPU's cache: by torch's products, or by code of our own (`_attention_code`). On CUDA
-they are `_fused_attention`'s. The product for q of the segment alone and that for k and v of memory and segment are of the one
-weight that the reference has.
+Scores exist a tile at a time, in fp32 in a CPU's cache. By code of our own they are `_compiled_attention`'s, on CUDA
+`_fused_attention`'s. The product for q of the segment alone and that for k and v of memory and segment are of the one weight
+that the reference has.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from txlplan.model._tiles import VECTOR
-from txlplan.nn._attention_code import CompiledScores, has_attention_code
-from txlplan.nn._dropout import keep_mask
+from txlplan.nn._attention_dropout import DropoutOfScores
 from txlplan.nn._tiled_scores import TiledScores
 
 
@@ -32,23 +31,18 @@ def tiled_attention(
     masked_keys: Tensor,
     dropatt: float,
     again: bool = False,
-    compiled: bool = False,
 ) -> Tensor:
     """Values [B, T, W] weighted by attention, in the precision of autocast where that is on.
 
     `qkv_weight` [3W, D]; `r_SHK` projected distances S - 1 … 0; `biases` u and v [H, K]; `masked_keys` [1 or B, 1, T, S].
     Scores and their gradients exist a tile at a time. Probabilities are kept for backward in the precision of products, or,
     with `again`, exist a tile at a time too and are computed twice; what dropout keeps of them is then drawn twice.
-    `compiled`: by code of our own, where it knows the device and the precision.
     """
     kind = x_BTD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
     kept = "nothing" if not torch.is_grad_enabled() else "inputs" if again else "probabilities"
-    own_code = compiled and has_attention_code(x_BTD.device, dtype)
     with torch.autocast(kind, enabled=False):
-        mixed_BTW: Tensor = _Tiled.apply(
-            x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, kept, own_code
-        )
+        mixed_BTW: Tensor = _Tiled.apply(x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, kept)
     return mixed_BTW
 
 
@@ -68,20 +62,20 @@ class _Tiled(torch.autograd.Function):
         dropatt: float,
         dtype: torch.dtype,
         kept: Literal["nothing", "inputs", "probabilities"],
-        own_code: bool,
     ) -> Tensor:
         """Weighted values [B, T, W] in `dtype`; `kept` says what is saved for backward."""
-        (H, K), x, weight, ctx.own_code = u_HK.shape, x_BTD.to(dtype), qkv_weight.to(dtype), own_code
+        (H, K), x, weight = u_HK.shape, x_BTD.to(dtype), qkv_weight.to(dtype)
         context_BSD = torch.cat([memory_BMD.to(dtype), x], dim=1)
         ctx.dropatt, ctx.again = dropatt, kept == "inputs"
-        ctx.random_state = torch.get_rng_state() if dropatt and ctx.again else None
-        keep_BHTS = _kept_by_dropout(x, context_BSD, H, dropatt)
+        shape = (len(x), H, x.shape[1], context_BSD.shape[1])
+        ctx.dropout = DropoutOfScores(shape, dropatt, x.device, again=ctx.again)
+        keep_BHTS = ctx.dropout.draw()
         q_BHTK = F.linear(x, weight[: H * K]).unflatten(-1, (H, K)).transpose(1, 2)
         kv_2BHSK = F.linear(context_BSD, weight[H * K :]).unflatten(-1, (2, H, K)).permute(2, 0, 3, 1, 4)
-        scores = _scores(ctx)(
-            q_BHTK=q_BHTK if own_code else q_BHTK.contiguous(),
-            kv_2BHSK=kv_2BHSK if own_code else kv_2BHSK.contiguous(),
-            r_HRK=r_SHK.transpose(0, 1) if own_code else _with_dummies(r_SHK, dtype),
+        scores = TiledScores(
+            q_BHTK=q_BHTK.contiguous(),
+            kv_2BHSK=kv_2BHSK.contiguous(),
+            r_HRK=_with_dummies(r_SHK, dtype),
             u_HK=u_HK,
             v_HK=v_HK,
             keep_BHTS=keep_BHTS,
@@ -99,8 +93,8 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first six inputs, given that of the weighted values; of the memory only where it is wanted."""
         x, context_BSD, weight, q_BHTK, kv_2BHSK, r_HRK, u_HK, v_HK, mask_or_keep, *probabilities = ctx.saved_tensors
-        keep_BHTS = _drawn_again(ctx, x, context_BSD, u_HK.shape[0]) if ctx.again else mask_or_keep
-        scores = _scores(ctx)(
+        keep_BHTS = ctx.dropout.draw_again() if ctx.again else mask_or_keep
+        scores = TiledScores(
             q_BHTK=q_BHTK,
             kv_2BHSK=kv_2BHSK,
             r_HRK=r_HRK,
@@ -134,29 +128,8 @@ class _Tiled(torch.autograd.Function):
             weight_VD.to(dtypes[2]),
             r_SHK.to(dtypes[3]),
             *of_biases,
-            *(None,) * 5,
+            *(None,) * 4,
         )
-
-
-def _scores(ctx: Any) -> type[CompiledScores | TiledScores]:
-    return CompiledScores if ctx.own_code else TiledScores
-
-
-def _kept_by_dropout(x_BTD: Tensor, context_BSD: Tensor, heads: int, dropatt: float) -> Tensor | None:
-    """Which probabilities [B, H, T, S] dropout keeps; None: all."""
-    if not dropatt:
-        return None
-    B, T, _ = x_BTD.shape
-    return keep_mask((B, heads, T, context_BSD.shape[1]), dropatt, x_BTD.device)
-
-
-def _drawn_again(ctx: Any, x_BTD: Tensor, context_BSD: Tensor, heads: int) -> Tensor | None:
-    """The same once more; the generator goes on from where it is."""
-    if ctx.random_state is None:
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(ctx.random_state)
-        return _kept_by_dropout(x_BTD, context_BSD, heads, ctx.dropatt)
 
 
 def _with_dummies(r_SHK: Tensor, dtype: torch.dtype) -> Tensor:

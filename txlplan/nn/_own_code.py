@@ -28,8 +28,9 @@ def library(name: Name) -> Any:
 
 def source(name: Name) -> str:
     """All that is compiled as one."""
-    files = resources.files("txlplan.nn")
-    return "\n".join(files.joinpath(each).read_text(encoding="utf-8") for each in ("vectors.h", f"{name}.cpp"))
+    files, shared = resources.files("txlplan.nn"), ["attention.h"] if name.startswith("attention") else []
+    parts = ("vectors.h", *shared, f"{name}.cpp")
+    return "\n".join(files.joinpath(each).read_text(encoding="utf-8") for each in parts)
 
 
 @functools.cache

@@ -55,22 +55,18 @@ class Gradients:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Operands:
-    """Of attention: queries, keys and values, projected distances, the biases of queries, and what dropout keeps."""
+class TiledScores:
+    """((q + u)·k + shifted (q + v)·r) / sqrt(K), masked, softmax, dropout, values: a tile at a time."""
 
     q_BHTK: Tensor
     kv_2BHSK: Tensor
     r_HRK: Tensor
+    """Projected distances."""
     u_HK: Tensor
     v_HK: Tensor
     keep_BHTS: Tensor | None
     """1 for probabilities that dropout keeps, else 0; None: it keeps all."""
     kept_scale: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TiledScores(Operands):
-    """((q + u)·k + shifted (q + v)·r) / sqrt(K), masked, softmax, dropout, values: a tile at a time."""
 
     def mix(self, masked_keys: Tensor, *, keep_probabilities: bool) -> tuple[Tensor, list[Tensor]]:
         """Weighted values [B, H, T, K], and the probabilities [B, H, t, s] of each block where they are to be kept."""

@@ -1,14 +1,16 @@
 // Relative attention over memory and segment on a CPU, forward and backward: a block of queries of one head of one sequence
 // at a time, whose scores stay in a core's cache.
 //
-// B sequences, T queries, S = memory + T keys, H heads, K width of a head. Keys that come after a block's last query are left
-// out. Rows of operands are made up with zeros to whole vectors, [rows, KP]; those that are read along a head's width are
-// turned and cut into panels of PANEL columns, [panels, K, PANEL].
+// B sequences, T queries, M memory slots, S = M + T keys, H heads, K width of a head. Keys that come after a block's last query
+// are left out. Rows of operands are made up with zeros to whole vectors, [rows, KP]; those that are read along a head's width
+// are turned and cut into panels of PANEL columns, [panels, K, PANEL].
 //
 // Distances lie from the farthest, S - 1, to 0. Scores of t queries have a column for each distance from the farthest of the
 // block on. Read with rows that are one element shorter, from the (t - 1)th on, row i begins one distance later than row i - 1:
 // the relative shift moves nothing, and content scores are added in place. A row's GAP keeps what is written of made up columns
 // apart from the next row.
+//
+// Probabilities are not divided by their sums: a factor of each row does that to what is made of them.
 
 namespace {
 
@@ -17,14 +19,8 @@ constexpr int64_t PANEL = 64, GAP = 16;
 static_assert(QUERIES % PANEL == 0, "a block begins where a panel of distances does");
 constexpr int ROWS = 6;  // of a result that registers hold
 constexpr int MOST = LANES == 16 ? 4 : 2;  // vectors of such a row
+constexpr int SUMS = 4;  // that do not wait for each other
 constexpr int64_t DEPTH = 64;  // of what is multiplied before the result is put down
-
-struct Sizes {
-  int64_t sequences, heads, queries, keys, head, masks, threads;  // masks: 1, or one a sequence
-  float kept_scale;
-};
-
-inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // C [M, V vectors] (+)= A B, where A [M, depth] is read an element at a time, B [depth, V vectors] in rows.
 template <int M, int V>
@@ -88,91 +84,70 @@ void multiply_panels(int64_t rows, int64_t panels, int64_t K, const float* a, in
     multiply(rows, PANEL, K, a, a_row, 1, b + p * K * PANEL, PANEL, c + p * PANEL, c_row, add);
 }
 
-// Rows [n, K], `apart` in memory, made up with zeros to [n, KP].
-void widened(const float* from, int64_t apart, int64_t n, int64_t K, int64_t KP, float* to) {
-  for (int64_t i = 0; i < n; ++i, from += apart, to += KP) {
-    std::memcpy(to, from, K * sizeof(float));
+// Rows [n, K] made up with zeros to [n, KP].
+void widened(Rows<const float> from, int64_t n, int64_t K, int64_t KP, float* to) {
+  for (int64_t i = 0; i < n; ++i, to += KP) {
+    std::memcpy(to, from[i], K * sizeof(float));
     std::fill(to + K, to + KP, 0.0f);
   }
 }
 
-// Rows [n, K], `apart` in memory, as panels of columns, of which the last ones are zero.
-void turned(const float* from, int64_t apart, int64_t n, int64_t K, float* to) {
-  const int64_t columns = rounded(n, PANEL);
-  auto at = [&](int64_t column, int64_t k) { return to + column / PANEL * K * PANEL + k * PANEL + column % PANEL; };
-  for (int64_t column = 0; column < columns; column += 4) {
-    const float* row = from + column * apart;
-    const bool whole = column + 4 <= n;
+// Rows [n, K] as columns of panels, of which the last one is made up with zeros.
+void turned(Rows<const float> from, int64_t n, int64_t K, float* panels) {
+  auto at = [&](int64_t column, int64_t k) { return panels + column / PANEL * K * PANEL + k * PANEL + column % PANEL; };
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
     int64_t k = 0;
-    if (whole)
-      for (; k + 4 <= K; k += 4) {
-        auto quad = [&](int64_t i) { return *reinterpret_cast<const Quad*>(row + i * apart + k); };
-        const Quad a = quad(0), b = quad(1), c = quad(2), d = quad(3);
-        const Quad ab = PICKED(a, b, 0, 4, 1, 5), cd = PICKED(c, d, 0, 4, 1, 5);
-        const Quad AB = PICKED(a, b, 2, 6, 3, 7), CD = PICKED(c, d, 2, 6, 3, 7);
-        *reinterpret_cast<Quad*>(at(column, k)) = PICKED(ab, cd, 0, 1, 4, 5);
-        *reinterpret_cast<Quad*>(at(column, k + 1)) = PICKED(ab, cd, 2, 3, 6, 7);
-        *reinterpret_cast<Quad*>(at(column, k + 2)) = PICKED(AB, CD, 0, 1, 4, 5);
-        *reinterpret_cast<Quad*>(at(column, k + 3)) = PICKED(AB, CD, 2, 3, 6, 7);
-      }
-    for (; k < K; ++k)
-      for (int64_t i = 0; i < 4; ++i)
-        *at(column + i, k) = column + i < n ? row[i * apart + k] : 0.0f;
+    for (; k + 4 <= K; k += 4) {
+      auto quad = [&](int64_t row) { return *reinterpret_cast<const Quad*>(from[i + row] + k); };
+      const Quad a = quad(0), b = quad(1), c = quad(2), d = quad(3);
+      const Quad ab = PICKED(a, b, 0, 4, 1, 5), cd = PICKED(c, d, 0, 4, 1, 5);
+      const Quad AB = PICKED(a, b, 2, 6, 3, 7), CD = PICKED(c, d, 2, 6, 3, 7);
+      *reinterpret_cast<Quad*>(at(i, k)) = PICKED(ab, cd, 0, 1, 4, 5);
+      *reinterpret_cast<Quad*>(at(i, k + 1)) = PICKED(ab, cd, 2, 3, 6, 7);
+      *reinterpret_cast<Quad*>(at(i, k + 2)) = PICKED(AB, CD, 0, 1, 4, 5);
+      *reinterpret_cast<Quad*>(at(i, k + 3)) = PICKED(AB, CD, 2, 3, 6, 7);
+    }
+    for (int64_t row = i; row < i + 4; ++row)
+      for (int64_t rest = k; rest < K; ++rest) *at(row, rest) = from[row][rest];
   }
+  for (; i < rounded(n, PANEL); ++i)
+    for (int64_t k = 0; k < K; ++k) *at(i, k) = i < n ? from[i][k] : 0.0f;
 }
 
-struct Block {  // queries [first, stop) and how many keys they see; the last one is number 0, and only the first may be smaller
-  int64_t first, stop, keys;
-
-  Block(const Sizes& m, int64_t number) {
-    stop = m.queries - number * QUERIES;
-    first = std::max<int64_t>(stop - QUERIES, 0);
-    keys = m.keys - m.queries + stop;
-  }
-  int64_t queries() const { return stop - first; }
-};
-
-inline int64_t blocks_of(const Sizes& m) { return (m.queries + QUERIES - 1) / QUERIES; }
 inline int64_t kept_row(int64_t keys) { return ((keys + 15) / 16 | 1) * 16; }  // rows that do not share a set of the cache
 int64_t kept_of_head(const Sizes& m) {
-  int64_t all = 0;
+  int64_t all = rounded(m.queries, 16);  // factors
   for (int64_t n = 0; n < blocks_of(m); ++n) all += Block(m, n).queries() * kept_row(Block(m, n).keys);
   return all;
 }
 
-struct Seen {  // keys [first, last) of a row that are not masked: they lie together
-  int64_t first, last;
-
-  Seen(const uint8_t* masked, int64_t keys) : first(0), last(keys) {
-    while (last > 0 && masked[last - 1]) --last;
-    while (first < last && masked[first]) ++first;
-  }
-};
-
-// Probabilities of a row's scores, in `to`, which may be where they are; zero of keys that are not seen.
-void softmax(const float* scores, Seen seen, int64_t keys, float* to) {
+// A row's probabilities but for the factor that is returned, in `to`, which may be where its scores are; zero of keys not seen.
+float softmax(const float* scores, Seen seen, int64_t keys, float* to) {
   scores += seen.first;
   std::fill(to, to + seen.first, 0.0f);
   float* out = to + seen.first;
   const int64_t many = seen.last - seen.first, whole = many / LANES * LANES;
-  Vector most = Vector{} - INFINITY;
-  for (int64_t j = 0; j < whole; j += LANES) most = load(scores + j) > most ? load(scores + j) : most;
+  Vector most[SUMS];
+  for (Vector& each : most) each = Vector{} - INFINITY;
+  int64_t at = 0;
+  for (; at + SUMS * LANES <= whole; at += SUMS * LANES)
+    for (int i = 0; i < SUMS; ++i) most[i] = larger(load(scores + at + i * LANES), most[i]);
+  for (; at < whole; at += LANES) most[0] = larger(load(scores + at), most[0]);
   float largest = -INFINITY;
-  for (int lane = 0; lane < LANES; ++lane) largest = std::max(largest, most[lane]);
-  for (int64_t j = whole; j < many; ++j) largest = std::max(largest, scores[j]);
+  for (; at < many; ++at) largest = std::max(largest, scores[at]);
+  for (const Vector& each : most)
+    for (int lane = 0; lane < LANES; ++lane) largest = std::max(largest, each[lane]);
   Vector sum = {};
   for (int64_t j = 0; j < whole; j += LANES) {
-    const Vector x = load(scores + j) - largest;
-    const Vector e = x < -80.0f ? Vector{} : exponential(x);  // nothing so small that a CPU is slow with it
+    const Vector e = exponential(load(scores + j) - largest);
     store(out + j, e);
     sum += e;
   }
   float all = total(sum);
   for (int64_t j = whole; j < many; ++j) all += out[j] = std::exp(scores[j] - largest);
-  const float scale = 1.0f / all;
-  for (int64_t j = 0; j < whole; j += LANES) store(out + j, load(out + j) * scale);
-  for (int64_t j = whole; j < many; ++j) out[j] *= scale;
   std::fill(to + seen.last, to + keys, 0.0f);
+  return all == 0.0f ? 0.0f : 1.0f / all;
 }
 
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
@@ -188,177 +163,152 @@ void dropped(const float* from, const int8_t* keep, float scale, int64_t keys, f
   for (; j < keys; ++j) to[j] = keep[j] ? from[j] * scale : 0.0f;
 }
 
-// The gradient of a row's scores, in place of that of its probabilities; zero in the rest of the row.
-void unsoftmaxed(float* gradient, const float* probability, int64_t keys, int64_t row) {
-  Vector sum = {};
+// The gradient of a row's scores, in place of that of its probabilities times their factor; zero in the rest of the row.
+void unsoftmaxed(float* gradient, const float* probability, float factor, int64_t keys, int64_t row) {
+  Vector sums[SUMS] = {};
   int64_t j = 0;
-  for (; j + LANES <= keys; j += LANES) sum += load(gradient + j) * load(probability + j);
-  float all = total(sum);
+  for (; j + SUMS * LANES <= keys; j += SUMS * LANES)
+    for (int i = 0; i < SUMS; ++i) sums[i] += load(gradient + j + i * LANES) * load(probability + j + i * LANES);
+  for (; j + LANES <= keys; j += LANES) sums[0] += load(gradient + j) * load(probability + j);
+  for (int i = 1; i < SUMS; ++i) sums[0] += sums[i];
+  float all = total(sums[0]);
   for (; j < keys; ++j) all += gradient[j] * probability[j];
+  all *= factor;
   for (j = 0; j + LANES <= keys; j += LANES) store(gradient + j, (load(gradient + j) - all) * load(probability + j));
   for (; j < keys; ++j) gradient[j] = (gradient[j] - all) * probability[j];
   std::fill(gradient + keys, gradient + row, 0.0f);
 }
 
-class Arena {  // what a thread works in, one piece after the other
- public:
-  float* floats(int64_t count) {
-    const int64_t at = used_;
-    used_ += rounded(count + GAP, 16);
-    return begin_ ? begin_ + at : nullptr;
-  }
-  void open() {
-    static thread_local std::vector<float> own;
-    if (static_cast<int64_t>(own.size()) < used_ + 16) own = std::vector<float>(used_ + 16);
-    begin_ = own.data() + 16 - reinterpret_cast<uintptr_t>(own.data()) / 4 % 16;
-    used_ = 0;
-  }
-
- private:
-  float* begin_ = nullptr;
-  int64_t used_ = 0;
-};
-
-struct Operands {
-  const float *queries, *keys_values, *distances, *content_bias, *position_bias;  // [B, T, H, K], [B, S, 2, H, K], [S, H, K], [H, K]
-  const uint8_t* masked;                                                         // [1 or B, T, S]
-  const int8_t* keep;                                                            // [B, H, T, S], or null
-};
-
-struct Gradients {
-  float *queries, *keys_values, *distances, *content_bias, *position_bias;  // as of Operands
-};
-
-struct Work {  // of one thread
-  const Sizes& m;
-  const Operands& of;
+struct Work : Layout<float> {  // of one thread
   const bool backward, scoring;  // scoring: scores are computed
-  const int64_t K = m.head, KP = rounded(m.head, LANES), columns = rounded(m.keys, PANEL);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(m.head));
+  const int64_t KP = rounded(K, LANES), columns = rounded(m.keys, PANEL);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(K));
   float *keys_turned, *distances_turned, *values_turned, *keys, *values, *distances;
-  float *biases, *content, *position, *scores, *probabilities, *mixed;
+  float *biases, *content, *position, *scores, *probabilities, *factors, *mixed;
   float *of_queries, *of_values, *of_keys, *of_distances, *of_biases;
 
-  Work(const Sizes& sizes, const Operands& operands, bool is_backward, bool is_scoring, Arena& arena)
-      : m(sizes), of(operands), backward(is_backward), scoring(is_scoring) {
+  Work(const Sizes& sizes, const Operands<float>& operands, bool is_backward, bool is_scoring, Arena& arena)
+      : Layout{sizes, operands}, backward(is_backward), scoring(is_scoring) {
     lay(arena);
     arena.open();
     lay(arena);
   }
   void lay(Arena& arena) {
-    if (scoring) keys_turned = arena.floats(columns * K), distances_turned = arena.floats(columns * K);
-    biases = arena.floats(2 * KP);
-    content = arena.floats(QUERIES * KP), position = arena.floats(QUERIES * KP), mixed = arena.floats(QUERIES * KP);
-    scores = arena.floats((QUERIES + 1) * (columns + GAP));
+    if (scoring) keys_turned = arena.take<float>(columns * K), distances_turned = arena.take<float>(columns * K);
+    biases = arena.take<float>(2 * KP), factors = arena.take<float>(m.queries);
+    content = arena.take<float>(QUERIES * KP), position = arena.take<float>(QUERIES * KP), mixed = arena.take<float>(QUERIES * KP);
+    scores = arena.take<float>((QUERIES + 1) * (columns + GAP));
     if (!backward) {
-      values = arena.floats(m.keys * KP);
+      values = arena.take<float>(m.keys * KP);
       return;
     }
-    values_turned = arena.floats(columns * K);
-    keys = arena.floats(m.keys * KP), of_keys = arena.floats(m.keys * KP), of_values = arena.floats(m.keys * KP);
-    distances = arena.floats(m.keys * KP), of_distances = arena.floats(m.keys * KP), of_biases = arena.floats(2 * KP);
-    probabilities = arena.floats(QUERIES * kept_row(m.keys)), of_queries = arena.floats(QUERIES * KP);
+    values_turned = arena.take<float>(columns * K);
+    keys = arena.take<float>(m.keys * KP), of_keys = arena.take<float>(m.keys * KP), of_values = arena.take<float>(m.keys * KP);
+    distances = arena.take<float>(m.keys * KP), of_distances = arena.take<float>(m.keys * KP), of_biases = arena.take<float>(2 * KP);
+    probabilities = arena.take<float>(QUERIES * kept_row(m.keys)), of_queries = arena.take<float>(QUERIES * KP);
   }
-
-  const float* key(int64_t b, int64_t h, int which) const {
-    return of.keys_values + ((b * m.keys * 2 + which) * m.heads + h) * K;
-  }
-  int64_t key_apart() const { return 2 * m.heads * K; }
-  int64_t apart() const { return m.heads * K; }
-  int64_t query(int64_t b, int64_t h, int64_t t) const { return ((b * m.queries + t) * m.heads + h) * K; }
-  const int8_t* keep(int64_t b, int64_t h, int64_t t) const { return of.keep + ((b * m.heads + h) * m.queries + t) * m.keys; }
 
   void take_head(int64_t h) {
-    widened(of.content_bias + h * K, 0, 1, K, KP, biases), widened(of.position_bias + h * K, 0, 1, K, KP, biases + KP);
-    if (scoring) turned(of.distances + h * K, apart(), m.keys, K, distances_turned);
-    if (backward) widened(of.distances + h * K, apart(), m.keys, K, KP, distances);
+    widened({of.content_bias + h * K}, 1, K, KP, biases), widened({of.position_bias + h * K}, 1, K, KP, biases + KP);
+    if (scoring) turned(distances_of(h), m.keys, K, distances_turned);
+    if (backward) widened(distances_of(h), m.keys, K, KP, distances);
   }
-  void take_keys(int64_t b, int64_t h) {
-    if (scoring) turned(key(b, h, 0), key_apart(), m.keys, K, keys_turned);
+  void take_keys(Pair at) {
+    if (scoring) turned(keys_of(at, KEY), m.keys, K, keys_turned);
     if (backward) {
-      turned(key(b, h, 1), key_apart(), m.keys, K, values_turned);
-      widened(key(b, h, 0), key_apart(), m.keys, K, KP, keys);
+      turned(keys_of(at, VALUE), m.keys, K, values_turned);
+      widened(keys_of(at, KEY), m.keys, K, KP, keys);
     } else {
-      widened(key(b, h, 1), key_apart(), m.keys, K, KP, values);
+      widened(keys_of(at, VALUE), m.keys, K, KP, values);
     }
   }
-  void take_queries(int64_t b, int64_t h, const Block& block) {
-    widened(of.queries + query(b, h, block.first), apart(), block.queries(), K, KP, content);
+  void take_queries(Pair at, const Block& block) {
+    widened(queries_of(at, block.first), block.queries(), K, KP, content);
     for (int64_t i = 0; i < block.queries() * KP; i += LANES) {
       const Vector q = load(content + i);
       store(content + i, (q + load(biases + i % KP)) * scale), store(position + i, (q + load(biases + KP + i % KP)) * scale);
     }
   }
 
-  struct Rows {
+  struct Scores {
     float* first;
     int64_t apart;
 
     float* operator[](int64_t i) const { return first + i * apart; }
   };
   // Scores of a block as rows that begin one distance later each.
-  Rows shifted(const Block& block) const { return {scores + block.queries() - 1, row_of(block) - 1}; }
+  Scores shifted(const Block& block) const { return {scores + block.queries() - 1, row_of(block) - 1}; }
   int64_t row_of(const Block& block) const { return rounded(block.keys, PANEL) + GAP; }
 
-  void attend(int64_t b, const Block& block, Rows to) {  // probabilities
+  void attend(int64_t b, const Block& block, Scores to, float* factor) {  // probabilities, and a factor of each row
     const int64_t t = block.queries(), panels = rounded(block.keys, PANEL) / PANEL;
     multiply_panels(t, panels, K, position, KP, distances_turned + (m.queries - block.stop) * K, scores, row_of(block), false);
-    const Rows found = shifted(block);
+    const Scores found = shifted(block);
     multiply_panels(t, panels, K, content, KP, keys_turned, found.first, found.apart, true);
     const uint8_t* masked = of.masked + ((m.masks > 1 ? b : 0) * m.queries + block.first) * m.keys;
-    for (int64_t i = 0; i < t; ++i) softmax(found[i], Seen(masked + i * m.keys, block.keys), block.keys, to[i]);
+    for (int64_t i = 0; i < t; ++i) factor[i] = softmax(found[i], Seen(masked + i * m.keys, block.keys), block.keys, to[i]);
   }
-  Rows left(Rows weights, int64_t b, int64_t h, const Block& block, Rows to) const {  // by dropout, in `to` unless that is all
+  Scores left(Scores weights, Pair at, const Block& block, Scores to) const {  // by dropout, in `to` unless that is all
     if (!of.keep) return weights;
     for (int64_t i = 0; i < block.queries(); ++i)
-      dropped(weights[i], keep(b, h, block.first + i), m.kept_scale, block.keys, to[i]);
+      dropped(weights[i], keep(at, block.first + i), m.kept_scale, block.keys, to[i]);
     return to;
   }
+  // Rows of `mixed` by their factors.
+  void scaled(int64_t t, const float* factor) {
+    for (int64_t i = 0; i < t; ++i)
+      for (int64_t k = i * KP; k < (i + 1) * KP; k += LANES) store(mixed + k, load(mixed + k) * factor[i]);
+  }
 
-  void forward(int64_t b, int64_t h, float* out, float* kept) {
-    take_keys(b, h);
+  // What is kept of a pair: factors of all its rows, then the rows of each block.
+  float* kept_rows(float* kept) const { return kept ? kept + rounded(m.queries, 16) : nullptr; }
+
+  void forward(Pair at, float* out, float* kept) {
+    take_keys(at);
+    float* rows = kept_rows(kept);
     for (int64_t n = 0; n < blocks_of(m); ++n) {
       const Block block(m, n);
       const int64_t t = block.queries();
-      take_queries(b, h, block);
-      const Rows p = kept ? Rows{kept, kept_row(block.keys)} : shifted(block);
-      attend(b, block, p);
-      const Rows weights = left(p, b, h, block, shifted(block));
+      const Scores p = rows ? Scores{rows, kept_row(block.keys)} : shifted(block);
+      float* factor = (kept ? kept : factors) + block.first;
+      take_queries(at, block);
+      attend(at.b, block, p, factor);
+      const Scores weights = left(p, at, block, shifted(block));
       multiply(t, KP, block.keys, weights.first, weights.apart, 1, values, KP, mixed, KP, false);
-      for (int64_t i = 0; i < t; ++i) std::memcpy(out + query(b, h, block.first + i), mixed + i * KP, K * sizeof(float));
-      if (kept) kept += t * p.apart;
+      scaled(t, factor);
+      put(mixed, t, {out + in_mixed(at, block.first), apart()});
+      if (rows) rows += t * p.apart;
     }
   }
 
   // Adds to the gradients of distances and biases, here; writes the others.
-  void back(int64_t b, int64_t h, float* kept, const float* of_out, const Gradients& to) {
-    take_keys(b, h);
+  void back(Pair at, float* kept, const float* of_out, const Gradients<float>& to) {
+    take_keys(at);
+    float* rows = kept_rows(kept);
     for (int64_t n = 0; n < blocks_of(m); ++n) {
       const Block block(m, n);
-      const Rows p = {kept ? kept : probabilities, kept_row(block.keys)};
-      take_queries(b, h, block);
-      if (!kept) attend(b, block, p);
-      back(b, h, block, p, of_out, to);
-      if (kept) kept += block.queries() * p.apart;
+      const Scores p = {rows ? rows : probabilities, kept_row(block.keys)};
+      float* factor = (kept ? kept : factors) + block.first;
+      take_queries(at, block);
+      if (!rows) attend(at.b, block, p, factor);
+      back(at, block, p, factor, of_out, to);
+      if (rows) rows += block.queries() * p.apart;
     }
-    float* of_key = to.keys_values + (b * m.keys * 2 * m.heads + h) * K;
-    for (int64_t s = 0; s < m.keys; ++s, of_key += key_apart()) {
-      std::memcpy(of_key, of_keys + s * KP, K * sizeof(float));
-      std::memcpy(of_key + apart(), of_values + s * KP, K * sizeof(float));
-    }
+    put(of_keys, m.keys, keys_in(to, at, KEY)), put(of_values, m.keys, keys_in(to, at, VALUE));
   }
-  void back(int64_t b, int64_t h, const Block& block, Rows p, const float* of_out, const Gradients& to) {
+  void back(Pair at, const Block& block, Scores p, const float* factor, const float* of_out, const Gradients<float>& to) {
     const int64_t t = block.queries(), row = row_of(block), far = m.queries - block.stop;
     const bool adds = block.stop < m.queries;  // the last one comes first and sees every key
-    const Rows found = shifted(block);
-    widened(of_out + query(b, h, block.first), apart(), t, K, KP, mixed);
+    const Scores found = shifted(block);
+    widened({of_out + in_mixed(at, block.first), apart()}, t, K, KP, mixed);
+    scaled(t, factor);
     multiply_panels(t, rounded(block.keys, PANEL) / PANEL, K, mixed, KP, values_turned, found.first, found.apart, false);
     std::fill(scores, found.first, 0.0f);
     for (int64_t i = 0; i < t; ++i) {
-      if (of.keep) dropped(found[i], keep(b, h, block.first + i), m.kept_scale, block.keys, found[i]);
-      unsoftmaxed(found[i], p[i], block.keys, found.apart);
+      if (of.keep) dropped(found[i], keep(at, block.first + i), m.kept_scale, block.keys, found[i]);
+      unsoftmaxed(found[i], p[i], factor[i], block.keys, found.apart);
     }
-    const Rows weights = left(p, b, h, block, {probabilities, p.apart});
+    const Scores weights = left(p, at, block, {probabilities, p.apart});
     multiply(block.keys, KP, t, weights.first, 1, weights.apart, mixed, KP, of_values, KP, adds);
     multiply(block.keys, KP, t, found.first, 1, found.apart, content, KP, of_keys, KP, adds);
     multiply(block.keys, KP, t, scores, 1, row, position, KP, of_distances + far * KP, KP, true);
@@ -373,7 +323,10 @@ struct Work {  // of one thread
     add(of_biases, false);
     multiply(t, KP, block.keys, scores, row, 1, distances + far * KP, KP, mixed, KP, false);
     add(of_biases + KP, true);
-    for (int64_t i = 0; i < t; ++i) std::memcpy(to.queries + query(b, h, block.first + i), of_queries + i * KP, K * sizeof(float));
+    put(of_queries, t, queries_in(to, at, block.first));
+  }
+  void put(const float* from, int64_t n, Rows<float> to) const {
+    for (int64_t i = 0; i < n; ++i) std::memcpy(to[i], from + i * KP, K * sizeof(float));
   }
 };
 
@@ -383,7 +336,7 @@ struct Work {  // of one thread
 extern "C" int64_t kept_elements(const Sizes* m) { return m->sequences * m->heads * kept_of_head(*m); }
 
 // Into `out` [B, T, H, K], and where it is not null into `kept` probabilities.
-extern "C" void attend(const Sizes* sizes, const Operands* of, float* out, float* kept) {
+extern "C" void attend(const Sizes* sizes, const Operands<float>* of, float* out, float* kept) {
   const Sizes& m = *sizes;
   const int64_t each = kept_of_head(m);
 #pragma omp parallel num_threads(m.threads)
@@ -392,15 +345,15 @@ extern "C" void attend(const Sizes* sizes, const Operands* of, float* out, float
     Work work(m, *of, false, true, arena);
     const Share mine = share(m.heads * m.sequences);
     for (int64_t i = mine.first; i < mine.last; ++i) {
-      const int64_t h = i / m.sequences, b = i % m.sequences;
-      if (i == mine.first || b == 0) work.take_head(h);
-      work.forward(b, h, out, kept ? kept + i * each : nullptr);
+      const Pair at = {i % m.sequences, i / m.sequences};
+      if (i == mine.first || at.b == 0) work.take_head(at.h);
+      work.forward(at, out, kept ? kept + i * each : nullptr);
     }
   }
 }
 
 // Gradients of what `of` names, given that of what `attend` wrote into `out`, and what it kept, or null: it is computed again.
-extern "C" void attend_backward(const Sizes* sizes, const Operands* of, float* kept, const float* of_out, const Gradients* to) {
+extern "C" void attend_backward(const Sizes* sizes, const Operands<float>* of, float* kept, const float* of_out, const Gradients<float>* to) {
   const Sizes& m = *sizes;
   const int64_t K = m.head, each = (m.keys + 2) * K, kept_each = kept_of_head(m);
   std::vector<float> parts;  // of heads that several threads share: of each thread its first and its last
@@ -430,14 +383,14 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands* of, float* k
       put(part, K, part + m.keys * K, part + (m.keys + 1) * K);
     };
     for (int64_t i = mine.first; i < mine.last; ++i) {
-      const int64_t h = i / m.sequences, b = i % m.sequences;
-      if (i == mine.first || b == 0) {
-        work.take_head(h);
+      const Pair at = {i % m.sequences, i / m.sequences};
+      if (i == mine.first || at.b == 0) {
+        work.take_head(at.h);
         std::fill(work.of_distances, work.of_distances + m.keys * work.KP, 0.0f);
         std::fill(work.of_biases, work.of_biases + 2 * work.KP, 0.0f);
       }
-      work.back(b, h, kept ? kept + i * kept_each : nullptr, of_out, *to);
-      if (i + 1 == mine.last || b + 1 == m.sequences) finish(h);
+      work.back(at, kept ? kept + i * kept_each : nullptr, of_out, *to);
+      if (i + 1 == mine.last || at.b + 1 == m.sequences) finish(at.h);
     }
 #pragma omp barrier
 #pragma omp for

@@ -31,24 +31,6 @@ static_assert(QUERIES % STEP == 0, "a block begins where a panel of distances do
 constexpr float LOWEST = -100.0f;  // of exponents of 2: nothing so small that a CPU is slow with it
 constexpr float LOG2_E = 1.44269504f;
 
-struct Sizes {
-  int64_t sequences, heads, queries, keys, head, masks, threads;  // masks: 1, or one a sequence
-  float kept_scale;
-};
-
-struct Operands {  // [B, T, H, K], [B, S, 2, H, K], [S, H, K], [H, K], [1 or B, T, S], [B, H, T, S] or null
-  const bfloat16 *queries, *keys_values, *distances;
-  const float *content_bias, *position_bias;
-  const uint8_t* masked;
-  const int8_t* keep;
-};
-
-struct Gradients {  // as of Operands
-  bfloat16 *queries, *keys_values, *distances;
-  float *content_bias, *position_bias;
-};
-
-inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 inline int64_t odd_lines(int64_t n) { return (rounded(n, LINE) / LINE | 1) * LINE; }  // rows that do not share a set of the cache
 
 // --- products ---
@@ -186,13 +168,13 @@ inline void transpose(__m512i (&rows)[16]) {  // of 16 numbers of 32 bits each
   for (int i = 0; i < 16; ++i) rows[i] = x[i];
 }
 
-// Rows [n, K], `apart` in memory, as the right operand of products over K: panels [KP / 2, STEP] of rows, the last ones zero.
-void turned(const bfloat16* from, int64_t apart, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
+// Rows [n, K] as the right operand of products over K: panels [KP / 2, STEP] of rows, the last ones zero.
+void turned(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
   for (int64_t row = 0; row < rounded(n, STEP); row += LINE)
     for (int64_t k = 0; k < KP; k += STEP) {
       __m512i block[16];
       for (int64_t i = 0; i < LINE; ++i)
-        block[i] = row + i < n ? numbers(from + (row + i) * apart + k, K - k) : _mm512_setzero_si512();
+        block[i] = row + i < n ? numbers(from[row + i] + k, K - k) : _mm512_setzero_si512();
       transpose(block);
       uint32_t* out = to + row / STEP * KP / 2 * STEP + k / 2 * STEP + row % STEP;
       for (int64_t i = 0; i < LINE; ++i) _mm512_storeu_si512(out + i * STEP, block[i]);
@@ -208,11 +190,11 @@ inline void paired(__m512i a, __m512i b, __m512i& first, __m512i& second) {  // 
 }
 
 // Rows [n, K] as the right operand of products over n: [n / 2, KP], zero where there are none.
-void paired(const bfloat16* from, int64_t apart, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
+void paired(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
   for (int64_t row = 0; row < rounded(n, STEP); row += 2, to += KP)
     for (int64_t k = 0; k < KP; k += STEP) {
-      const __m512i a = row < n ? numbers(from + row * apart + k, K - k) : _mm512_setzero_si512();
-      const __m512i b = row + 1 < n ? numbers(from + (row + 1) * apart + k, K - k) : _mm512_setzero_si512();
+      const __m512i a = row < n ? numbers(from[row] + k, K - k) : _mm512_setzero_si512();
+      const __m512i b = row + 1 < n ? numbers(from[row + 1] + k, K - k) : _mm512_setzero_si512();
       __m512i first, second;
       paired(a, b, first, second);
       _mm512_storeu_si512(to + k, first), _mm512_storeu_si512(to + k + LINE, second);
@@ -236,8 +218,8 @@ void as_columns(const bfloat16* from, int64_t t, int64_t KP, bfloat16* to) {
     }
 }
 
-// Panels [KP, STEP] of columns, as `n` rows [K], `apart` in memory, times `scale`.
-void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float scale, bfloat16* to, int64_t apart) {
+// Panels [KP, STEP] of columns, as `n` rows [K], times `scale`.
+void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float scale, Rows<bfloat16> to) {
   const __m512 times = _mm512_set1_ps(scale);
   for (int64_t row = 0; row < n; row += LINE)
     for (int64_t k = 0; k < K; k += STEP) {
@@ -249,22 +231,15 @@ void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float sc
       for (int64_t i = 0; i < std::min(LINE, n - row); ++i) {
         const __m512 a = _mm512_mul_ps(_mm512_castsi512_ps(first[i]), times);
         const __m512 b = _mm512_mul_ps(_mm512_castsi512_ps(second[i]), times);
-        _mm512_mask_storeu_epi16(to + (row + i) * apart + k, first_of(K - k), narrowed(a, b));
+        _mm512_mask_storeu_epi16(to[row + i] + k, first_of(K - k), narrowed(a, b));
       }
     }
 }
 
 // --- blocks ---
 
-struct Block {  // queries [first, stop) and how many keys they see; the last one is number 0, and only the first may be smaller
-  int64_t first, stop, keys;
-
-  Block(const Sizes& m, int64_t number) {
-    stop = m.queries - number * QUERIES;
-    first = std::max<int64_t>(stop - QUERIES, 0);
-    keys = m.keys - m.queries + stop;
-  }
-  int64_t queries() const { return stop - first; }
+struct PairedBlock : Block {
+  using Block::Block;
   int64_t rows() const { return rounded(queries(), STEP); }
   int64_t none() const { return rows() - queries(); }  // rows before the first query
   int64_t columns() const { return rounded(keys, STEP); }
@@ -272,21 +247,14 @@ struct Block {  // queries [first, stop) and how many keys they see; the last on
   int64_t kept() const { return (queries() + 1) / 2 * kept_row(); }
 };
 
-inline int64_t blocks_of(const Sizes& m) { return (m.queries + QUERIES - 1) / QUERIES; }
 int64_t kept_of_head(const Sizes& m) {
   int64_t all = 0;
-  for (int64_t n = 0; n < blocks_of(m); ++n) all += Block(m, n).kept();
+  for (int64_t n = 0; n < blocks_of(m); ++n) all += PairedBlock(m, n).kept();
   return all;
 }
 
-struct Seen {  // keys [first, last) of a row that are not masked: they lie together
-  int64_t first = 0, last = 0;
-
-  Seen() = default;
-  Seen(const uint8_t* masked, int64_t keys) : last(keys) {
-    while (last > 0 && masked[last - 1]) --last;
-    while (first < last && masked[first]) ++first;
-  }
+struct SeenKeys : Seen {
+  using Seen::Seen;
   __mmask16 of(int64_t column) const {  // 16 keys
     const int64_t from = std::max<int64_t>(first - column, 0), to = std::min<int64_t>(last - column, LINE);
     return from < to ? (0xffffu >> (LINE - to)) & (0xffffu << from) : 0;
@@ -311,42 +279,20 @@ inline __mmask16 kept16(const int8_t* keep, int64_t column, int64_t keys) {  // 
   return _mm_test_epi8_mask(bytes, bytes);
 }
 
-class Arena {  // what a thread works in, one piece after the other
- public:
-  template <typename T>
-  T* take(int64_t count) {
-    const int64_t at = used_;
-    used_ += rounded(count * sizeof(T), 64) + 64;
-    return reinterpret_cast<T*>(begin_ + at);
-  }
-  void open() {
-    static thread_local std::vector<char> own;
-    if (static_cast<int64_t>(own.size()) < used_ + 64) own = std::vector<char>(used_ + 64);
-    begin_ = rounded(reinterpret_cast<uintptr_t>(own.data()), 64);
-    used_ = 0;
-  }
-
- private:
-  uintptr_t begin_ = 0;
-  int64_t used_ = 0;
-};
-
-struct Work {  // of one thread
-  const Sizes& m;
-  const Operands& of;
+struct Work : Layout<bfloat16> {  // of one thread
   const bool backward, scoring;  // scoring: scores are computed
-  const int64_t K = m.head, KP = rounded(m.head, STEP), columns = rounded(m.keys, STEP);
+  const int64_t KP = rounded(K, STEP), columns = rounded(m.keys, STEP);
   const int64_t score_row = odd_lines(columns + 1);
   const int64_t pair_row = odd_lines(QUERIES + columns), number_row = 2 * pair_row;  // with zeros before
-  const float scale = 1.0f / std::sqrt(static_cast<float>(m.head));
+  const float scale = 1.0f / std::sqrt(static_cast<float>(K));
   uint32_t *keys_turned, *distances_turned, *values_turned, *keys, *values, *distances;
   bfloat16 *content, *position, *of_mixed, *turning, *numbers_of;  // numbers_of: of probabilities, or of gradients of scores
   uint32_t *content_pairs, *position_pairs, *weights, *again;
   float *biases, *scores, *mixed, *mixed_too, *inverse;
   float *of_values, *of_keys, *of_distances, *of_biases;
 
-  Work(const Sizes& sizes, const Operands& operands, bool is_backward, bool is_scoring, Arena& arena)
-      : m(sizes), of(operands), backward(is_backward), scoring(is_scoring) {
+  Work(const Sizes& sizes, const Operands<bfloat16>& operands, bool is_backward, bool is_scoring, Arena& arena)
+      : Layout{sizes, operands}, backward(is_backward), scoring(is_scoring) {
     lay(arena);
     arena.open();
     lay(arena);
@@ -371,38 +317,31 @@ struct Work {  // of one thread
     of_distances = arena.take<float>(columns * KP), of_biases = arena.take<float>(2 * KP);
     of_mixed = arena.take<bfloat16>(QUERIES * KP), turning = arena.take<bfloat16>(QUERIES * KP);
     content_pairs = arena.take<uint32_t>(QUERIES / 2 * pair_row), position_pairs = arena.take<uint32_t>(QUERIES / 2 * pair_row);
-    weights = arena.take<uint32_t>(QUERIES / 2 * pair_row), again = arena.take<uint32_t>(Block(m, 0).kept());
+    weights = arena.take<uint32_t>(QUERIES / 2 * pair_row), again = arena.take<uint32_t>(PairedBlock(m, 0).kept());
   }
-
-  const bfloat16* key(int64_t b, int64_t h, int which) const {
-    return of.keys_values + ((b * m.keys * 2 + which) * m.heads + h) * K;
-  }
-  int64_t key_apart() const { return 2 * m.heads * K; }
-  int64_t apart() const { return m.heads * K; }
-  int64_t query(int64_t b, int64_t h, int64_t t) const { return ((b * m.queries + t) * m.heads + h) * K; }
-  const int8_t* keep(int64_t b, int64_t h, int64_t t) const { return of.keep + ((b * m.heads + h) * m.queries + t) * m.keys; }
 
   void take_head(int64_t h) {
     for (int which = 0; which < 2; ++which) {
       std::memcpy(biases + which * KP, (which ? of.position_bias : of.content_bias) + h * K, K * sizeof(float));
       std::fill(biases + which * KP + K, biases + (which + 1) * KP, 0.0f);
     }
-    if (scoring) turned(of.distances + h * K, apart(), m.keys, K, KP, distances_turned);
-    if (backward) paired(of.distances + h * K, apart(), m.keys, K, KP, distances);
+    if (scoring) turned(distances_of(h), m.keys, K, KP, distances_turned);
+    if (backward) paired(distances_of(h), m.keys, K, KP, distances);
   }
-  void take_keys(int64_t b, int64_t h) {
-    if (scoring) turned(key(b, h, 0), key_apart(), m.keys, K, KP, keys_turned);
+  void take_keys(Pair at) {
+    if (scoring) turned(keys_of(at, KEY), m.keys, K, KP, keys_turned);
     if (backward) {
-      turned(key(b, h, 1), key_apart(), m.keys, K, KP, values_turned);
-      paired(key(b, h, 0), key_apart(), m.keys, K, KP, keys);
+      turned(keys_of(at, VALUE), m.keys, K, KP, values_turned);
+      paired(keys_of(at, KEY), m.keys, K, KP, keys);
     } else {
-      paired(key(b, h, 1), key_apart(), m.keys, K, KP, values);
+      paired(keys_of(at, VALUE), m.keys, K, KP, values);
     }
   }
-  void take_queries(int64_t b, int64_t h, const Block& block) {
+  void take_queries(Pair at, const PairedBlock& block) {
     std::fill(content, content + block.none() * KP, 0), std::fill(position, position + block.none() * KP, 0);
+    const Rows<const bfloat16> queries = queries_of(at, block.first);
     for (int64_t i = 0; i < block.queries(); ++i) {
-      const bfloat16* from = of.queries + query(b, h, block.first + i);
+      const bfloat16* from = queries[i];
       for (int64_t k = 0; k < KP; k += STEP) {
         const __mmask32 there = first_of(K - k);
         const __m512 a = wide16(from + k, there), c = wide16(from + k + LINE, there >> 16);
@@ -415,23 +354,23 @@ struct Work {  // of one thread
   }
 
   // Scores of a block as rows that begin one distance later each.
-  float* shifted(const Block& block) const { return scores + block.rows() - 1; }
+  float* shifted(const PairedBlock& block) const { return scores + block.rows() - 1; }
 
   // Probabilities but for their sum: of two rows each in `kept`, unless null, and what dropout leaves of them in `numbers_of`,
   // if wanted. Inverse sums in `inverse`.
-  void attend(int64_t b, int64_t h, const Block& block, uint32_t* kept, bool wanted) {
+  void attend(Pair at, const PairedBlock& block, uint32_t* kept, bool wanted) {
     const int64_t t = block.rows(), far = m.queries - block.stop;
     const int64_t panel = KP / 2 * STEP;
     multiply<false>(t, block.columns(), KP, position, KP, distances_turned + far / STEP * panel, STEP, panel, scores, score_row, STEP);
     multiply<true>(t, block.columns(), KP, content, KP, keys_turned, STEP, panel, shifted(block), score_row - 1, STEP);
-    const uint8_t* masked = of.masked + ((m.masks > 1 ? b : 0) * m.queries + block.first) * m.keys;
+    const uint8_t* masked = of.masked + ((m.masks > 1 ? at.b : 0) * m.queries + block.first) * m.keys;
     for (int64_t i = block.none() / 2 * 2; i < t; i += 2) {
-      Seen seen[2];
+      SeenKeys seen[2];
       const int8_t* keeps[2] = {nullptr, nullptr};
       for (int which = 0; which < 2; ++which) {
         const int64_t query = i + which - block.none();
-        if (query >= 0) seen[which] = Seen(masked + query * m.keys, block.keys);
-        if (of.keep) keeps[which] = keep(b, h, block.first + std::max<int64_t>(query, 0));
+        if (query >= 0) seen[which] = SeenKeys(masked + query * m.keys, block.keys);
+        if (of.keep) keeps[which] = keep(at, block.first + std::max<int64_t>(query, 0));
       }
       const float* row[2] = {shifted(block) + i * (score_row - 1), shifted(block) + (i + 1) * (score_row - 1)};
       bfloat16* to = wanted ? numbers_of + i * number_row : nullptr;
@@ -441,7 +380,7 @@ struct Work {  // of one thread
     if (wanted) std::fill(numbers_of, numbers_of + block.none() / 2 * 2 * number_row, 0);
   }
 
-  void two_rows(const float* const (&row)[2], const Seen (&seen)[2], const int8_t* const (&keeps)[2], const Block& block,
+  void two_rows(const float* const (&row)[2], const SeenKeys (&seen)[2], const int8_t* const (&keeps)[2], const PairedBlock& block,
                 uint32_t* kept, bfloat16* to, float* inverses) const {
     const __m512 times = _mm512_set1_ps(scale * LOG2_E);
     __m512 most[2];
@@ -507,17 +446,17 @@ struct Work {  // of one thread
     return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
   }
 
-  void forward(int64_t b, int64_t h, bfloat16* out, uint32_t* kept) {
-    take_keys(b, h);
+  void forward(Pair at, bfloat16* out, uint32_t* kept) {
+    take_keys(at);
     for (int64_t n = 0; n < blocks_of(m); ++n) {
-      const Block block(m, n);
+      const PairedBlock block(m, n);
       const int64_t t = block.rows();
-      take_queries(b, h, block);
-      attend(b, h, block, kept, true);
+      take_queries(at, block);
+      attend(at, block, kept, true);
       multiply<false>(t, KP, block.columns(), numbers_of, number_row, values, KP, STEP, mixed, KP, STEP);
       for (int64_t i = block.none(); i < t; ++i) {
         const float times = inverse[i] * m.kept_scale;
-        put_row(mixed + i * KP, nullptr, times, out + query(b, h, block.first + i - block.none()));
+        put_row(mixed + i * KP, nullptr, times, out + in_mixed(at, block.first + i - block.none()));
       }
       if (kept) kept += block.kept();
     }
@@ -532,26 +471,25 @@ struct Work {  // of one thread
   }
 
   // Adds to the gradients of distances and biases, here; writes the others.
-  void back(int64_t b, int64_t h, const uint32_t* kept, const bfloat16* of_out, const Gradients& to) {
-    take_keys(b, h);
+  void back(Pair at, const uint32_t* kept, const bfloat16* of_out, const Gradients<bfloat16>& to) {
+    take_keys(at);
     for (int64_t n = 0; n < blocks_of(m); ++n) {
-      const Block block(m, n);
-      take_queries(b, h, block);
-      if (!kept) attend(b, h, block, again, false);
-      back(b, h, block, kept ? kept : again, of_out, to);
+      const PairedBlock block(m, n);
+      take_queries(at, block);
+      if (!kept) attend(at, block, again, false);
+      back(at, block, kept ? kept : again, of_out, to);
       if (kept) kept += block.kept();
     }
-    bfloat16* of_key = to.keys_values + (b * m.keys * 2 * m.heads + h) * K;
-    put_columns(of_keys, m.keys, K, KP, scale, of_key, key_apart());
-    put_columns(of_values, m.keys, K, KP, m.kept_scale, of_key + apart(), key_apart());
+    put_columns(of_keys, m.keys, K, KP, scale, keys_in(to, at, KEY));
+    put_columns(of_values, m.keys, K, KP, m.kept_scale, keys_in(to, at, VALUE));
   }
-  void back(int64_t b, int64_t h, const Block& block, const uint32_t* kept, const bfloat16* of_out, const Gradients& to) {
+  void back(Pair at, const PairedBlock& block, const uint32_t* kept, const bfloat16* of_out, const Gradients<bfloat16>& to) {
     const int64_t t = block.rows(), none = block.none(), far = m.queries - block.stop, panel = KP * STEP;
     const bool last = block.stop == m.queries;  // comes first, and sees every key
     std::fill(of_mixed, of_mixed + none * KP, 0);
     for (int64_t i = none; i < t; ++i)
       for (int64_t k = 0; k < KP; k += STEP)
-        _mm512_storeu_si512(of_mixed + i * KP + k, numbers(of_out + query(b, h, block.first + i - none) + k, K - k));
+        _mm512_storeu_si512(of_mixed + i * KP + k, numbers(of_out + in_mixed(at, block.first + i - none) + k, K - k));
     multiply<false>(t, block.columns(), KP, of_mixed, KP, values_turned, STEP, panel / 2, scores, score_row, STEP);
     int64_t pair = 0;
     for (; pair < none / 2; ++pair) clear(pair);
@@ -559,18 +497,18 @@ struct Work {  // of one thread
       std::memcpy(inverse + 2 * pair, row + block.kept_row() - 2, 2 * sizeof(float));
       const int64_t query = 2 * pair - none;
       const int8_t* keeps[2] = {nullptr, nullptr};
-      for (int which = 0; which < 2 && of.keep; ++which) keeps[which] = keep(b, h, block.first + std::max<int64_t>(query + which, 0));
+      for (int which = 0; which < 2 && of.keep; ++which) keeps[which] = keep(at, block.first + std::max<int64_t>(query + which, 0));
       unsoftmaxed(pair, row, keeps, block);
     }
     for (int64_t i = none; i < t; ++i)
       for (int64_t k = 0; k < KP; k += STEP) {
-        bfloat16* at = of_mixed + i * KP + k;
-        const __m512i x = _mm512_loadu_si512(at);
+        bfloat16* of = of_mixed + i * KP + k;
+        const __m512i x = _mm512_loadu_si512(of);
         const __m512 times = _mm512_set1_ps(inverse[i]);
         auto each = [&](__m256i half) {
           return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)), times);
         };
-        _mm512_storeu_si512(at, narrowed(each(_mm512_castsi512_si256(x)), each(_mm512_extracti64x4_epi64(x, 1))));
+        _mm512_storeu_si512(of, narrowed(each(_mm512_castsi512_si256(x)), each(_mm512_extracti64x4_epi64(x, 1))));
       }
     auto add = [&](const bfloat16* rows, const uint32_t* right, int64_t row, float* sum, bool adds) {
       as_columns(rows, t, KP, turning);
@@ -585,7 +523,7 @@ struct Work {  // of one thread
     multiply<false>(t, KP, block.columns(), gradients - before, number_row + 1, distances + far / 2 * KP, KP, STEP, mixed_too, KP, STEP);
     sum_rows(mixed, t, of_biases), sum_rows(mixed_too, t, of_biases + KP);
     for (int64_t i = none; i < t; ++i)
-      put_row(mixed + i * KP, mixed_too + i * KP, scale, to.queries + query(b, h, block.first + i - none));
+      put_row(mixed + i * KP, mixed_too + i * KP, scale, queries_in(to, at, block.first)[i - none]);
   }
   void sum_rows(const float* from, int64_t rows, float* sum) const {
     for (int64_t k = 0; k < KP; k += LINE) {
@@ -603,7 +541,7 @@ struct Work {  // of one thread
 
   // Gradients of two rows' scores, from those of probabilities: as numbers, in pairs, and in pairs of which the second is of the
   // next key: rows of distances. And what dropout left of probabilities, in pairs.
-  void unsoftmaxed(int64_t pair, const uint32_t* p, const int8_t* const (&keeps)[2], const Block& block) {
+  void unsoftmaxed(int64_t pair, const uint32_t* p, const int8_t* const (&keeps)[2], const PairedBlock& block) {
     const float *first = scores + 2 * pair * score_row, *second = first + score_row;
     uint32_t *of_content = content_pairs + pair * pair_row, *of_position = position_pairs + pair * pair_row + QUERIES;
     uint32_t* left = weights + pair * pair_row;
@@ -661,7 +599,7 @@ struct Work {  // of one thread
 extern "C" int64_t kept_elements(const Sizes* m) { return 2 * m->sequences * m->heads * kept_of_head(*m); }
 
 // Into `out` [B, T, H, K], and where it is not null into `kept` probabilities.
-extern "C" void attend(const Sizes* sizes, const Operands* of, bfloat16* out, uint32_t* kept) {
+extern "C" void attend(const Sizes* sizes, const Operands<bfloat16>* of, bfloat16* out, uint32_t* kept) {
   const Sizes& m = *sizes;
   const int64_t each = kept_of_head(m);
 #pragma omp parallel num_threads(m.threads)
@@ -671,16 +609,16 @@ extern "C" void attend(const Sizes* sizes, const Operands* of, bfloat16* out, ui
     Work work(m, *of, false, true, arena);
     const Share mine = share(m.heads * m.sequences);
     for (int64_t i = mine.first; i < mine.last; ++i) {
-      const int64_t h = i / m.sequences, b = i % m.sequences;
-      if (i == mine.first || b == 0) work.take_head(h);
-      work.forward(b, h, out, kept ? kept + i * each : nullptr);
+      const Pair at = {i % m.sequences, i / m.sequences};
+      if (i == mine.first || at.b == 0) work.take_head(at.h);
+      work.forward(at, out, kept ? kept + i * each : nullptr);
     }
   }
 }
 
 // Gradients of what `of` names, given that of what `attend` wrote into `out`, and what it kept, or null: it is computed again.
-extern "C" void attend_backward(const Sizes* sizes, const Operands* of, const uint32_t* kept, const bfloat16* of_out,
-                                const Gradients* to) {
+extern "C" void attend_backward(const Sizes* sizes, const Operands<bfloat16>* of, const uint32_t* kept, const bfloat16* of_out,
+                                const Gradients<bfloat16>* to) {
   const Sizes& m = *sizes;
   const int64_t K = m.head, KP = rounded(K, STEP), kept_each = kept_of_head(m);
   const int64_t distances = rounded(m.keys, STEP) * KP, each = distances + 2 * KP;
@@ -688,7 +626,7 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands* of, const ui
   std::vector<int64_t> owners;
   auto put = [&](int64_t h, const float* of_distances, const float* of_biases) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(K));
-    put_columns(of_distances, m.keys, K, KP, scale, to->distances + h * K, m.heads * K);
+    put_columns(of_distances, m.keys, K, KP, scale, {to->distances + h * K, m.heads * K});
     std::memcpy(to->content_bias + h * K, of_biases, K * sizeof(float));
     std::memcpy(to->position_bias + h * K, of_biases + KP, K * sizeof(float));
   };
@@ -712,14 +650,14 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands* of, const ui
       std::copy(work.of_biases, work.of_biases + 2 * KP, parts.data() + place * each + distances);
     };
     for (int64_t i = mine.first; i < mine.last; ++i) {
-      const int64_t h = i / m.sequences, b = i % m.sequences;
-      if (i == mine.first || b == 0) {
-        work.take_head(h);
+      const Pair at = {i % m.sequences, i / m.sequences};
+      if (i == mine.first || at.b == 0) {
+        work.take_head(at.h);
         std::fill(work.of_distances, work.of_distances + distances, 0.0f);
         std::fill(work.of_biases, work.of_biases + 2 * KP, 0.0f);
       }
-      work.back(b, h, kept ? kept + i * kept_each : nullptr, of_out, *to);
-      if (i + 1 == mine.last || b + 1 == m.sequences) finish(h);
+      work.back(at, kept ? kept + i * kept_each : nullptr, of_out, *to);
+      if (i + 1 == mine.last || at.b + 1 == m.sequences) finish(at.h);
     }
 #pragma omp barrier
 #pragma omp for

@@ -74,8 +74,17 @@ inline float total(Vector value) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-inline Vector exponential(Vector x) {  // of x <= 0, to 1e-7 relative: 2^n times a polynomial within half of ln 2
-  x = x < -87.0f ? Vector{} - 87.0f : x;
+inline Vector larger(Vector a, Vector b) {  // b where a is no number
+#if defined(__AVX512F__)  // GCC makes two instructions of a comparison and a choice
+  return reinterpret_cast<Vector>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vector>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+
+inline Vector exponential(Vector x) {  // of x <= 0, to 1e-7 relative: 2^n times a polynomial within half of ln 2; 0 below -80,
   const Vector shifter = Vector{} + 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
   const Vector rounded = x * 1.44269504f + shifter;
   const Vector n = rounded - shifter;
@@ -85,8 +94,13 @@ inline Vector exponential(Vector x) {  // of x <= 0, to 1e-7 relative: 2^n times
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  return p * reinterpret_cast<Vector>((__builtin_convertvector(n, Whole) + 127) << 23);
+  p = (p * r + 1.0f) * r + 1.0f;
+#ifdef __AVX512F__
+  const Vector power = reinterpret_cast<Vector>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
+#else
+  const Vector power = p * reinterpret_cast<Vector>((__builtin_convertvector(n, Whole) + 127) << 23);
+#endif
+  return x < -80.0f ? Vector{} : power;  // a CPU is slow with numbers that are smaller still
 }
 
 struct Share {  // of a number of things, what one thread does

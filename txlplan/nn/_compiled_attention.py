@@ -1,0 +1,105 @@
+"""Relative attention of training whose scores are computed by code of our own (`_attention_code`), on a CPU.
+
+Shape suffixes: B sequences, T queries (the segment), M memory slots, S = M + T keys, H heads, K width of a head, W = H·K,
+D d_model.
+
+Keys and values of the memory are a product of their own: nothing joins memory and segment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from txlplan.nn._attention_code import CompiledScores
+from txlplan.nn._attention_dropout import DropoutOfScores
+
+
+def compiled_attention(
+    x_BTD: Tensor,
+    memory_BMD: Tensor,
+    qkv_weight: Tensor,
+    r_SHK: Tensor,
+    biases: tuple[Tensor, Tensor],
+    masked_keys: Tensor,
+    dropatt: float,
+    again: bool = False,
+) -> Tensor:
+    """As `tiled_attention`."""
+    kind = x_BTD.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
+    with torch.autocast(kind, enabled=False):
+        mixed_BTW: Tensor = _Compiled.apply(
+            x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, torch.is_grad_enabled(), again
+        )
+    return mixed_BTW
+
+
+class _Compiled(torch.autograd.Function):
+    """Products for q, k and v, and attention, with their backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BTD: Tensor,
+        memory_BMD: Tensor,
+        qkv_weight: Tensor,
+        r_SHK: Tensor,
+        u_HK: Tensor,
+        v_HK: Tensor,
+        masked_keys: Tensor,
+        dropatt: float,
+        dtype: torch.dtype,
+        keeps: bool,
+        again: bool,
+    ) -> Tensor:
+        """Weighted values [B, T, W] in `dtype`; whether what backward wants is kept, or computed `again`."""
+        (H, K), W = u_HK.shape, u_HK.numel()
+        x, memory, weight = x_BTD.to(dtype), memory_BMD.to(dtype), qkv_weight.to(dtype)
+        ctx.dropout = DropoutOfScores((len(x), H, x.shape[1], masked_keys.shape[-1]), dropatt, x.device, again=again and keeps)
+        qkv_BT3HK = F.linear(x, weight).unflatten(-1, (3, H, K))
+        kv_BM2HK = F.linear(memory, weight[W:]).unflatten(-1, (2, H, K))
+        keep_BHTS = ctx.dropout.draw()
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, keep_BHTS, dropatt)
+        mixed_BTHK, kept = scores.mix(masked_keys, keep_probabilities=keeps and not again)
+        to_go_on = (masked_keys,) if again else (kept, keep_BHTS)
+        ctx.save_for_backward(x, memory, weight, qkv_BT3HK, kv_BM2HK, scores.r_SHK, u_HK, v_HK, *to_go_on)
+        ctx.dropatt, ctx.dtypes = dropatt, (x_BTD.dtype, memory_BMD.dtype, qkv_weight.dtype, r_SHK.dtype)
+        return mixed_BTHK.flatten(2)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the first six inputs, given that of the weighted values; of the memory only where it is wanted."""
+        x, memory, weight, qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, known, *keep = ctx.saved_tensors
+        keep_BHTS = keep[0] if keep else ctx.dropout.draw_again()
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, keep_BHTS, ctx.dropatt)
+        found = scores.gradients(mixed_BTW.unflatten(-1, u_HK.shape), known)
+        qkv_NV, kv_NV = found.qkv_BT3HK.flatten(0, 1).flatten(1), found.kv_BM2HK.flatten(0, 1).flatten(1)
+        W = u_HK.numel()
+        weight_VD = torch.mm(qkv_NV.t(), x.flatten(0, 1))
+        torch.addmm(weight_VD[W:], kv_NV.t(), memory.flatten(0, 1), out=weight_VD[W:])
+        x_BTD = torch.mm(qkv_NV, weight).view_as(x)
+        memory_BMD = torch.mm(kv_NV, weight[W:]).view_as(memory).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
+        of_inputs = (x_BTD.to(ctx.dtypes[0]), memory_BMD, weight_VD.to(ctx.dtypes[2]), found.r_SHK.to(ctx.dtypes[3]))
+        return (*of_inputs, found.u_HK, found.v_HK, *(None,) * 5)
+
+
+def _scores(
+    qkv_BT3HK: Tensor, kv_BM2HK: Tensor, r_SHK: Tensor, u_HK: Tensor, v_HK: Tensor, keep_BHTS: Tensor | None, dropatt: float
+) -> CompiledScores:
+    k_BMHK, v_BMHK = kv_BM2HK.unbind(2)
+    return CompiledScores(
+        qkv_BT3HK=qkv_BT3HK,
+        k_BMHK=k_BMHK,
+        v_BMHK=v_BMHK,
+        r_SHK=r_SHK,
+        u_HK=u_HK,
+        v_HK=v_HK,
+        keep_BHTS=keep_BHTS,
+        kept_scale=1 / (1 - dropatt),
+    )
