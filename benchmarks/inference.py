@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product as each_of
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +35,7 @@ from _contenders import CONFIGS
 from _pairs import LEAST_PAIRS, ratio
 from torch import Tensor
 
+from txlplan.choices import AttentionPath
 from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.interchange._foreign_config import to_hugging_face
 from txlplan.interchange._layouts import foreign_state
@@ -115,7 +117,9 @@ def score(options: argparse.Namespace) -> list[Row]:
         mems = theirs(tokens[:, :-1], mems=mems, labels=tokens[:, :-1]).mems
 
     rows = []
-    for dtype in (None, BF16):
+    paths: tuple[AttentionPath, ...] = ("fast", "compiled")
+    for path, dtype in each_of(paths, (None, BF16)):
+        model.use_attention(path)
         reader = Inference(model, dtype=dtype)
         ring = full(reader, ROWS, MODEL.tgt_len)
 
@@ -125,7 +129,7 @@ def score(options: argparse.Namespace) -> list[Row]:
 
         units = ROWS * MODEL.tgt_len
         found = ratio(_waited(theirs_scores), _waited(ours), pairs=options.pairs, a_units=units, b_units=units)
-        rows.append(_row(f"score {_name(dtype)}", "Hugging Face fp32", found))
+        rows.append(_row(f"score {_name(dtype)}, attention {path}", "Hugging Face fp32", found))
     return rows
 
 

@@ -17,8 +17,8 @@ from txlplan.engine.support import unsupported
         ({"plan": {"precision": "tf32"}}, "tf32"),
         ({"plan": {"attention": "compiled", "precision": "fp16"}}, "not to train in fp16 on cpu"),
         (
-            {"workload": {"task": "score"}, "plan": {"attention": "compiled"}, "run": {"checkpoint": "x"}},
-            "not to score in fp32 on cpu",
+            {"workload": {"task": "generate"}, "plan": {"attention": "compiled"}, "run": {"checkpoint": "x"}},
+            "not to generate in fp32 on cpu",
         ),
         ({"run": {"device": "tpu"}}, "run.device = 'tpu'"),
         ({"workload": {"global_batch": 64}}, "global_batch = 64"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, TransformerXL
 from txlplan.nn._head import Head
+from txlplan.nn._own_code import can_compile
 
 torch.set_num_threads(1)
 
@@ -62,7 +64,7 @@ def reader(module: TransformerXL, rows: int, path: Path) -> Inference:
     return made
 
 
-Path = Literal["fast", "fused"]
+Path = Literal["fast", "fused", "compiled"]
 PATHS = st.sampled_from(["fast", "fused"])
 
 
@@ -103,6 +105,30 @@ def test_rows_with_unequal_memories_go_on_as_each_does_alone(model: ModelConfig,
         tokens = torch.randint(0, 60, (len(prompts), length))
         expected = torch.cat([fast.read(row[None], ring) for row, ring in zip(tokens, alone, strict=True)])
         torch.testing.assert_close(fast.read(tokens, together), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.skipif(not can_compile("attention"), reason="needs a C++ compiler that knows OpenMP")
+@given(
+    model=models(),
+    prompts=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    lengths=st.lists(st.integers(2, 9), min_size=1),
+)
+@settings(max_examples=30, deadline=None)
+def test_segments_by_our_own_code_read_as_by_torch(model: ModelConfig, prompts: list[int], lengths: list[int]) -> None:
+    """In single precision, of rows whose memories are not equally filled, past the end of the buffer."""
+    module = loud(model)
+    readers = [reader(module, len(prompts), "compiled"), reader(copy.deepcopy(module).double(), len(prompts), "fast")]
+    rings = [each.ring(len(prompts), longest=max(lengths)) for each in readers]
+    for number, length in enumerate(prompts):
+        tokens = torch.randint(0, 60, (1, length))
+        for each, ring in zip(readers, rings, strict=True):
+            alone = each.ring(1, longest=20)
+            each.read(tokens, alone)
+            ring.remember(number, alone)
+    for length in lengths:
+        tokens = torch.randint(0, 60, (len(prompts), length))
+        found, exact = (each.read(tokens, ring) for each, ring in zip(readers, rings, strict=True))
+        assert off(found, exact.float()) < 1e-4 * max(1.0, float(exact.abs().max()))
 
 
 def config(**changes: Any) -> ModelConfig:

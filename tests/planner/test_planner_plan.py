@@ -312,7 +312,8 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
     assert row.recommended.planned.choice.plan.attention == "compiled"
     plans = Space().plain(workload, PC, measured)
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
-    assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast"}
+    assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast", "compiled"}
+    assert {each.attention for each in Space().plain(replace(workload, task="generate"), PC, measured)} == {"fast"}
     narrow = [replace(point, dtype="bf16") for point in (*tiles, *own)]
     plans = Space().plain(workload, PC, replace(measured, efficiency=(*measured.efficiency, *narrow)))
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32", "bf16"}
@@ -321,7 +322,7 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
     halved = replace(PC, device=replace(PC.device, peak_flops_per_s={**PC.device.peak_flops_per_s, "fp16": 1e12}))
     with pytest.raises(InputError, match="there is code for fp32 and bf16, not for fp16"):
         estimate(workload, halved, measured, [Plan(micro_batch=8, attention="compiled", precision="fp16")])
-    with pytest.raises(InputError, match="there is code to train on a CPU"):
+    with pytest.raises(InputError, match="there is code to train and to score on a CPU"):
         estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8, attention="compiled")])
 
 

@@ -30,7 +30,8 @@ class Matrix:
     accumulation: tuple[int, ...] = (1,)
     activation_checkpointing: tuple[Checkpointing, ...] = ("none",)
     attention: tuple[AttentionPath, ...] = ("fast",)
-    """How attention is computed in training; compiled: by C++ of our own, in fp32 or bf16 on a CPU."""
+    """How attention is computed; reference: only in training; compiled: by C++ of our own, in fp32 or bf16 on a CPU, but not in
+    generating."""
     compile: tuple[bool, ...] = (False,)
     """Of a token's step, or (train, on a GPU) layers as graphs of kernels."""
     threads: tuple[int, ...] = ()

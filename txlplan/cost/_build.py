@@ -73,7 +73,7 @@ class Settings:
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
             implementation="reference" if reference else stack.implementation,
-            own_attention=stack.implementation == "fast" and plan.attention == "compiled" and workload.task == "train",
+            own_attention=stack.implementation == "fast" and plan.attention == "compiled" and workload.task != "generate",
             tensor_parallel=plan.tensor_parallel,
             context_parallel=plan.context_parallel,
             compiled=plan.compile,
@@ -240,7 +240,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
     fused = settings.implementation == "fused"
     made_up = settings.made_up
-    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused)
+    own = settings.own_attention
+    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused, own_attention=own)
     ops = [*first.forward(), *layers.forward(), *last.forward()]
     if one and settings.implementation == "fast":
         ops = [streamed(at, settings.numbers), *ops]

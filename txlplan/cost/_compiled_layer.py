@@ -47,7 +47,7 @@ class _Scored:
 
 def compiled_layer(section: Section, at: Lengths) -> None:
     """Describe one layer."""
-    scored = _Scored(at=at, blocks=scored_blocks(at.T, at.M), narrow=section.numbers.halved)
+    scored = _scored(section, at)
     c, narrows = section.numbers.compute, section.numbers.narrows
     positions(section, at)
     inputs(section, at, memory_kept=0.0 if narrows else c)
@@ -148,3 +148,16 @@ def _scores_and_values(section: Section, scored: _Scored) -> None:
         products=(1, 2),
         around=around,
     )
+
+
+def compiled_attention(section: Section, at: Lengths) -> None:
+    """Of a segment that is scored: one call, which keeps nothing."""
+    c = section.numbers.compute
+    read = (at.BTW + 2 * at.BSW + at.S * at.W) * c
+    section.attention(
+        "compiled attention", SCORES, **_scored(section, at).product, operands=read, kept=at.BTW * c, products=(3, 0)
+    )
+
+
+def _scored(section: Section, at: Lengths) -> _Scored:
+    return _Scored(at=at, blocks=scored_blocks(at.T, at.M), narrow=section.numbers.halved)

@@ -63,9 +63,9 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
 
 def _own_attention(plan_file: PlanFile) -> Iterator[str]:
     task, precision, device = plan_file.workload.task, plan_file.plan.precision, plan_file.run.device
-    if (task, device) != ("train", "cpu") or precision not in ("fp32", "bf16"):
+    if task == "generate" or device != "cpu" or precision not in ("fp32", "bf16"):
         asked = f"to {task} in {precision} on {device}"
-        yield f"plan.attention = 'compiled': there is code to train in fp32 or bf16 on a CPU, not {asked}"
+        yield f"plan.attention = 'compiled': there is code to train and to score in fp32 or bf16 on a CPU, not {asked}"
     elif precision == "bf16" and not multiplies_bf16():
         yield (
             "plan.attention = 'compiled': in bf16 there is code for CPUs with AVX-512's products of bf16, which this one "

@@ -77,7 +77,11 @@ def train(job: Job) -> Ending:
 
 
 def score(job: Job) -> Ending:
-    """Score a split, the whole of it unless workload.tokens or the number of steps says less."""
+    """Score a split, the whole of it unless workload.tokens or the number of steps says less.
+
+    Raises RunFailedError where this machine cannot compile what the plan needs.
+    """
+    require_attention(job.plan_file.plan)
     model, trained_steps = trained_model(job)
     split = job.plan_file.data.split
     windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)

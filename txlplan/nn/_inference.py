@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from txlplan.model._tiles import KEPT_SLOTS
+from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head
@@ -26,7 +28,8 @@ from txlplan.nn._transformer_xl import TransformerXL
 
 Module = TypeVar("Module", bound=nn.Module)
 AttendSegment = Callable[[LayerWeights, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Weighted values [B, T, W], from queries [B, T, H, K], keys and values [B, H, S, K] and distances [H, S, K]."""
+"""Weighted values [B, T, W], from new queries, keys and values [B, T, 3, H, K], all keys and values [B, H, S, K] and distances
+[H, S, K]."""
 
 
 class Inference:
@@ -47,6 +50,9 @@ class Inference:
         self._like = model.layers[0].attention.norm.weight
         self._together = self._like.is_cuda or model.layers[0].attention.path == "fused"
         self._dtype = dtype or self._like.dtype
+        self._scored_by_code = model.layers[0].attention.path == "compiled" and has_attention_code(
+            self._like.device, self._dtype
+        )
         self._rows = rows or 1
         own_code = compiled and has_token_code(self._rows, self._dtype, self._like)
         laid_out = None if own_code else rows
@@ -107,7 +113,7 @@ class Inference:
         tokens = x_BTD.shape[1]
         slots = max(ring.filled)
         positions = self.distances(slots + tokens)
-        attend = self._all_rows(tokens, ring.filled) if self._together else self._row_by_row(tokens, ring.filled)
+        attend = self._attend_segment(tokens, ring.filled)
         for layer, window, r_HSK in zip(self._layers, ring.windows(slots, tokens), positions, strict=True):
             mixed_BTW = self._attended(layer, x_BTD, window, r_HSK, attend)
             x_BTD = layer.segment.after_attention(x_BTD, mixed_BTW)
@@ -118,36 +124,55 @@ class Inference:
     ) -> Tensor:
         """Weighted values [B, T, W] of new tokens, whose keys and values are written at the window's end."""
         keys_BHSK, values_BHSK = window
-        q_BTHK, k_BTHK, v_BTHK = layer.segment.queries_keys_values(x_BTD)
+        qkv_BT3HK = layer.segment.queries_keys_values(x_BTD)
+        _, k_BTHK, v_BTHK = qkv_BT3HK.unbind(2)
         slots = keys_BHSK.shape[2] - x_BTD.shape[1]
         keys_BHSK[:, :, slots:] = k_BTHK.transpose(1, 2)
         values_BHSK[:, :, slots:] = v_BTHK.transpose(1, 2)
-        return attend(layer, q_BTHK, keys_BHSK, values_BHSK, r_HSK)
+        return attend(layer, qkv_BT3HK, keys_BHSK, values_BHSK, r_HSK)
 
-    def _all_rows(self, tokens: int, slots_filled: Sequence[int]) -> AttendSegment:
-        """Of all rows together, by the fused kernels of training on CUDA: a device of many cores waits for one row's."""
+    def _attend_segment(self, tokens: int, slots_filled: Sequence[int]) -> AttendSegment:
+        if not self._together and not self._scored_by_code:
+            return self._row_by_row(tokens, slots_filled)
         filled = slots_filled[:1] if len(set(slots_filled)) == 1 else slots_filled
         window = self.config.mem_len if self.config.same_length else None
         masked_keys = key_mask(tokens, max(filled), torch.tensor(filled, device=self._like.device), window)
+        return partial(self._all_rows if self._together else self._by_code, masked_keys)
 
-        def attend(layer: LayerWeights, q_BTHK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor) -> Tensor:
-            """As `AttendSegment`."""
-            keys_BSHK, values_BSHK, r_SHK = keys_BHSK.transpose(1, 2), values_BHSK.transpose(1, 2), r_HSK.transpose(0, 1)
-            biases = (layer.u_HK, layer.v_HK)
-            return fused_scores(q_BTHK, keys_BSHK, values_BSHK, r_SHK, biases, masked_keys, 0.0).flatten(2)
+    def _all_rows(
+        self, masked_keys: Tensor, layer: LayerWeights, qkv_BT3HK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor
+    ) -> Tensor:
+        """Of all rows together, by the fused kernels of training on CUDA: a device of many cores waits for one row's."""
+        keys_BSHK, values_BSHK, r_SHK = keys_BHSK.transpose(1, 2), values_BHSK.transpose(1, 2), r_HSK.transpose(0, 1)
+        biases = (layer.u_HK, layer.v_HK)
+        return fused_scores(qkv_BT3HK[:, :, 0], keys_BSHK, values_BSHK, r_SHK, biases, masked_keys, 0.0).flatten(2)
 
-        return attend
+    def _by_code(
+        self, masked_keys: Tensor, layer: LayerWeights, qkv_BT3HK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor
+    ) -> Tensor:
+        """By code of our own for training on a CPU."""
+        slots = keys_BHSK.shape[2] - qkv_BT3HK.shape[1]
+        scores = CompiledScores(
+            qkv_BT3HK=qkv_BT3HK,
+            k_BMHK=keys_BHSK[:, :, :slots].transpose(1, 2),
+            v_BMHK=values_BHSK[:, :, :slots].transpose(1, 2),
+            r_SHK=r_HSK.transpose(0, 1),
+            u_HK=layer.u_HK,
+            v_HK=layer.v_HK,
+        )
+        mixed_BTHK, _ = scores.mix(masked_keys, keep_probabilities=False)
+        return mixed_BTHK.flatten(2)
 
     def _row_by_row(self, tokens: int, slots_filled: Sequence[int]) -> AttendSegment:
         """The scores of one row stay in a CPU's cache."""
         masks = {filled: self._masked(tokens, filled + tokens) for filled in set(slots_filled)}
 
-        def attend(layer: LayerWeights, q_BTHK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor) -> Tensor:
-            mixed_BTW = torch.empty(*q_BTHK.shape[:2], layer.u_HK.numel(), dtype=self._dtype, device=q_BTHK.device)
+        def attend(layer: LayerWeights, qkv_BT3HK: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor) -> Tensor:
+            mixed_BTW = torch.empty(*qkv_BT3HK.shape[:2], layer.u_HK.numel(), dtype=self._dtype, device=qkv_BT3HK.device)
             for row, filled in enumerate(slots_filled):
                 start = max(slots_filled) - filled
                 mixed_BTW[row] = attend_segment(
-                    q_BTHK[row],
+                    qkv_BT3HK[row, :, 0],
                     layer.u_HK,
                     layer.v_HK,
                     keys_BHSK[row, :, start:],

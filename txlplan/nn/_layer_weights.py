@@ -29,10 +29,9 @@ class LayerProducts:
     pre_norm: bool
     heads: tuple[int, int]
 
-    def queries_keys_values(self, x_XD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each [X, H, K]."""
-        q, k, v = self.qkv(self.attention_norm(x_XD) if self.pre_norm else x_XD).unflatten(-1, (3, *self.heads)).unbind(-3)
-        return q, k, v
+    def queries_keys_values(self, x_XD: Tensor) -> Tensor:
+        """[X, 3, H, K]."""
+        return self.qkv(self.attention_norm(x_XD) if self.pre_norm else x_XD).unflatten(-1, (3, *self.heads))
 
     def after_attention(self, x_XD: Tensor, mixed_XW: Tensor) -> Tensor:
         """The layer's output [X, D] from its input and the weighted values."""
@@ -61,7 +60,7 @@ class LayerWeights:
         self, x_BD: Tensor, keys_BHSK: Tensor, values_BHSK: Tensor, r_HSK: Tensor, mask_BS: Tensor | None, attend: Attend
     ) -> Tensor:
         """The layer's output [B, D] of one token a row, whose key and value are written into the last slots."""
-        q_BHK, k_BHK, v_BHK = self.token.queries_keys_values(x_BD)
+        q_BHK, k_BHK, v_BHK = self.token.queries_keys_values(x_BD).unbind(1)
         keys_BHSK[:, :, -1] = k_BHK
         values_BHSK[:, :, -1] = v_BHK
         mixed_BW = attend(q_BHK, self.u_HK, self.v_HK, keys_BHSK, values_BHSK, r_HSK, mask_BS)

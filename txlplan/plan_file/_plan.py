@@ -44,8 +44,8 @@ class Plan:
     offload: Offload = "none"
     """optimizer: states lie in the host's memory, and the host updates them."""
     attention: AttentionPath = "fast"
-    """reference: the readable path, with every score in memory; compiled: C++ of our own, to train in fp32 or bf16 on a CPU.
-    All give one result."""
+    """reference: the readable path, with every score in memory; compiled: C++ of our own, to train and to score in fp32 or
+    bf16 on a CPU. All give one result."""
     compile: bool = False
     """Of a token's step (generate) the code is compiled; layers that train on a GPU run as graphs of kernels (train)."""
     threads: int | None = None

@@ -197,9 +197,10 @@ class Space:
 
 
 def _attention(workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
-    if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task != "train":
+    if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task == "generate":
         return ("fast",)
-    return ("fast", "reference", "compiled") if _own_code(stack) else ("fast", "reference")
+    plain: tuple[AttentionPath, ...] = ("fast", "reference") if workload.task == "train" else ("fast",)
+    return (*plain, "compiled") if _own_code(stack) else plain
 
 
 def _own_code(stack: StackProfile) -> list[Precision]:
