@@ -65,6 +65,14 @@ def test_flops_are_those_of_the_reader(task: Any, model: ModelConfig) -> None:
     assert set(stream.phases) == {"forward"}
 
 
+def test_flops_of_narrow_tokens_are_those_of_the_reader(tiny_model: ModelConfig) -> None:
+    """Whose keys and values are read in place."""
+    traced = trace(Workload(model=tiny_model, task="generate"), Plan(micro_batch=BATCH, precision="bf16"))
+    stream = stream_of(tiny_model, "generate", precision="bf16")
+    assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward_flops, rel=1e-12)
+    assert "attention" in stream.kinds
+
+
 @pytest.mark.parametrize("longest", [1, 5])
 def test_kept_bytes_are_those_of_the_buffers(tiny_model: ModelConfig, longest: int) -> None:
     reader = Inference(TransformerXL(tiny_model))

@@ -237,8 +237,18 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     last = section("softmax", settings.numbers)
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
     fused = settings.implementation == "fused"
-    made_up = settings.made_up
-    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused)
+    in_place = settings.implementation == "fast" and settings.numbers.halved and not settings.compiled
+    reading(
+        first,
+        layers,
+        last,
+        at,
+        settings.shares,
+        made_up=settings.made_up,
+        adds_biases=cut,
+        fused=fused,
+        in_place=in_place,
+    )
     ops = [*first.forward(), *layers.forward(), *last.forward()]
     if one and settings.implementation == "fast":
         ops = [streamed(at, settings.numbers), *ops]

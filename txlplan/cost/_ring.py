@@ -6,7 +6,7 @@ and softmax. Weights are in the precision of products already, and the positions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabilities, loss
 from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
-from txlplan.cost._numbers import Numbers
+from txlplan.cost._numbers import Numbers, Shape
 from txlplan.cost._op_stream import Figure, FloatArray, Op
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
@@ -55,15 +55,20 @@ def reading(
     made_up: RowsMadeUp = "no",
     adds_biases: bool = False,
     fused: bool = False,
+    in_place: bool = False,
 ) -> None:
     """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory.
 
     `adds_biases`: products of single tokens of few rows are cut, and add their biases by operations of their own.
     `fused`: a segment's rows attend together, by the kernels of training on CUDA.
+    `in_place`: a single token's too, by a CPU's.
     """
     embedded_words(first, at)
     _slide(first, at)
-    _layer(layers, at, fused=fused and at.T > 1)
+    if at.T > 1:
+        _layer(layers, at, _attend_fused if fused else _attend_segment)
+    else:
+        _layer(layers, at, _attend_in_place if in_place else _attend_token)
     if at.T == 1:
         log_probabilities(last, at, join=False)
         if adds_biases:
@@ -131,7 +136,7 @@ def _slide(section: Section, at: Lengths) -> None:
     section.run("slide", KEPT, "copy", launches=launches, read=moved, written=moved, around=layer, dtype=dtype)
 
 
-def _layer(section: Section, at: Lengths, *, fused: bool) -> None:
+def _layer(section: Section, at: Lengths, attend: Callable[[Section, Lengths], None]) -> None:
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=0.0)
@@ -141,12 +146,12 @@ def _layer(section: Section, at: Lengths, *, fused: bool) -> None:
     section.linear("q k v", PROJECTIONS, rows=at.rows, n=3 * at.W, k=model.d_model, kept=0.0)
     section.held = hidden + 4 * at.BTW * c
     section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
-    if fused:
-        fused_scores(section, at, pads=True)
-    else:
-        _queries(section, at)
-        (_attend_token if at.T == 1 else _attend_segment)(section, at)
+    attend(section, at)
     _after_attention(section, at)
+
+
+def _attend_fused(section: Section, at: Lengths) -> None:
+    fused_scores(section, at, pads=True)
 
 
 def _after_attention(section: Section, at: Lengths) -> None:
@@ -195,6 +200,7 @@ def _queries(section: Section, at: Lengths) -> None:
 
 def _attend_token(section: Section, at: Lengths) -> None:
     """All rows together: position scores of a head's rows are one product."""
+    _queries(section, at)
     c, d, heads, width = section.numbers.compute, section.numbers.narrow, at.model.n_head, float(at.model.d_head)
     scores, keys = at.BHTS * c, float(at.S)
     section.held = section.held + 2 * scores
@@ -205,11 +211,24 @@ def _attend_token(section: Section, at: Lengths) -> None:
     section.product("weighted values", VALUES, "bmm", count=at.B * heads, m=1.0, n=width, k=keys)
 
 
+def _attend_in_place(section: Section, at: Lengths) -> None:
+    """The same with all but the position scores in one call, half of it for scores and half for values."""
+    _queries(section, at)
+    c, heads, width, keys = section.numbers.compute, at.model.n_head, float(at.model.d_head), float(at.S)
+    section.held = section.held + at.BHTS * c
+    section.product("position scores", SCORES, "bmm", count=float(heads), m=at.B, n=keys, k=width)
+    kept, operands = at.BTW * c / 2, (at.BTW + 2 * at.BSW + at.BHTS) * c / 2
+    for name, group in (("content scores", SCORES), ("weighted values", VALUES)):
+        shape: Shape = {"count": at.B * heads, "m": 1.0, "n": keys, "k": width}
+        section.attention(name, group, **shape, operands=operands, kept=kept, products=(1, 0), launches=0.5)
+
+
 def _attend_segment(section: Section, at: Lengths) -> None:
     """Row by row, so that the scores of one row alone are alive: unaligned, then aligned with content scores added.
 
     The products of values too are told by queries, keys and width, as efficiencies of tiles are measured.
     """
+    _queries(section, at)
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     shape: dict[str, Figure] = {"count": at.B * model.n_head, "m": float(at.T)}
     keys, width, row = float(at.S), float(model.d_head), at.BHTS / at.B * c

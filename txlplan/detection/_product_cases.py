@@ -31,6 +31,8 @@ _FEW = ((1, 256, 256), (8, 256, 256), (1, 1024, 512), (8, 1024, 512), (16, 512, 
 _TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
 _TOKENS = ((4, 128, 64), (32, 256, 64), (128, 128, 32))
 """Sequences × heads, keys, head width."""
+_TOKENS_IN_PLACE = ((1, 8, 128, 64), (4, 8, 256, 64), (8, 16, 96, 32), (2, 4, 512, 32))
+"""Sequences, heads, keys, head width."""
 _TOKEN_POSITIONS = ((4, 4, 128, 64), (8, 16, 256, 64), (12, 4, 512, 32))
 """Heads, sequences, keys, head width."""
 _IN_CACHE_BYTES, _MOST_TURNS = 8 << 20, 32
@@ -51,6 +53,8 @@ def products(dtype: str) -> Iterator[Case]:
         yield token_scores(*shape, dtype, "cpu")
         yield token_values(*shape, dtype, "cpu")
     yield from (token_positions(*shape, dtype, "cpu") for shape in _TOKEN_POSITIONS)
+    if DTYPES[dtype].itemsize == 2:
+        yield from (token_attention(*shape, dtype) for shape in _TOKENS_IN_PLACE)
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
@@ -187,6 +191,22 @@ def token_values(many: int, keys: int, width: int, dtype: str, device: str) -> C
         return _apart(lambda: (torch.bmm(weights, each) for each in windows), device)
 
     return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, width, keys), apart=device == "cpu")
+
+
+def token_attention(sequences: int, heads: int, keys: int, width: int, dtype: str) -> Case:
+    """Content scores of single tokens, added to those of positions, and values weighted by them: keys and values in windows."""
+    many = sequences * heads
+    count = _turns(2 * many * keys * width, dtype)
+
+    def build() -> Work:
+        new = partial(filled, dtype=DTYPES[dtype], device="cpu")
+        query, scores = new(sequences, heads, 1, width), new(heads, sequences, keys).transpose(0, 1).unsqueeze(2)
+        windows = [each.unflatten(0, (sequences, heads)) for each in _windows(2 * count, many, keys, width, new)]
+        layers = list(zip(windows[::2], windows[1::2], strict=True))
+        attend = partial(F.scaled_dot_product_attention, query, attn_mask=scores, scale=1.0)
+        return _apart(lambda: (attend(keys, values) for keys, values in layers), "cpu")
+
+    return _case("attention", "forward", dtype, 4.0 * many * keys * width, count, build, (1, keys, width), apart=True)
 
 
 def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: str, device: str) -> Case:
