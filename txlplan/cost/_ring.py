@@ -218,9 +218,9 @@ def _attend_in_place(section: Section, at: Lengths) -> None:
     section.held = section.held + at.BHTS * c
     section.product("position scores", SCORES, "bmm", count=float(heads), m=at.B, n=keys, k=width)
     kept, operands = at.BTW * c / 2, (at.BTW + 2 * at.BSW + at.BHTS) * c / 2
+    shape: Shape = {"count": at.B * heads, "m": 1.0, "n": keys, "k": width, "launches": 0.5}
     for name, group in (("content scores", SCORES), ("weighted values", VALUES)):
-        shape: Shape = {"count": at.B * heads, "m": 1.0, "n": keys, "k": width}
-        section.attention(name, group, **shape, operands=operands, kept=kept, products=(1, 0), launches=0.5)
+        section.attention(name, group, **shape, operands=operands, kept=kept, products=(1, 0))
 
 
 def _attend_segment(section: Section, at: Lengths) -> None:
