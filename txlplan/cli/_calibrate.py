@@ -40,8 +40,8 @@ def _calibrate(
     """Fit a stack to what runs took, and keep it as your own profile if runs left out of the fit are predicted better.
 
     Fitted are a few factors: what products and other operations reach, host time, whole steps over their operations (of all
-    tasks, or of each), memory of a process, the allocator's share. Estimates made from then on use the profile, until `txlplan hardware probe`
-    makes a new one.
+    tasks, or of each), memory of a process, the allocator's share. Estimates made from then on use the profile, until `txlplan
+    hardware probe` makes a new one.
 
     Example: txlplan calibrate store --dry-run
     """

@@ -43,7 +43,7 @@ _TOKENS_IN_PLACE = (
 _TOKEN_POSITIONS = ((4, 4, 128, 64), (8, 16, 256, 64), (12, 4, 512, 32))
 """Heads, sequences, keys, head width."""
 _LEAST_IN_TURN_BYTES, _MOST_TURNS = 8 << 20, 128
-"""Of operands that are read in turn: beyond a core's own cache, within the last one, of which they take half where that is more.
+"""Of operands that are read in turn: beyond a core's own cache, within the last one. Half of that where it is more.
 
 From 32 MiB of them in turn, of a last cache that is taken as 64 MiB, tokens' products took 1.1 to 1.4 times as long as from 8
 MiB, of which the cores' own caches of 4 MiB still hold a part (Intel Xeon with AMX, 2 cores, torch 2.13, 2026-11-26)."""
