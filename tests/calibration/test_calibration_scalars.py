@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 from record_factory import make_device, make_model, make_record
 
 from txlplan.calibration import Observation, calibrate, enough, from_records
 from txlplan.calibration._observations import Observations, predicted
+from txlplan.choices import Task
 from txlplan.errors import BarMissedError, InputError
 from txlplan.hardware import Cluster, EfficiencyPoint, StackProfile, SystemProfile
 from txlplan.plan_file import Plan
@@ -35,15 +38,15 @@ STACK = StackProfile(
 PLANS = [(layers, width, batch) for layers in (2, 6) for width in (128, 384) for batch in (1, 16)]
 
 
-def observed(truth: StackProfile, *, noise: float = 0.0) -> list[Observation]:
-    """What a machine that behaves as `truth` shows, disturbed by so much."""
+def observed(truth: StackProfile, *, noise: float = 0.0, tasks: Sequence[Task] = ("train",)) -> list[Observation]:
+    """What a machine that behaves as `truth` shows, disturbed by so much; tasks in turn."""
     source = random.Random(3)
     found = []
-    for layers, width, batch in PLANS:
+    for (layers, width, batch), task in zip(PLANS, cycle(tasks), strict=False):
         model = make_model(n_layer=layers, d_model=width, d_inner=4 * width, n_head=width // 32)
         each = Observation(
             id=f"{layers}-{width}-{batch}",
-            workload=Workload(model=model),
+            workload=Workload(model=model, task=task),
             cluster=CLUSTER,
             plan=Plan(micro_batch=batch),
             tokens_per_s=1.0,
@@ -81,6 +84,36 @@ def test_what_the_truth_differs_in_is_found() -> None:
     assert result.stack.id == STACK.id
     assert result.stack.provenance == "calibrated"
     assert "8 made up" in result.stack.sources["calibrated.host"]
+
+
+def test_what_differs_by_task_is_found_by_task() -> None:
+    truth = replace(STACK, unattributed_by_task={"train": 0.2, "generate": -0.1})
+    result = calibrate(STACK, observed(truth, noise=0.02, tasks=("train", "score", "generate")), told="made up")
+    factors = result.time.factors
+    assert set(factors) == {"train", "score", "generate"}
+    assert factors["train"] == pytest.approx(1.2, rel=0.03)
+    assert factors["score"] == pytest.approx(1.0, abs=0.03)
+    assert factors["generate"] == pytest.approx(0.9, rel=0.03)
+    assert result.time.left_out < 0.03
+    assert result.stack.unattributed == 0.0
+    assert result.stack.unattributed_of("train") == pytest.approx(factors["train"] - 1, abs=1e-4)
+
+
+def test_factors_move_the_less_the_more_observations_scatter() -> None:
+    """About a truth that takes longer everywhere."""
+    truth = replace(STACK, unattributed=0.2)
+    moved = []
+    for noise in (0.01, 0.15):
+        runs = observed(truth, noise=noise, tasks=("train", "score", "generate"))
+        moved.append(calibrate(STACK, runs, told="made up").stack.unattributed_of("train"))
+    assert 0.1 < moved[1] < moved[0] == pytest.approx(0.2, abs=0.02)
+
+
+def test_whole_steps_of_a_task_take_longer_by_its_own_share() -> None:
+    both = replace(STACK, unattributed=0.5, unattributed_by_task={"generate": 0.1})
+    for task, factor in (("train", 1.5), ("generate", 1.1)):
+        plain, longer = (predicted(observed(stack, tasks=(task,))[0], stack)[0] for stack in (STACK, both))
+        assert plain / longer == pytest.approx(factor)
 
 
 def test_an_outlier_moves_little() -> None:

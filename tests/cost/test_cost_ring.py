@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._build import COMPILED_DISPATCH
 from txlplan.cost._ends import DRAWING
-from txlplan.cost._ring import kept_bytes, prompt_bytes
+from txlplan.cost._numbers import Numbers
+from txlplan.cost._ring import kept_bytes, packed_bytes, prompt_bytes
 from txlplan.cost._time import step_time
 from txlplan.engine.trace import trace
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile, devices, stacks
@@ -23,6 +25,8 @@ from txlplan.model import ModelConfig
 from txlplan.model import models as presets
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, TransformerXL
+from txlplan.nn._products import PackedProduct
+from txlplan.nn._widened import has_fast_bf16
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
@@ -63,6 +67,14 @@ def test_flops_are_those_of_the_reader(task: Any, model: ModelConfig) -> None:
     stream = stream_of(model, task)
     assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward_flops, rel=1e-12)
     assert set(stream.phases) == {"forward"}
+
+
+def test_flops_of_narrow_tokens_are_those_of_the_reader(tiny_model: ModelConfig) -> None:
+    """Whose keys and values are read in place."""
+    traced = trace(Workload(model=tiny_model, task="generate"), Plan(micro_batch=BATCH, precision="bf16"))
+    stream = stream_of(tiny_model, "generate", precision="bf16")
+    assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward_flops, rel=1e-12)
+    assert "attention" in stream.kinds
 
 
 @pytest.mark.parametrize("longest", [1, 5])
@@ -118,6 +130,23 @@ def test_a_prompt_leaves_keys_values_and_distances_of_its_own(tiny_model: ModelC
 def test_narrow_weights_are_not_cast_at_every_step(tiny_model: ModelConfig) -> None:
     stream = stream_of(tiny_model, "generate", precision="bf16")
     assert not [name for name in stream.names if "weight cast" in name]
+
+
+@pytest.mark.skipif(not has_fast_bf16(), reason="weights are packed where torch is fast in bf16")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rows", [3, 8])
+def test_copies_are_of_those_weights_that_the_reader_packs(rows: int, precision: Any) -> None:
+    """Of layers and of the head, each with its own size."""
+    sizes = {"n_layer": 2, "d_model": 512, "d_inner": 1024, "vocab_size": 3000, "cutoffs": (1000, 2000), "div_val": 2}
+    model = replace(presets.get("demo-bytes"), **sizes)
+    dtype = torch.bfloat16 if precision == "bf16" else None
+    reader = Inference(TransformerXL(model), rows=rows, dtype=dtype)
+    of_layers = [getattr(each.token, name) for each in reader._layers for name in ("qkv", "output", "inner", "outer")]
+    products = [*of_layers, *reader._head._logits, *reader._head._narrow]
+    packed = [each._packed.numel() for each in products if isinstance(each, PackedProduct)]
+    numbers = Numbers(dtype=precision, compute=2.0 if dtype else 4.0)
+    assert packed_bytes(model, np.array([float(rows)]), numbers)[0] == numbers.compute * sum(packed)
+    assert bool(packed) is (rows >= 4 or precision == "bf16")
 
 
 @pytest.mark.parametrize("task", ["train", "score", "generate"])

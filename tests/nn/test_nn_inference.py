@@ -17,6 +17,7 @@ from txlplan.model import ModelConfig
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, TransformerXL
 from txlplan.nn._head import Head
+from txlplan.nn._kept_attention import attend_token, attend_token_in_place
 from txlplan.nn._own_code import can_compile
 
 torch.set_num_threads(1)
@@ -186,6 +187,27 @@ def test_narrow_weights_read_as_autocast_does(length: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             of_autocast = module.nll(cast, targets)
     assert off(fast.nll(hidden, targets), wanted) < 1.5 * off(of_autocast, wanted)
+
+
+@given(
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 6)),
+    slid=st.integers(0, 3),
+    unfilled=st.integers(0, 2),
+)
+@settings(max_examples=40, deadline=None)
+def test_tokens_attend_in_place_as_by_products(sizes: tuple[int, int, int, int], slid: int, unfilled: int) -> None:
+    """Over windows of longer buffers, of which rows may not have filled all."""
+    rows, heads, keys, width = sizes
+    q_BHK, u_HK, v_HK, r_HSK = (
+        torch.randn(*shape, dtype=torch.float64)
+        for shape in ((rows, heads, width), (heads, width), (heads, width), (heads, keys, width))
+    )
+    keys_BHSK, values_BHSK = torch.randn(2, rows, heads, keys + 3, width, dtype=torch.float64)[:, :, :, slid : slid + keys]
+    mask_BS = torch.zeros(rows, keys, dtype=torch.float64)
+    mask_BS[-1, : min(unfilled, keys - 1)] = float("-inf")
+    for mask in (None, mask_BS):
+        arguments = (q_BHK, u_HK, v_HK, keys_BHSK, values_BHSK, r_HSK, mask)
+        torch.testing.assert_close(attend_token_in_place(*arguments), attend_token(*arguments), rtol=1e-9, atol=1e-9)
 
 
 def off(got: torch.Tensor, wanted: torch.Tensor) -> float:

@@ -39,6 +39,18 @@ def test_a_bf16_product_is_right_however_it_is_laid_out(activation: str) -> None
     assert (found - exact).norm() <= 1e-2 * exact.norm()
 
 
+@pytest.mark.parametrize("units", [True, False])
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize(("rows", "inputs"), [(3, 512), (4, 512), (16, 512), (17, 512), (8, 511)])
+def test_large_weights_of_few_rows_are_packed_in_fp32_where_that_was_measured(
+    rows: int, inputs: int, wide: bool, units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_products, "has_fast_bf16", lambda: units)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: wide)
+    made = product(torch.zeros(1024, inputs), rows=rows)
+    assert isinstance(made, PackedProduct) is (units and wide and rows in (4, 16) and inputs == 512)
+
+
 def test_blocks_of_outputs_that_do_not_divide_are_padded() -> None:
     torch.manual_seed(1)
     weight, bias, x = torch.randn(47, 32), torch.randn(47), torch.randn(2, 32)

@@ -1,113 +1,37 @@
 """Calibrating a stack to observations: a few physical factors, each with a prior of one, by a robust fit.
 
 The residual is log(predicted / measured); factors are fitted on a logarithmic scale by Gauss-Newton steps with Huber
-weights and normal priors (so that what the observations do not tell apart stays at one). Time and memory are fitted apart,
-and each is kept only where observations that were left out are predicted better than before.
+weights and normal priors (so that what the observations do not tell apart stays at one, and the rest moves the less the more
+observations scatter about the fit). Of several sets of factors that one is taken by which each observation is best predicted
+from the others. Time and memory are fitted apart, and each is kept only where observations that were left out, of that choice
+too, are predicted better than before.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
+from txlplan.calibration._factors import MEMORY, TIME, Scalar, time_sets
 from txlplan.calibration._observations import Observation, predicted
 from txlplan.cost._op_stream import FloatArray
 from txlplan.errors import BarMissedError
-from txlplan.hardware import PRODUCTS, EfficiencyPoint, Spread, StackProfile
+from txlplan.hardware import Spread, StackProfile
 
 _ERROR_SD = 0.04
-"""Relative error that a residual of 1 stands for; beyond it an observation weighs less (Huber)."""
+"""Relative error at least that a residual of 1 stands for; beyond it an observation weighs less (Huber)."""
+_SD_OVER_MEDIAN = 1.4826
+"""Standard deviation of a normal over its median absolute deviation."""
 _DIFFERENCE = 0.02
 """Step of the finite differences, in logarithms."""
 _ROUNDS = 2
 _REWEIGHTED = 5
 _LEAST_SD = 0.03
 """Spread below which no stack is stated: a machine's own drift from day to day."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scalar:
-    """One factor of a stack."""
-
-    prior_sd: float
-    """Standard deviation of its logarithm before anything is observed."""
-    apply: Callable[[StackProfile, float], StackProfile]
-    applies: Callable[[StackProfile], bool]
-    meaning: str
-
-
-def _points(stack: StackProfile, factor: float, products: bool) -> StackProfile:
-    def moved(point: EfficiencyPoint) -> EfficiencyPoint:
-        chosen = (point.kind in PRODUCTS) == products
-        return replace(point, utilisation=float(f"{point.utilisation * factor:.5g}")) if chosen else point
-
-    return replace(stack, efficiency=tuple(moved(point) for point in stack.efficiency))
-
-
-def _host(stack: StackProfile, factor: float) -> StackProfile:
-    backward = None if stack.host_backward_op_s is None else stack.host_backward_op_s * factor
-    reading = None if stack.host_reading_op_s is None else stack.host_reading_op_s * factor
-    forward = (stack.host_op_s or 0.0) * factor
-    return replace(stack, host_op_s=forward, host_backward_op_s=backward, host_reading_op_s=reading)
-
-
-def _context(stack: StackProfile, factor: float) -> StackProfile:
-    reading = None if stack.reading_context_bytes is None else round(stack.reading_context_bytes * factor)
-    return replace(stack, context_bytes=round((stack.context_bytes or 0) * factor), reading_context_bytes=reading)
-
-
-def _waste(stack: StackProfile, factor: float) -> StackProfile:
-    reading = None if stack.reading_waste is None else float(f"{stack.reading_waste * factor:.5g}")
-    return replace(stack, allocator_waste=float(f"{stack.allocator_waste * factor:.5g}"), reading_waste=reading)
-
-
-def _measured(stack: StackProfile) -> bool:
-    return stack.kernels is None and bool(stack.efficiency)
-
-
-TIME: Mapping[str, Scalar] = {
-    "products": Scalar(
-        prior_sd=0.15,
-        apply=lambda stack, factor: _points(stack, factor, True),
-        applies=_measured,
-        meaning="utilisation that matrix products reach",
-    ),
-    "streaming": Scalar(
-        prior_sd=0.15,
-        apply=lambda stack, factor: _points(stack, factor, False),
-        applies=_measured,
-        meaning="utilisation of the bandwidth that all other operations reach",
-    ),
-    "host": Scalar(
-        prior_sd=0.30,
-        apply=_host,
-        applies=lambda stack: stack.kernels is None and stack.host_op_s is not None,
-        meaning="host time per operation",
-    ),
-    "whole step": Scalar(
-        prior_sd=0.20,
-        apply=lambda stack, factor: replace(stack, unattributed=float(f"{(1 + stack.unattributed) * factor - 1:.5g}")),
-        applies=lambda _: True,
-        meaning="time of whole steps over that of their operations (unattributed)",
-    ),
-}
-MEMORY: Mapping[str, Scalar] = {
-    "context": Scalar(
-        prior_sd=0.15,
-        apply=_context,
-        applies=lambda stack: stack.context_bytes is not None,
-        meaning="memory of a process before it allocates anything",
-    ),
-    "allocator waste": Scalar(
-        prior_sd=0.50,
-        apply=_waste,
-        applies=lambda stack: stack.allocator_waste > 0 and stack.reserved is None,
-        meaning="what the allocator holds beside what is alive",
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,9 +71,9 @@ def calibrate(stack: StackProfile, observations: Sequence[Observation], *, told:
 
     Raises BarMissedError where neither time nor memory of what was left out is predicted better than before.
     """
-    time = _fitted(stack, observations, TIME, 0)
+    time = _fitted(stack, observations, time_sets({each.workload.task for each in observations}), 0)
     with_peak = [each for each in observations if each.peak_memory_bytes]
-    memory = _fitted(stack, with_peak, MEMORY, 1) if len(with_peak) == len(observations) else None
+    memory = _fitted(stack, with_peak, [MEMORY], 1) if len(with_peak) == len(observations) else None
     if memory is not None and not memory.factors:
         memory = None
     kept = [(part, scalars) for part, scalars in ((time, TIME), (memory, MEMORY)) if part is not None and part.better]
@@ -172,30 +96,66 @@ def calibrate(stack: StackProfile, observations: Sequence[Observation], *, told:
     )
 
 
-def _fitted(stack: StackProfile, observations: Sequence[Observation], scalars: Mapping[str, Scalar], which: int) -> Part:
-    """Those left out are predicted by fits that take the residuals as linear about the fit to all."""
-    chosen = {name: scalar for name, scalar in scalars.items() if scalar.applies(stack)}
+def _fitted(stack: StackProfile, observations: Sequence[Observation], sets: Sequence[Mapping[str, Scalar]], which: int) -> Part:
+    """By the set that predicts what is left out best, with what was left out of that choice and of the fit predicted."""
+    applying = [{name: scalar for name, scalar in each.items() if scalar.applies(stack)} for each in sets]
     measured = np.log([(each.tokens_per_s, each.peak_memory_bytes or 0.0)[which] for each in observations])
     start = _logs(stack, observations, which) - measured
-    logs = np.zeros(len(chosen))
-    residual, slopes = start, np.zeros((len(observations), len(chosen)))
-    for _ in range(_ROUNDS if chosen else 0):
-        slopes = _slopes(stack, observations, chosen, logs, residual + measured, which)
-        logs = _step(residual, slopes, logs, chosen, at=logs)
-        residual = _logs(_applied(stack, chosen, _factors(chosen, logs)), observations, which) - measured
+    fits = [_fit(stack, observations, scalars, start, measured, which) for scalars in applying]
+    everything = np.arange(len(observations))
     left_out = []
-    for index in range(len(observations)):
-        kept = np.arange(len(observations)) != index
-        own = _step(residual[kept], slopes[kept], logs, chosen, at=logs)
-        moved = _applied(stack, chosen, _factors(chosen, own))
-        left_out.append(float(_logs(moved, [observations[index]], which)[0] - measured[index]))
+    for index in everything:
+        others = everything[everything != index]
+        chosen = _best(fits, others)
+        moved = _applied(stack, chosen.scalars, _factors(chosen.scalars, chosen.refitted(others)))
+        left_out.append(float(_logs(moved, [observations[int(index)]], which)[0] - measured[index]))
+    best = _best(fits, everything)
     return Part(
-        factors=_factors(chosen, logs),
+        factors=_factors(best.scalars, best.logs),
         before=_mape(start),
-        after=_mape(residual),
+        after=_mape(best.residual),
         left_out=_mape(np.array(left_out)),
         log_sd=float(np.sqrt(np.mean(np.square(left_out)))),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fit:
+    """A set of factors fitted to all observations, about which residuals are taken as linear."""
+
+    scalars: Mapping[str, Scalar]
+    logs: FloatArray
+    residual: FloatArray
+    slopes: FloatArray
+
+    def refitted(self, rows: npt.NDArray[np.int64]) -> FloatArray:
+        """Logarithms of the factors by some observations."""
+        return _step(self.residual[rows], self.slopes[rows], self.logs, self.scalars, at=self.logs)
+
+    def left_out(self, rows: npt.NDArray[np.int64]) -> float:
+        """Mean error of each of some observations, by a fit to the others of them."""
+        moved = [self.refitted(rows[rows != row]) - self.logs for row in rows]
+        return _mape(np.array([self.residual[row] + self.slopes[row] @ each for row, each in zip(rows, moved, strict=True)]))
+
+
+def _best(fits: Sequence[_Fit], rows: npt.NDArray[np.int64]) -> _Fit:
+    return min(fits, key=lambda fit: fit.left_out(rows))
+
+
+def _fit(
+    stack: StackProfile,
+    observations: Sequence[Observation],
+    scalars: Mapping[str, Scalar],
+    start: FloatArray,
+    measured: FloatArray,
+    which: int,
+) -> _Fit:
+    logs, residual, slopes = np.zeros(len(scalars)), start, np.zeros((len(observations), len(scalars)))
+    for _ in range(_ROUNDS if scalars else 0):
+        slopes = _slopes(stack, observations, scalars, logs, residual + measured, which)
+        logs = _step(residual, slopes, logs, scalars, at=logs)
+        residual = _logs(_applied(stack, scalars, _factors(scalars, logs)), observations, which) - measured
+    return _Fit(scalars=scalars, logs=logs, residual=residual, slopes=slopes)
 
 
 def _slopes(
@@ -219,12 +179,18 @@ def _step(
     """Where residuals that are linear about `at` are least, weighed and held by the priors; `logs` is where weights start."""
     precision = np.diag([scalar.prior_sd**-2 for scalar in scalars.values()])
     for _ in range(_REWEIGHTED if len(scalars) else 0):
-        scaled = np.abs(residual + slopes @ (logs - at)) / _ERROR_SD
-        weight = np.where(scaled <= 1, 1.0, 1 / np.maximum(scaled, 1.0)) / _ERROR_SD**2
+        left = np.abs(residual + slopes @ (logs - at))
+        error_sd = max(_ERROR_SD, _scatter(left, len(scalars)))
+        weight = np.where(left <= error_sd, 1.0, error_sd / np.maximum(left, error_sd)) / error_sd**2
         normal = slopes.T @ (weight[:, None] * slopes) + precision
         solved: FloatArray = np.linalg.solve(normal, slopes.T @ (weight * (slopes @ at - residual))).astype(float)
         logs = solved
     return logs
+
+
+def _scatter(left: FloatArray, fitted: int) -> float:
+    """Standard deviation of what a fit of so many factors leaves, but for outliers."""
+    return float(_SD_OVER_MEDIAN * np.median(left) * np.sqrt(left.size / max(1, left.size - fitted)))
 
 
 def _factors(scalars: Mapping[str, Scalar], logs: FloatArray) -> dict[str, float]:

@@ -39,9 +39,9 @@ def _calibrate(
 ) -> None:
     """Fit a stack to what runs took, and keep it as your own profile if runs left out of the fit are predicted better.
 
-    Fitted are at most six factors: what products and other operations reach, host time, whole steps over their operations,
-    memory of a process, the allocator's share. Estimates made from then on use the profile, until `txlplan hardware probe`
-    makes a new one.
+    Fitted are a few factors: what products and other operations reach, host time, whole steps over their operations (of all
+    tasks, or of each), memory of a process, the allocator's share. Estimates made from then on use the profile, until `txlplan
+    hardware probe` makes a new one.
 
     Example: txlplan calibrate store --dry-run
     """

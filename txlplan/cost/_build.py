@@ -56,6 +56,8 @@ class Settings:
     """The step of generation is compiled; the layers that train on a GPU are graphs of kernels."""
     several_threads: bool = False
     """A CPU computes with more than one: single tokens' products in fp32 are cut for them."""
+    bf16_units: bool = False
+    """A CPU has units for products of bf16: it packs the weights of some products of few rows."""
     prompt_len: int = 0
     """Tokens of the longest prompt, which is read apart, into a memory of its own."""
 
@@ -78,6 +80,7 @@ class Settings:
             context_parallel=plan.context_parallel,
             compiled=plan.compile,
             several_threads=device.kind == "cpu" and (plan.threads or device.cores) > 1,
+            bf16_units=device.kind == "cpu" and (device.peak("bf16") or 0.0) > (device.peak("fp32") or 0.0),
             prompt_len=workload.prompt_len,
         )
 
@@ -100,6 +103,12 @@ class Settings:
     def summed(self) -> bool:
         """Whether products of few rows are sums in code compiled for a CPU."""
         return self.compiled and self.task == "generate" and self.implementation == "fast"
+
+    @property
+    def packs(self) -> bool:
+        """Whether single tokens read packed copies of weights, where those and their rows are such."""
+        plain = self.task == "generate" and self.implementation == "fast" and not self.compiled
+        return plain and self.bf16_units and self.precision in ("fp32", "bf16")
 
     @property
     def gpu_loss(self) -> bool:
@@ -239,9 +248,20 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
     last = section("softmax", settings.numbers)
     cut = settings.several_threads and settings.precision == "fp32" and not settings.compiled
     fused = settings.implementation == "fused"
-    made_up = settings.made_up
-    own = settings.own_attention
-    reading(first, layers, last, at, settings.shares, made_up=made_up, adds_biases=cut, fused=fused, own_attention=own)
+    in_place = settings.implementation == "fast" and settings.numbers.halved and not settings.compiled
+    reading(
+        first,
+        layers,
+        last,
+        at,
+        settings.shares,
+        made_up=settings.made_up,
+        adds_biases=cut,
+        fused=fused,
+        own_attention=settings.own_attention,
+        in_place=in_place,
+        packs=settings.packs,
+    )
     ops = [*first.forward(), *layers.forward(), *last.forward()]
     if one and settings.implementation == "fast":
         ops = [streamed(at, settings.numbers), *ops]

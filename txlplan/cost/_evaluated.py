@@ -129,8 +129,9 @@ def _costed(layout: Layout, stack: StackProfile, plans: Plans, parts: Parts, col
     accumulation = plans.accumulation.astype(float)
     positions, slower = _positions(layout, stack, parts, plans, column)
     times, weights = [position.time for position in positions], [position.weight for position in positions]
+    beyond = stack.unattributed_of(layout.settings.task)
     exist, compute_s = np.array(weights) > 0, [time.compute_s for time in times]
-    totals = np.array([time.total_s + stack.unattributed * time.compute_s for time in times])
+    totals = np.array([time.total_s + beyond * time.compute_s for time in times])
     slowest = np.where(exist, totals, -1.0).argmax(axis=0)
     slow_s = _picked(totals, slowest)
     filled_s = sum(weight * total_s for weight, total_s in zip(weights, totals, strict=True))
@@ -138,7 +139,7 @@ def _costed(layout: Layout, stack: StackProfile, plans: Plans, parts: Parts, col
     update = updating(layout, parts, plans, [position.stage for position in positions], slower)
     sent = exchange(layout, stack, plans, update.largest_share, plans.pipeline_parallel > 1)
     stages_s = accumulation * slow_s
-    ready_s = sent.ready_s(times, exist, accumulation, stack.unattributed, stages_s)
+    ready_s = sent.ready_s(times, exist, accumulation, beyond, stages_s)
     peaks = np.where(exist, np.array([position.held.total_bytes for position in positions]), -1.0)
     least = np.where(exist, np.array([whatever_is_kept_bytes(position.held) for position in positions]), -1.0)
     device_s = [time.forward_device_s + time.backward_device_s for time in times]
@@ -153,9 +154,9 @@ def _costed(layout: Layout, stack: StackProfile, plans: Plans, parts: Parts, col
         update=update,
         exchange=sent,
         exposed_s=sent.communication_s - (stages_s - ready_s),
-        unattributed_s=stack.unattributed * (accumulation * _picked(compute_s, slowest) + update.total_s),
+        unattributed_s=beyond * (accumulation * _picked(compute_s, slowest) + update.total_s),
         bubble_s=bubble_s,
-        step_s=ready_s + bubble_s + (1 + stack.unattributed) * update.total_s + update.offload_s + sent.communication_s,
+        step_s=ready_s + bubble_s + (1 + beyond) * update.total_s + update.offload_s + sent.communication_s,
         busy_s=accumulation * busy_s + update.device_s,
         peak_memory_bytes=peaks.max(axis=0),
         least_memory_bytes=least.max(axis=0),

@@ -12,17 +12,19 @@ from dataclasses import replace
 import numpy as np
 
 from txlplan.cost._compiled_layer import compiled_attention
-from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabilities, loss
+from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabilities, loss, outputs
 from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
-from txlplan.cost._numbers import Numbers
+from txlplan.cost._numbers import Numbers, Shape
 from txlplan.cost._op_stream import Figure, FloatArray, Op
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
-from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
+from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS, packed_rows
 
 KEPT, STREAMED = "kept keys and values", "weights and memory"
+Product = tuple[int, int]
+"""Outputs and inputs."""
 
 
 def capacity(model: ModelConfig, longest: int) -> int:
@@ -57,31 +59,59 @@ def reading(
     adds_biases: bool = False,
     fused: bool = False,
     own_attention: bool = False,
+    in_place: bool = False,
+    packs: bool = False,
 ) -> None:
     """Describe one segment (at.T tokens; scored) or one token (generated) against a full memory.
 
     `adds_biases`: products of single tokens of few rows are cut, and add their biases by operations of their own.
+    `packs`: but for those whose weights are packed, which add biases and apply nonlinearities themselves.
     `fused`: a segment's rows attend together, by the kernels of training on CUDA; `own_attention`: by code of our own.
+    `in_place`: a single token's too, by a CPU's.
     """
     embedded_words(first, at)
     _slide(first, at)
-    attend = _attend_token if at.T == 1 else _fused if fused else compiled_attention if own_attention else _attend_segment
-    _layer(layers, at, attend)
-    if at.T == 1:
-        log_probabilities(last, at, join=False)
-        if adds_biases:
-            _biases(layers, FEED_FORWARD, 2, at.B * (at.model.d_inner + at.model.d_model), at)
-            words = at.model.vocab_size + at.model.n_clusters - 1
-            _biases(last, SOFTMAX, at.model.n_clusters, at.B * words, at)
-    else:
+    if at.T > 1:
+        _layer(layers, at, _attend_fused if fused else compiled_attention if own_attention else _attend_segment)
         loss(last, at, tail_shares, made_up=made_up)
+        return
+    _layer(layers, at, _attend_in_place if in_place else _attend_token, packs=packs)
+    log_probabilities(last, at, join=False)
+    if adds_biases:
+        d_model, d_inner = at.model.d_model, at.model.d_inner
+        _biases(layers, FEED_FORWARD, [(d_inner, d_model), (d_model, d_inner)], at, packs=packs)
+        _biases(last, SOFTMAX, _head_products(at.model)[: at.model.n_clusters], at, packs=packs)
 
 
-def _biases(section: Section, group: str, products: int, elements: FloatArray, at: Lengths) -> None:
-    """Of so many `products`, where each is of few rows."""
-    few: FloatArray = np.where(at.B <= FEW_ROWS, 1.0, 0.0)
-    moved = elements * section.numbers.compute * few
-    section.run("biases", group, launches=products * few, read=moved, written=moved, around=0.0)
+def _biases(section: Section, group: str, products: Sequence[Product], at: Lengths, *, packs: bool) -> None:
+    """Of products with so many outputs and inputs, those of few rows that are not packed."""
+    rows = at.B
+    cut = [(rows <= FEW_ROWS) - _packed(rows, n * k, section.numbers, packs=packs) for n, k in products]
+    moved = sum(rows * n * each for (n, _), each in zip(products, cut, strict=True)) * section.numbers.compute
+    section.run("biases", group, launches=sum(cut), read=moved, written=moved, around=0.0)
+
+
+def packed_bytes(model: ModelConfig, rows: FloatArray, numbers: Numbers) -> FloatArray:
+    """Second copies of weights that single tokens of `rows` rows read, where a CPU has units for bf16."""
+    width = model.n_head * model.d_head
+    of_a_layer = [(3 * width, model.d_model), (model.d_model, width)]
+    of_a_layer += [(model.d_inner, model.d_model), (model.d_model, model.d_inner)]
+    products = [*_head_products(model), *(of_a_layer * model.n_layer)]
+    elements: FloatArray = sum(_packed(rows, n * k, numbers, packs=True) * (n * k) for n, k in products)  # type: ignore[assignment]
+    return elements * numbers.compute
+
+
+def _head_products(model: ModelConfig) -> list[Product]:
+    """Of the logits of every cluster, then of the projections before them."""
+    widths = model.cluster_widths
+    logits = [(outputs(model, cluster), width) for cluster, width in enumerate(widths)]
+    return logits + ([(width, model.d_model) for width in widths] if has_projections(model) else [])
+
+
+def _packed(rows: FloatArray, elements: float, numbers: Numbers, *, packs: bool) -> FloatArray:
+    """1 where a weight of so many elements is packed for so many rows, else 0."""
+    chosen = packed_rows(elements, narrow=numbers.halved) if packs else range(0)
+    return np.where((rows >= chosen.start) & (rows < chosen.stop), 1.0, 0.0)
 
 
 def streamed(at: Lengths, numbers: Numbers) -> Op:
@@ -134,7 +164,7 @@ def _slide(section: Section, at: Lengths) -> None:
     section.run("slide", KEPT, "copy", launches=launches, read=moved, written=moved, around=layer, dtype=dtype)
 
 
-def _layer(section: Section, at: Lengths, attend: Callable[[Section, Lengths], None]) -> None:
+def _layer(section: Section, at: Lengths, attend: Callable[[Section, Lengths], None], *, packs: bool = False) -> None:
     c, d, model = section.numbers.compute, section.numbers.narrow, at.model
     if model.norm == "pre":
         norm(section, "attention norm", rows=at.rows, width=model.d_model, kept=0.0)
@@ -145,14 +175,14 @@ def _layer(section: Section, at: Lengths, attend: Callable[[Section, Lengths], N
     section.held = hidden + 4 * at.BTW * c
     section.run("keep", KEPT, "copy", launches=2, read=2 * at.BTW * c, written=2 * at.BTW * c, around=0.0, dtype=d)
     attend(section, at)
-    _after_attention(section, at)
+    _after_attention(section, at, packs=packs)
 
 
-def _fused(section: Section, at: Lengths) -> None:
+def _attend_fused(section: Section, at: Lengths) -> None:
     fused_scores(section, at, pads=True)
 
 
-def _after_attention(section: Section, at: Lengths) -> None:
+def _after_attention(section: Section, at: Lengths, *, packs: bool) -> None:
     """As `attention_output` and `feed_forward` of a layer that is trained; the layer's input, the weighted values and the sum
     are alive throughout, and what the inner product reads until its result is there."""
     c, f, d, model = section.numbers.compute, section.numbers.wide, section.numbers.narrow, at.model
@@ -172,7 +202,9 @@ def _after_attention(section: Section, at: Lengths) -> None:
     section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=0.0, bias=True)
     section.held = given + normed + inner
     around = inner if model.activation == "gelu" else 0.0
-    section.run(model.activation, FEED_FORWARD, read=inner, written=inner, around=around, dtype=d)
+    apart = 1.0 - _packed(at.rows, model.d_inner * model.d_model, section.numbers, packs=packs)
+    moved = inner * apart
+    section.run(model.activation, FEED_FORWARD, launches=apart, read=moved, written=moved, around=around, dtype=d)
     section.held = given + inner
     section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
     section.held = given
@@ -207,6 +239,18 @@ def _attend_token(section: Section, at: Lengths) -> None:
     section.run("score sum", SCORES, read=2 * scores, written=scores, around=0.0, dtype=d)
     _softmax(section, at, 1.0)
     section.product("weighted values", VALUES, "bmm", count=at.B * heads, m=1.0, n=width, k=keys)
+
+
+def _attend_in_place(section: Section, at: Lengths) -> None:
+    """The same with all but the position scores in one call, half of it for scores and half for values."""
+    _queries(section, at)
+    c, heads, width, keys = section.numbers.compute, at.model.n_head, float(at.model.d_head), float(at.S)
+    section.held = section.held + at.BHTS * c
+    section.product("position scores", SCORES, "bmm", count=float(heads), m=at.B, n=keys, k=width)
+    kept, operands = at.BTW * c / 2, (at.BTW + 2 * at.BSW + at.BHTS) * c / 2
+    shape: Shape = {"count": at.B * heads, "m": 1.0, "n": keys, "k": width, "launches": 0.5}
+    for name, group in (("content scores", SCORES), ("weighted values", VALUES)):
+        section.attention(name, group, **shape, operands=operands, kept=kept, products=(1, 0))
 
 
 def _attend_segment(section: Section, at: Lengths) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from txlplan.cost._build import Settings
 from txlplan.cost._ends import outputs
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._ring import kept_bytes, prompt_bytes
+from txlplan.cost._ring import kept_bytes, packed_bytes, prompt_bytes
 from txlplan.cost._update import state_bytes
 from txlplan.hardware import StackProfile
 from txlplan.model import ModelConfig, parameter_count, parameter_shapes
@@ -86,6 +86,9 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
         if settings.task == "generate":
             memory = memory + prompt_bytes(model, settings.prompt_len, numbers.compute)
     beside: FloatArray = (settings.captured & (accumulation > 1)).astype(float)
+    copies: FloatArray | float = _copies_bytes(settings, model)
+    if settings.packs:
+        copies = copies + packed_bytes(model, micro_batch, numbers)
     layers = sum(prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("layers."))
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     if not training and stack.reading_context_bytes is not None:
@@ -94,6 +97,6 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
         recurrent_memory_bytes=memory * (accumulation + beside),
-        weight_copies_bytes=_copies_bytes(settings, model) + beside * (layers * numbers.wide),
+        weight_copies_bytes=copies + beside * (layers * numbers.wide),
         context_bytes=context + np.where(settings.summed & (micro_batch > SUMMED_ROWS), float(_COMPILER_BYTES), 0.0),
     )

@@ -110,7 +110,7 @@ def derive_cpu(cpu: Cpu) -> DeviceProfile:
         peak_flops_per_s={"fp32": fp32, "bf16": bf16},
         cores=cpu.cores,
         clock_hz=cpu.clock_hz,
-        cache_bytes=None if cpu.cache_bytes is None else min(cpu.cache_bytes, cpu.cores * _CACHE_BYTES_PER_CORE),
+        cache_bytes=cache_bytes(cpu),
         provenance="derived",
         sources={
             "default": "the operating system",
@@ -120,6 +120,11 @@ def derive_cpu(cpu: Cpu) -> DeviceProfile:
         },
         notes="",
     )
+
+
+def cache_bytes(cpu: Cpu) -> int | None:
+    """What is taken for the cores' share of the last cache."""
+    return None if cpu.cache_bytes is None else min(cpu.cache_bytes, cpu.cores * _CACHE_BYTES_PER_CORE)
 
 
 def slug(name: str) -> str:

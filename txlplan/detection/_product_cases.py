@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from txlplan.detection._case import DTYPES, Case, filled, kept
 from txlplan.detection._cold import cold, in_turn, kept_results
+from txlplan.detection._cpu import read_cpu
+from txlplan.detection._match import cache_bytes
 from txlplan.detection._timing import Work
 from txlplan.hardware import OpKind, Phase
 from txlplan.nn._products import product
@@ -27,14 +29,24 @@ _LARGE = (
     (128, 128, 128), (256, 256, 256), (64, 512, 512), (1024, 256, 256), (256, 1024, 256), (256, 256, 1024),
     (512, 512, 512), (2048, 768, 256), (1024, 2048, 512), (512, 4096, 256),
 )  # fmt: skip
-_FEW = ((1, 256, 256), (8, 256, 256), (1, 1024, 512), (8, 1024, 512), (16, 512, 1024), (4, 8192, 256))
+_FEW = (
+    (1, 256, 256), (8, 256, 256), (1, 1024, 512), (3, 1024, 512), (8, 1024, 512), (10, 1024, 384), (16, 512, 1024),
+    (6, 768, 2048), (12, 2048, 640), (4, 8192, 256),
+)  # fmt: skip
 _TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
 _TOKENS = ((4, 128, 64), (32, 256, 64), (128, 128, 32))
 """Sequences × heads, keys, head width."""
+_TOKENS_IN_PLACE = (
+    (1, 8, 128, 64), (4, 8, 256, 64), (8, 16, 96, 32), (2, 4, 512, 32), (8, 12, 32, 32), (4, 4, 48, 64), (16, 8, 192, 32),
+)  # fmt: skip
+"""Sequences, heads, keys, head width."""
 _TOKEN_POSITIONS = ((4, 4, 128, 64), (8, 16, 256, 64), (12, 4, 512, 32))
 """Heads, sequences, keys, head width."""
-_IN_CACHE_BYTES, _MOST_TURNS = 8 << 20, 32
-"""Of operands that are read in turn: beyond a core's own cache, within the last one."""
+_LEAST_IN_TURN_BYTES, _MOST_TURNS = 8 << 20, 128
+"""Of operands that are read in turn: beyond a core's own cache, within the last one. Half of that where it is more.
+
+From 32 MiB of them in turn, of a last cache that is taken as 64 MiB, tokens' products took 1.1 to 1.4 times as long as from 8
+MiB, of which the cores' own caches of 4 MiB still hold a part (Intel Xeon with AMX, 2 cores, torch 2.13, 2026-11-26)."""
 
 
 def products(dtype: str) -> Iterator[Case]:
@@ -51,6 +63,8 @@ def products(dtype: str) -> Iterator[Case]:
         yield token_scores(*shape, dtype, "cpu")
         yield token_values(*shape, dtype, "cpu")
     yield from (token_positions(*shape, dtype, "cpu") for shape in _TOKEN_POSITIONS)
+    if DTYPES[dtype].itemsize == 2:
+        yield from (token_attention(*shape, dtype) for shape in _TOKENS_IN_PLACE)
 
 
 def forward(m: int, n: int, k: int, dtype: str, device: str) -> Case:
@@ -158,8 +172,8 @@ def few_rows(m: int, n: int, k: int, dtype: str, device: str) -> Case:
     count = _turns(n * k, dtype)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        layers, x = [product(new(n, k), rows=m) for _ in range(count)], new(m, k)
+        new, read = _filled_or_read(dtype, device)
+        layers, x = [product(read(n, k), rows=m) for _ in range(count)], new(m, k)
         return _apart(lambda: (layer(x) for layer in layers), device)
 
     return _case("gemm", "forward", dtype, 2.0 * m * n * k, count, build, (m, n, k), apart=device == "cpu")
@@ -170,8 +184,8 @@ def token_scores(many: int, keys: int, width: int, dtype: str, device: str) -> C
     count = _turns(many * keys * width, dtype)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        query, windows = new(many, 1, width), _windows(count, many, keys, width, new)
+        new, read = _filled_or_read(dtype, device)
+        query, windows = new(many, 1, width), _windows(count, many, keys, width, read)
         return _apart(lambda: (torch.bmm(query, each.transpose(1, 2)) for each in windows), device)
 
     return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, keys, width), apart=device == "cpu")
@@ -182,11 +196,27 @@ def token_values(many: int, keys: int, width: int, dtype: str, device: str) -> C
     count = _turns(many * keys * width, dtype)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        weights, windows = new(many, 1, keys), _windows(count, many, keys, width, new)
+        new, read = _filled_or_read(dtype, device)
+        weights, windows = new(many, 1, keys), _windows(count, many, keys, width, read)
         return _apart(lambda: (torch.bmm(weights, each) for each in windows), device)
 
     return _case("bmm", "forward", dtype, 2.0 * many * keys * width, count, build, (1, width, keys), apart=device == "cpu")
+
+
+def token_attention(sequences: int, heads: int, keys: int, width: int, dtype: str) -> Case:
+    """Content scores of single tokens, added to those of positions, and values weighted by them: keys and values in windows."""
+    many = sequences * heads
+    count = _turns(2 * many * keys * width, dtype)
+
+    def build() -> Work:
+        new, read = _filled_or_read(dtype, "cpu")
+        query, scores = new(sequences, heads, 1, width), new(heads, sequences, keys).transpose(0, 1).unsqueeze(2)
+        windows = [each.unflatten(0, (sequences, heads)) for each in _windows(2 * count, many, keys, width, read)]
+        layers = list(zip(windows[::2], windows[1::2], strict=True))
+        attend = partial(F.scaled_dot_product_attention, query, attn_mask=scores, scale=1.0)
+        return _apart(lambda: (attend(keys, values) for keys, values in layers), "cpu")
+
+    return _case("attention", "forward", dtype, 4.0 * many * keys * width, count, build, (1, keys, width), apart=True)
 
 
 def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: str, device: str) -> Case:
@@ -194,8 +224,8 @@ def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: st
     count = _turns(heads * keys * width, dtype)
 
     def build() -> Work:
-        new = partial(filled, dtype=DTYPES[dtype], device=device)
-        queries, several = new(heads, sequences, width), [new(heads, keys, width) for _ in range(count)]
+        new, read = _filled_or_read(dtype, device)
+        queries, several = new(heads, sequences, width), [read(heads, keys, width) for _ in range(count)]
         return _apart(lambda: (torch.bmm(queries, each.transpose(1, 2)) for each in several), device)
 
     work = 2.0 * heads * sequences * keys * width
@@ -208,8 +238,19 @@ def _windows(count: int, many: int, keys: int, width: int, new: Callable[..., Te
     return [new(many, room, width)[:, -keys:] for _ in range(count)]
 
 
+def _filled_or_read(dtype: str, device: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """What makes operands that are used at once, and what makes those that are read in turn: on a CPU parts of one memory."""
+    new = partial(filled, dtype=DTYPES[dtype], device=device)
+    return new, partial(cold, dtype=DTYPES[dtype]) if device == "cpu" else new
+
+
 def _turns(elements: int, dtype: str) -> int:
-    return int(min(_MOST_TURNS, max(1, _IN_CACHE_BYTES // (elements * DTYPES[dtype].itemsize))))
+    return int(min(_MOST_TURNS, max(1, _in_turn_bytes() // (elements * DTYPES[dtype].itemsize))))
+
+
+@lru_cache(maxsize=1)
+def _in_turn_bytes() -> int:
+    return max(_LEAST_IN_TURN_BYTES, (cache_bytes(read_cpu()) or 0) // 2)
 
 
 def tile_forward(heads: int, queries: int, keys: int, width: int, dtype: str) -> Case:

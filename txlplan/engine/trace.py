@@ -6,6 +6,7 @@ The cost model's op stream is tested against it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import cast
@@ -56,8 +57,8 @@ def trace(workload: Workload, plan: Plan, tail_targets: Sequence[int] | None = N
         raise ValueError(f"tail_targets has {len(sizes)} entries for {model.n_clusters - 1} further clusters")
     plan_file = _plan_file(workload, replace(plan, compile=False))
     backend = Backend(device=torch.device("cpu"), precision=plan.precision, world=World())
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), fused_attention(), Watch() as watch:
+    fake, attention = FakeTensorMode(allow_non_fake_inputs=True), fused_attention() if fused else nullcontext()
+    with torch.random.fork_rng(devices=[]), fake, Answers(cycle(sizes)), attention, Watch() as watch:
         if workload.task == "train":
             return _train(plan_file, backend, watch, fused=fused and plan.attention == "fast")
         return _read(plan_file, backend, watch, fused=fused)

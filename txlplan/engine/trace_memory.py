@@ -12,11 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from txlplan.model._tiles import padded_keys
 
 _aten = torch.ops.aten
+
+
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+_FLOPS = {**flop_registry, _aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+"""How many an operation computes; torch leaves out those of its attention on a CPU."""
 
 
 class Answers(TorchDispatchMode):
@@ -86,7 +94,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         self._enter_phase()
         out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
+        count = _FLOPS.get(func.overloadpacket)
         if count is not None:
             self.flops[self._phase] += count(*args, **(kwargs or {}), out_val=out)
         for leaf in tree_leaves(out):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from txlplan.choices import Task
 from txlplan.config._schema import STRICT
 from txlplan.hardware._device import Provenance
 from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
@@ -118,6 +119,8 @@ class StackProfile:
     unattributed: float = 0.0
     """Time of a whole step beyond its operations and their dispatch, as a share of these: caches left cold, page faults.
     Negative where whole steps take less. Only whole steps show it."""
+    unattributed_by_task: Mapping[Task, float] = field(default_factory=dict)
+    """`unattributed` of steps that train, score or generate, where runs showed it for each."""
     communication_overlap: float = 0.0
     """Share of gradient all-reduce time that backward hides, at most."""
     gradient_sync: Literal["step", "micro-batch", "none"] = "step"
@@ -140,3 +143,7 @@ class StackProfile:
     fitted_on: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
+
+    def unattributed_of(self, task: Task) -> float:
+        """Of a task's steps, or where nothing is known of those, of all."""
+        return self.unattributed_by_task.get(task, self.unattributed)

@@ -73,6 +73,19 @@ KEPT_SLOTS = 64
 FEW_ROWS = 16
 """Products of so few rows are bound by reading the weight. With more they are bound by arithmetic, and a library's own product
 is as fast as one that is cut for the threads."""
+PACKED_ROWS, PACKED_ELEMENTS = 4, 1 << 19
+"""Where a CPU has units for bf16, weights so large that meet so many rows, up to `FEW_ROWS`, are packed in fp32 too: with 4, 8,
+13 and 16 rows one of 2560 by 640 took 234, 297, 311 and 325 us packed, 308, 415, 634 and 429 plain (2 cores of an Intel Xeon
+with AMX, torch 2.13, 2026-11-26). On that machine told to do without AVX-512 both took as long."""
+
+
+def packed_rows(elements: float, *, narrow: bool) -> range:
+    """How many rows a weight of so many elements must meet to be packed, where a CPU has units for bf16. `narrow`: in bf16."""
+    if narrow:
+        return range(1, FEW_ROWS + 1)
+    return range(PACKED_ROWS, FEW_ROWS + 1) if elements >= PACKED_ELEMENTS else range(0)
+
+
 GPU_UPDATED_TOGETHER = 1 << 24
 """On a GPU, whose host dispatches each operation for as many as it takes: temporaries of 64 MiB each."""
 UPDATED_TOGETHER = 1 << 18

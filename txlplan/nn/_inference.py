@@ -19,7 +19,7 @@ from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head
-from txlplan.nn._kept_attention import attend_segment, attend_token
+from txlplan.nn._kept_attention import attend_segment, attend_token, attend_token_in_place
 from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._ring import KeyValueRing
@@ -191,7 +191,7 @@ class Inference:
         slots = self._visible_slots if compiled else self._slots_read(max(ring.filled))
         mask_BS = _unfilled(ring.filled, slots, self._like)
         read_token: ReadToken = LayerWeights.read_token
-        attend: Attend = attend_token
+        attend: Attend = attend_token_in_place if self._narrow_on_cpu else attend_token
         windows = ring.windows(slots, 1)
         if compiled:
             (read_token, positions), attend = compiled, attention_to_compile(ring)
@@ -202,9 +202,14 @@ class Inference:
             x_BD = read_token(layer, x_BD, keys_BHSK, values_BHSK, r_HSK, mask_BS, attend)
         return x_BD
 
+    @property
+    def _narrow_on_cpu(self) -> bool:
+        """Whether numbers are of 2 bytes on a CPU that reads as itself, and not as CUDA does."""
+        return self._dtype.itemsize == 2 and not self._together
+
     def _slots_read(self, filled: int) -> int:
         """Memory slots that one token's products take: what is filled, on a CPU and in 2 bytes made up to a multiple."""
-        if self._dtype.itemsize == 2 and self._like.device.type == "cpu":
+        if self._narrow_on_cpu:
             filled = -(-filled // KEPT_SLOTS) * KEPT_SLOTS
         return min(filled, self._visible_slots)
 

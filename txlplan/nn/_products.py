@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from txlplan.model._tiles import FEW_ROWS
+from txlplan.model._tiles import FEW_ROWS, packed_rows
 from txlplan.nn._widened import has_fast_bf16
 
 
@@ -39,13 +39,18 @@ def product(
         return PlainProduct(weight_NK, bias_N, activation=activation)
     if compiled and weight_NK.dtype == torch.bfloat16 and not has_fast_bf16():
         return WidenedProduct(weight_NK, bias_N, activation=activation)
-    if rows > FEW_ROWS:
-        return PlainProduct(weight_NK, bias_N, activation=activation)
-    if weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:
-        return BlockedProduct(weight_NK, bias_N, activation=activation, blocks=torch.get_num_threads())
-    if weight_NK.dtype == torch.bfloat16 and has_fast_bf16() and not compiled:
+    if not compiled and _is_packed(weight_NK, rows):
         return PackedProduct(weight_NK, bias_N, rows=rows, activation=activation)
+    if rows <= FEW_ROWS and weight_NK.dtype == torch.float32 and torch.get_num_threads() > 1:
+        return BlockedProduct(weight_NK, bias_N, activation=activation, blocks=torch.get_num_threads())
     return PlainProduct(weight_NK, bias_N, activation=activation)
+
+
+def _is_packed(weight_NK: Tensor, rows: int) -> bool:
+    """In bf16 where torch is fast in it, and in fp32 where that is by AVX-512 or AMX."""
+    narrow, wide = weight_NK.dtype == torch.bfloat16, weight_NK.dtype == torch.float32
+    units = has_fast_bf16() and (narrow or (wide and torch.cpu._is_avx512_supported()))
+    return units and rows in packed_rows(weight_NK.numel(), narrow=narrow)
 
 
 class PlainProduct:
@@ -94,7 +99,7 @@ class BlockedProduct:
 
 
 class PackedProduct:
-    """The same in the layout in which oneDNN reads the weight fastest, where torch is fast in bf16. Holds a copy of it."""
+    """The same in the layout in which oneDNN reads the weight fastest. Holds a copy of it."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, activation: str = "none", rows: int) -> None:
         self._dtype = weight_NK.dtype
