@@ -43,14 +43,15 @@ def tail_targets(workload: Workload, plan: Plan) -> tuple[int, ...]:
 def account(
     workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan, tail_shares: Sequence[float] | None = None
 ) -> Account:
-    """As `estimate` costs the plan, but for a CPU's kernels: where dropout draws its masks first.
+    """As `estimate` costs the plan, but for a CPU's kernels, where dropout draws its masks first, and for weights as they are,
+    which a CPU with units for bf16 packs for single tokens.
 
     `tail_shares`: share of the targets in each further cluster of an adaptive softmax; None: by Zipf's law.
     """
     plans = Plans.of([plan])
     ((layout, _),) = groups(plans, workload, cluster, stack)
     shares = None if tail_shares is None else tuple(tail_shares)
-    layout = replace(layout, settings=replace(layout.settings, fused_dropout=False, tail_shares=shares))
+    layout = replace(layout, settings=replace(layout.settings, fused_dropout=False, bf16_units=False, tail_shares=shares))
     found = evaluate(layout, stack, plans)
     held = found.positions[int(found.fullest[0])].held
     stream = build(replace(layout.settings, checkpointing=layout.kind), np.array([float(plan.micro_batch)]))
