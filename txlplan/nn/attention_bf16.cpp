@@ -156,7 +156,7 @@ inline void few(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t*
     for (int v = 0; v < 2; ++v) _mm512_storeu_ps(c + i * c_row + v * LINE, sums[i][v]);
 }
 
-// C [rows, columns] (+)= A [rows, depth] B, all in whole STEPs. Rows of B are so many pairs apart, and so are STEP columns of it.
+// C [rows, columns] (+)= A [rows, depth] B, all in whole STEPs; rows of B, and STEP columns of it, are so many pairs apart.
 template <bool ADD>
 void multiply(int64_t rows, int64_t columns, int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row,
               int64_t b_panel, float* c, int64_t c_row, int64_t c_panel) {
@@ -633,8 +633,8 @@ struct Work {  // of one thread
     add(position, position_pairs + QUERIES - before, pair_row + 2, of_distances + far / STEP * panel, true);
     const bfloat16* gradients = numbers_of + QUERIES;
     multiply<false>(t, KP, block.columns(), gradients, number_row, keys, KP, STEP, mixed, KP, STEP);
-    multiply<false>(t, KP, block.columns(), gradients - before, number_row + 1, distances + far / 2 * KP, KP, STEP, mixed_too, KP,
-                    STEP);
+    const uint32_t* its_distances = distances + far / 2 * KP;
+    multiply<false>(t, KP, block.columns(), gradients - before, number_row + 1, its_distances, KP, STEP, mixed_too, KP, STEP);
     sum_rows(mixed, t, of_biases), sum_rows(mixed_too, t, of_biases + KP);
     for (int64_t i = none; i < t; ++i)
       put_row(mixed + i * KP, mixed_too + i * KP, scale, to.queries + query(b, h, block.first + i - none));
