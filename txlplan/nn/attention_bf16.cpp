@@ -281,7 +281,6 @@ void as_columns(const bfloat16* from, int64_t t, int64_t KP, bfloat16* to) {
 // Panels [KP, STEP] of columns, as `n` rows [K], `apart` in memory, times `scale`.
 void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float scale, bfloat16* to, int64_t apart) {
   const __m512 times = _mm512_set1_ps(scale);
-  const bool streams = K % STEP == 0 && apart % STEP == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;  // whole lines
   for (int64_t row = 0; row < n; row += LINE)
     for (int64_t k = 0; k < K; k += STEP) {
       const float* from = panels + (row / STEP * KP + k) * STEP + row % STEP;
@@ -293,7 +292,8 @@ void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float sc
         const __m512 a = _mm512_mul_ps(_mm512_castsi512_ps(first[i]), times);
         const __m512 b = _mm512_mul_ps(_mm512_castsi512_ps(second[i]), times);
         bfloat16* at = to + (row + i) * apart + k;
-        streams ? stream(at, narrowed(a, b)) : _mm512_mask_storeu_epi16(at, first_of(K - k), narrowed(a, b));
+        const bool whole = K - k >= STEP && reinterpret_cast<uintptr_t>(at) % 64 == 0;
+        whole ? stream(at, narrowed(a, b)) : _mm512_mask_storeu_epi16(at, first_of(K - k), narrowed(a, b));
       }
     }
 }
