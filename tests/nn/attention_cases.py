@@ -27,6 +27,8 @@ class Case:
     valid_each: bool = False
     heads_first: bool = False
     """Keys, values and distances lie in memory as inference keeps them."""
+    longer: int = 1
+    """Times as long as drawn are queries."""
 
 
 def outcomes(case: Case, dtype: torch.dtype, *, tiled: bool = False, rounded: bool = False) -> dict[str, Tensor]:
@@ -43,6 +45,7 @@ def outcomes(case: Case, dtype: torch.dtype, *, tiled: bool = False, rounded: bo
 
     wide = torch.promote_types(dtype, torch.float32)
     q, kv, r, of_mixed = new(B, H, T, K), new(2, B, H, S, K), new(H, S, K), new(B, H, T, K)
+    q = q * case.longer
     u, v = drawn(H, K).to(wide), drawn(H, K).to(wide)
     valid = torch.randint(0, case.M + 1, (B,) if case.valid_each else (), generator=random)
     masked = key_mask(T, case.M, valid, max(1, case.M) if case.window else None)

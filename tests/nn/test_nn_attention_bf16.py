@@ -66,10 +66,12 @@ def test_it_is_the_tiled_one_in_float64(case: Case, threads: int) -> None:
     assert_as_in_float64(case)
 
 
+@pytest.mark.parametrize("longer", [1, 8])
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize(("K", "M"), [(64, 200), (41, 450), (40, 64), (16, 150)])
-def test_it_errs_less_than_tiles_of_torch(K: int, M: int, dropped: bool) -> None:
-    case = Case(B=2, T=200, M=M, H=2, K=K, dropped=dropped)
+def test_it_errs_less_than_tiles_of_torch(K: int, M: int, dropped: bool, longer: int) -> None:
+    """Also where scores are large."""
+    case = Case(B=2, T=200, M=M, H=2, K=K, dropped=dropped, longer=longer)
     exact = outcomes(case, torch.float64, tiled=True, rounded=True)
     found, tiled = outcomes(case, BF16, rounded=True), outcomes(case, BF16, tiled=True, rounded=True)
     assert all(mean_error(found[name], value) < mean_error(tiled[name], value) for name, value in exact.items())

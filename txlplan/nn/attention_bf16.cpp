@@ -1,18 +1,18 @@
-// As attention.cpp, of operands of bf16: relative attention over memory and segment, forward and backward, a block of queries of
-// one head of one sequence at a time. Scores and sums are of fp32; what is multiplied is rounded to bf16.
+// As attention.cpp, of operands of bf16: relative attention over memory and segment, forward and backward, a block of queries
+// of one head of one sequence at a time. Scores and sums are of fp32; what is multiplied is rounded to bf16.
 //
-// B sequences, T queries, S = memory + T keys, H heads, K width of a head, KP that in whole STEPs. A block has t rows, made up to
-// whole STEPs by rows before its first query, which see nothing.
+// B sequences, T queries, S = memory + T keys, H heads, K width of a head, KP that in whole STEPs. A block has t rows, made up
+// to whole STEPs by rows before its first query, which see nothing.
 //
 // Products C [M, N] += A [M, D] B [D, N] read A in rows, of any alignment, and B as pairs: row d / 2 holds B[d] and B[d + 1] of
 // each column next to one another, as units for bf16 take them. Long such rows are cut into panels of STEP columns.
 //
 // Position scores of t queries have a column for each distance from the farthest of the block on. Read with rows that are one
 // element shorter, from the (t - 1)th on, row i begins one distance later than row i - 1: the relative shift moves nothing, and
-// content scores are added in place. Gradients of scores are read so as gradients of position scores, with zeros before each row.
+// content scores are added in place. So are gradients of scores read as those of position scores, with zeros before each row.
 //
-// Probabilities are kept before they are divided by their row's sum: that is one step of a later sum over them. Rows are kept in
-// pairs, as backward multiplies them, with the inverse of their two sums at the end.
+// Probabilities are kept before they are divided by their row's sum: that is one step of a later sum over them. Rows are kept
+// in pairs, as backward multiplies them, with the inverse of their two sums at the end.
 
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -31,7 +31,8 @@ static_assert(QUERIES % STEP == 0, "a block begins where a panel of distances do
 constexpr float LOWEST = -100.0f;  // of exponents of 2: nothing so small that a CPU is slow with it
 constexpr float LOG2_E = 1.44269504f;
 
-inline int64_t odd_lines(int64_t n) { return (rounded(n, LINE) / LINE | 1) * LINE; }  // rows that do not share a set of the cache
+// Rows of so many that do not share a set of the cache.
+inline int64_t odd_lines(int64_t n) { return (rounded(n, LINE) / LINE | 1) * LINE; }
 
 // --- products ---
 
@@ -42,7 +43,7 @@ const bool has_tiles = asked_for_tiles();
 struct Tiles {  // a thread's, while it is there
   Tiles() {
     if (!has_tiles) return;
-    alignas(64) static constexpr uint8_t SHAPE[64] = {  // palette 1; 8 tiles of 64 bytes a row, in numbers of 16 bits; of 16 rows
+    alignas(64) static constexpr uint8_t SHAPE[64] = {  // palette 1; bytes of a row of each tile, in 16 bits; its rows
         1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0,
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 16, 16, 16, 16, 16, 16, 16};
     _tile_loadconfig(SHAPE);
@@ -76,7 +77,37 @@ inline void tiled(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_
   _tile_stored(0, c, c_row); _tile_stored(1, c + LINE, c_row);
   _tile_stored(2, c_below, c_row); _tile_stored(3, c_below + LINE, c_row);
 }
+
+// C [rows, STEP] of a depth of 2 STEPs, for which all of B is in tiles.
+template <bool ADD>
+inline void tiled_twice(int64_t rows, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* c,
+                        int64_t c_row) {
+  const uint32_t* later = b + 4 * b_row;
+  _tile_loadd(4, b, b_row);
+  _tile_loadd(5, b + LINE, b_row);
+  _tile_loadd(6, later, b_row);
+  _tile_loadd(7, later + LINE, b_row);
+  for (int64_t m = 0; m < rows; m += 16, a += 8 * a_row, c += 4 * c_row) {
+    if constexpr (ADD) {
+      _tile_loadd(0, c, c_row);
+      _tile_loadd(1, c + LINE, c_row);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+    }
+    _tile_loadd(2, a, a_row);
+    _tile_dpbf16ps(0, 2, 4);
+    _tile_dpbf16ps(1, 2, 5);
+    _tile_loadd(3, a + STEP, a_row);
+    _tile_dpbf16ps(0, 3, 6);
+    _tile_dpbf16ps(1, 3, 7);
+    _tile_stored(0, c, c_row);
+    _tile_stored(1, c + LINE, c_row);
+  }
+}
 #else
+template <bool ADD>
+inline void tiled_twice(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, float*, int64_t) {}
 constexpr bool has_tiles = false;
 struct Tiles {
   Tiles() {}
@@ -107,12 +138,17 @@ inline void few(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t*
     for (int v = 0; v < 2; ++v) _mm512_storeu_ps(c + i * c_row + v * LINE, sums[i][v]);
 }
 
-// C [rows, columns] (+)= A [rows, depth] B, all in whole STEPs; rows of B are of so many pairs, and STEP columns of it so many apart.
+// C [rows, columns] (+)= A [rows, depth] B, all in whole STEPs; rows of B, and STEP columns of it, are so many pairs apart.
 template <bool ADD>
 void multiply(int64_t rows, int64_t columns, int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row,
               int64_t b_panel, float* c, int64_t c_row, int64_t c_panel) {
   if (has_tiles) {
     asm volatile("" ::: "memory");  // what tiles read is not known to be read
+    if (depth == 2 * STEP) {
+      for (int64_t n = 0; n < columns; n += STEP, b += b_panel, c += c_panel)
+        tiled_twice<ADD>(rows, a, 2 * a_row, b, 4 * b_row, c, 4 * c_row);
+      return;
+    }
     for (int64_t n = 0; n < columns; n += STEP, b += b_panel, c += c_panel)
       for (int64_t m = 0; m < rows; m += STEP)
         tiled<ADD>(depth, a + m * a_row, 2 * a_row, b, 4 * b_row, c + m * c_row, 4 * c_row);
@@ -151,6 +187,10 @@ inline __m512 wide16(const bfloat16* from, __mmask16 which) {
 inline __mmask32 first_of(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0 : (1u << n) - 1; }
 inline __m512i numbers(const bfloat16* from, int64_t n) { return _mm512_maskz_loadu_epi16(first_of(n), from); }
 
+// A whole line of a cache, past it: to be read when much else was; streamed() before another thread reads it.
+inline void stream(void* to, __m512i line) { _mm512_stream_si512(static_cast<__m512i*>(to), line); }
+inline void streamed() { _mm_sfence(); }
+
 inline void transpose(__m512i (&rows)[16]) {  // of 16 numbers of 32 bits each
   __m512i x[16];
   for (int i = 0; i < 16; i += 2)
@@ -160,8 +200,10 @@ inline void transpose(__m512i (&rows)[16]) {  // of 16 numbers of 32 bits each
     rows[i + 2] = _mm512_unpacklo_epi64(x[i + 1], x[i + 3]), rows[i + 3] = _mm512_unpackhi_epi64(x[i + 1], x[i + 3]);
   }
   for (int i = 0; i < 4; ++i) {
-    const __m512i a = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88), b = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xdd);
-    const __m512i c = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88), d = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xdd);
+    const __m512i a = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
+    const __m512i b = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xdd);
+    const __m512i c = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
+    const __m512i d = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xdd);
     x[i] = _mm512_shuffle_i32x4(a, c, 0x88), x[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
     x[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88), x[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
   }
@@ -231,7 +273,9 @@ void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float sc
       for (int64_t i = 0; i < std::min(LINE, n - row); ++i) {
         const __m512 a = _mm512_mul_ps(_mm512_castsi512_ps(first[i]), times);
         const __m512 b = _mm512_mul_ps(_mm512_castsi512_ps(second[i]), times);
-        _mm512_mask_storeu_epi16(to[row + i] + k, first_of(K - k), narrowed(a, b));
+        bfloat16* at = to[row + i] + k;
+        const bool whole = K - k >= STEP && reinterpret_cast<uintptr_t>(at) % 64 == 0;
+        whole ? stream(at, narrowed(a, b)) : _mm512_mask_storeu_epi16(at, first_of(K - k), narrowed(a, b));
       }
     }
 }
@@ -346,7 +390,8 @@ struct Work : Layout<bfloat16> {  // of one thread
         const __mmask32 there = first_of(K - k);
         const __m512 a = wide16(from + k, there), c = wide16(from + k + LINE, there >> 16);
         auto put = [&](const float* bias, bfloat16* to) {
-          _mm512_storeu_si512(to, narrowed(_mm512_add_ps(a, _mm512_loadu_ps(bias)), _mm512_add_ps(c, _mm512_loadu_ps(bias + LINE))));
+          const __m512 first = _mm512_add_ps(a, _mm512_loadu_ps(bias)), second = _mm512_add_ps(c, _mm512_loadu_ps(bias + LINE));
+          _mm512_storeu_si512(to, narrowed(first, second));
         };
         put(biases + k, content + (block.none() + i) * KP + k), put(biases + KP + k, position + (block.none() + i) * KP + k);
       }
@@ -361,7 +406,8 @@ struct Work : Layout<bfloat16> {  // of one thread
   void attend(Pair at, const PairedBlock& block, uint32_t* kept, bool wanted) {
     const int64_t t = block.rows(), far = m.queries - block.stop;
     const int64_t panel = KP / 2 * STEP;
-    multiply<false>(t, block.columns(), KP, position, KP, distances_turned + far / STEP * panel, STEP, panel, scores, score_row, STEP);
+    const uint32_t* its_distances = distances_turned + far / STEP * panel;
+    multiply<false>(t, block.columns(), KP, position, KP, its_distances, STEP, panel, scores, score_row, STEP);
     multiply<true>(t, block.columns(), KP, content, KP, keys_turned, STEP, panel, shifted(block), score_row - 1, STEP);
     const uint8_t* masked = of.masked + ((m.masks > 1 ? at.b : 0) * m.queries + block.first) * m.keys;
     for (int64_t i = block.none() / 2 * 2; i < t; i += 2) {
@@ -384,7 +430,8 @@ struct Work : Layout<bfloat16> {  // of one thread
                 uint32_t* kept, bfloat16* to, float* inverses) const {
     const __m512 times = _mm512_set1_ps(scale * LOG2_E);
     __m512 most[2];
-    for (int which = 0; which < 2; ++which) most[which] = _mm512_mul_ps(_mm512_set1_ps(largest(row[which], seen[which])), times);
+    for (int which = 0; which < 2; ++which)
+      most[which] = _mm512_mul_ps(_mm512_set1_ps(largest(row[which], seen[which])), times);
     __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     auto step = [&](int64_t j, auto whole) {
       __m512 e[2][2];
@@ -399,8 +446,11 @@ struct Work : Layout<bfloat16> {  // of one thread
         }
       if (kept)
         for (int half = 0; half < 2; ++half)
-          if (whole || j + half * LINE < block.kept_row())
-            _mm512_storeu_si512(kept + j + half * LINE, paired(e[0][half], e[1][half]));
+          if (whole || j + half * LINE < block.kept_row()) {
+            const __m512i two = paired(e[0][half], e[1][half]);
+            uint32_t* at = kept + j + half * LINE;
+            to ? stream(at, two) : _mm512_storeu_si512(at, two);  // without `to` they are read at once
+          }
       if (!to) return;
       for (int which = 0; which < 2; ++which) {
         if (keeps[which])
@@ -497,7 +547,8 @@ struct Work : Layout<bfloat16> {  // of one thread
       std::memcpy(inverse + 2 * pair, row + block.kept_row() - 2, 2 * sizeof(float));
       const int64_t query = 2 * pair - none;
       const int8_t* keeps[2] = {nullptr, nullptr};
-      for (int which = 0; which < 2 && of.keep; ++which) keeps[which] = keep(at, block.first + std::max<int64_t>(query + which, 0));
+      for (int which = 0; which < 2 && of.keep; ++which)
+        keeps[which] = keep(at, block.first + std::max<int64_t>(query + which, 0));
       unsoftmaxed(pair, row, keeps, block);
     }
     for (int64_t i = none; i < t; ++i)
@@ -520,7 +571,8 @@ struct Work : Layout<bfloat16> {  // of one thread
     add(position, position_pairs + QUERIES - before, pair_row + 2, of_distances + far / STEP * panel, true);
     const bfloat16* gradients = numbers_of + QUERIES;
     multiply<false>(t, KP, block.columns(), gradients, number_row, keys, KP, STEP, mixed, KP, STEP);
-    multiply<false>(t, KP, block.columns(), gradients - before, number_row + 1, distances + far / 2 * KP, KP, STEP, mixed_too, KP, STEP);
+    const uint32_t* its_distances = distances + far / 2 * KP;
+    multiply<false>(t, KP, block.columns(), gradients - before, number_row + 1, its_distances, KP, STEP, mixed_too, KP, STEP);
     sum_rows(mixed, t, of_biases), sum_rows(mixed_too, t, of_biases + KP);
     for (int64_t i = none; i < t; ++i)
       put_row(mixed + i * KP, mixed_too + i * KP, scale, queries_in(to, at, block.first)[i - none]);
@@ -539,8 +591,8 @@ struct Work : Layout<bfloat16> {  // of one thread
     std::fill(numbers_of + 2 * pair * number_row, numbers_of + 2 * (pair + 1) * number_row, 0);
   }
 
-  // Gradients of two rows' scores, from those of probabilities: as numbers, in pairs, and in pairs of which the second is of the
-  // next key: rows of distances. And what dropout left of probabilities, in pairs.
+  // Gradients of two rows' scores, from those of probabilities: as numbers, in pairs, and in pairs of which the second is of
+  // the next key: rows of distances. And what dropout left of probabilities, in pairs.
   void unsoftmaxed(int64_t pair, const uint32_t* p, const int8_t* const (&keeps)[2], const PairedBlock& block) {
     const float *first = scores + 2 * pair * score_row, *second = first + score_row;
     uint32_t *of_content = content_pairs + pair * pair_row, *of_position = position_pairs + pair * pair_row + QUERIES;
@@ -613,6 +665,7 @@ extern "C" void attend(const Sizes* sizes, const Operands<bfloat16>* of, bfloat1
       if (i == mine.first || at.b == 0) work.take_head(at.h);
       work.forward(at, out, kept ? kept + i * each : nullptr);
     }
+    streamed();
   }
 }
 
@@ -659,6 +712,7 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands<bfloat16>* of
       work.back(at, kept ? kept + i * kept_each : nullptr, of_out, *to);
       if (i + 1 == mine.last || at.b + 1 == m.sequences) finish(at.h);
     }
+    streamed();
 #pragma omp barrier
 #pragma omp for
     for (int64_t h = 0; h < m.heads; ++h) {
@@ -671,7 +725,8 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands<bfloat16>* of
         else
           sum = part;
       }
-      if (sum) put(h, sum, sum + distances);
+      if (sum) put(h, sum, sum + distances), streamed();
     }
+    streamed();
   }
 }
