@@ -4,6 +4,7 @@
     python benchmarks/training.py speed enwik8 --against hugging-face --ours compiled    with attention in C++
     python benchmarks/training.py speed tiny --against x-transformers --bf16
     python benchmarks/training.py speed tiny --against trainer             the step of `txlplan run` against the bare one
+    python benchmarks/training.py share enwik8 --ours compiled             a step's FLOPs as products alone, and the step
     python benchmarks/training.py dropout tiny                             what dropout of 0.1 costs
     python benchmarks/training.py curves                    bits per character after the same steps, by path and seed
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
@@ -27,6 +28,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -53,7 +55,9 @@ Row = dict[str, Any]
 def main() -> None:
     """Run one benchmark, or one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "dropout", "curves", "rates", "duel", "products", "dispatch", "side"])
+    parser.add_argument(
+        "what", choices=["speed", "share", "dropout", "curves", "rates", "duel", "products", "dispatch", "side"]
+    )
     parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--against", choices=sorted({TRAINER, *CONTENDERS} - {"fast"}), default="reference")
     parser.add_argument(
@@ -85,7 +89,8 @@ def main() -> None:
         torch.set_default_device(options.device)
     options.rows = options.rows or ROWS[options.config]
     learning = {"curves": curves, "rates": rates, "duel": duel}
-    benchmarks = {"speed": speed, "dropout": dropout, **learning, "products": products, "dispatch": dispatch, "side": _work}
+    of_products = {"products": products, "share": share}
+    benchmarks = {"speed": speed, "dropout": dropout, **learning, **of_products, "dispatch": dispatch, "side": _work}
     rows = benchmarks[options.what](options)
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
@@ -108,15 +113,48 @@ def speed(options: argparse.Namespace) -> list[Row]:
     ):
         found = ratio(other.step, ours.step, pairs=options.pairs)
         peaks = {"their peak MiB": other.peak_bytes() >> 20, "our peak MiB": ours.peak_bytes() >> 20}
-    dtype = BF16 if options.bf16 else torch.float32
     suit_products(bf16=options.bf16)
+    of_peak = _step_flops(options) / found.b_s / _best_product_flops_per_s(_dtype(options))
+    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows"
+    return [{"what": what, "ours": ours.name, "over": other.name, **asdict(found), **peaks, "share of product peak": of_peak}]
+
+
+def share(options: argparse.Namespace) -> list[Row]:
+    """How long as many FLOPs as a step's take as products of the best size, over how long the step takes."""
+    with _side(options, PRODUCTS, bf16=options.bf16) as alone, _side(options, options.ours, bf16=options.bf16) as ours:
+        found = ratio(alone.step, ours.step, pairs=options.pairs)
+    rate = _step_flops(options) / found.a_s / 1e9
+    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows, share of products alone"
+    return [{"what": what, "ours": ours.name, **asdict(found), "products GFLOP/s": rate}]
+
+
+PRODUCTS = "products"
+
+
+def _products_alone(options: argparse.Namespace) -> Callable[[], float]:
+    """Products of the size that is fastest, until they are as many FLOPs as a step's; gives the last call's GFLOP/s."""
+    suit_products(bf16=options.bf16)
+    calls = {size: _product(*size, _dtype(options)) for size in _PRODUCTS}
+
+    def median_rate(size: tuple[int, int, int]) -> float:
+        return median(_rate(size, calls[size]) for _ in range(50))
+
+    best = max(calls, key=median_rate)
+    times = round(_step_flops(options) / _flops(best))
+    return lambda: [_rate(best, calls[best]) for _ in range(times)][-1] / 1e9
+
+
+def _dtype(options: argparse.Namespace) -> torch.dtype:
+    return BF16 if options.bf16 else torch.float32
+
+
+def _step_flops(options: argparse.Namespace) -> float:
+    """That one of our steps executes."""
     with torch.device("cpu"):
         path = attention_of(options.ours)
         plan = Plan(micro_batch=options.rows, precision="bf16" if options.bf16 else "fp32", attention=path)
         flops = trace(Workload(model=CONFIGS[options.config]), plan)
-    share = (flops.forward_flops + flops.backward_flops) / found.b_s / _best_product_flops_per_s(dtype)
-    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows"
-    return [{"what": what, "ours": ours.name, "over": other.name, **asdict(found), **peaks, "share of product peak": share}]
+    return float(flops.forward_flops + flops.backward_flops)
 
 
 def dropout(options: argparse.Namespace) -> list[Row]:
@@ -161,7 +199,7 @@ PHASES: tuple[Phase, ...] = ("forward", "backward")
 
 def _side(options: argparse.Namespace, name: str, *, bf16: bool, dropout: float | None = None) -> Side:
     arguments = ["side", options.config, "--threads", str(options.threads), *(["--bf16"] if bf16 else [])]
-    arguments += ["--device", options.device, "--rows", str(options.rows)]
+    arguments += ["--device", options.device, "--rows", str(options.rows), "--ours", options.ours]
     arguments += ["--dropout", str(options.dropout if dropout is None else dropout)]
     python = options.python_of_other if name == options.against else sys.executable
     return Side(f"{name} {'bf16' if bf16 else 'fp32'}", [python, __file__, *arguments], side=name)
@@ -172,27 +210,53 @@ def _work(options: argparse.Namespace) -> list[Row]:
     from txlplan.engine import footprint
 
     torch.manual_seed(1)
-    config = replace(CONFIGS[options.config], dropout=options.dropout)
-    step = stepping(os.environ[NAME], config, options.rows, options.bf16, torch.device(options.device))
+    name, config = os.environ[NAME], replace(CONFIGS[options.config], dropout=options.dropout)
+    step = (
+        _products_alone(options)
+        if name == PRODUCTS
+        else stepping(name, config, options.rows, options.bf16, torch.device(options.device))
+    )
     for line in sys.stdin:
         answer = step() if line.strip() == "step" else footprint.peak_bytes(torch.device(options.device))
         print(answer, flush=True)
     return []
 
 
+_PRODUCTS = ((1024, 1024, 1024), (2048, 1024, 512), (1024, 2048, 512))
+"""Of the sizes that a training step has."""
+
+
 def _best_product_flops_per_s(dtype: torch.dtype) -> float:
-    """Of the sizes that a training step has, the best call within a second of each."""
+    """The best call within a second of each size."""
     best = 0.0
     on_gpu = torch.get_default_device().type == "cuda"
-    for m, n, k in ((8192, 8192, 8192),) if on_gpu else ((1024, 1024, 1024), (2048, 1024, 512), (1024, 2048, 512)):
-        a, b, out = (torch.randn(shape, dtype=dtype) for shape in ((m, k), (n, k), (m, n)))
-        stop_s = time.perf_counter() + 1
-        while (start_s := time.perf_counter()) < stop_s:
-            torch.mm(a, b.t(), out=out)
-            if on_gpu:
-                torch.cuda.synchronize()
-            best = max(best, 2.0 * m * n * k / (time.perf_counter() - start_s))
+    for size in ((8192, 8192, 8192),) if on_gpu else _PRODUCTS:
+        call, stop_s = _product(*size, dtype), time.perf_counter() + 1
+        while time.perf_counter() < stop_s:
+            best = max(best, _rate(size, call))
     return best
+
+
+def _product(m: int, n: int, k: int, dtype: torch.dtype) -> Callable[[], None]:
+    a, b, out = (torch.randn(shape, dtype=dtype) for shape in ((m, k), (n, k), (m, n)))
+
+    def call() -> None:
+        torch.mm(a, b.t(), out=out)
+        if out.is_cuda:
+            torch.cuda.synchronize()
+
+    return call
+
+
+def _flops(size: tuple[int, int, int]) -> float:
+    return 2.0 * size[0] * size[1] * size[2]
+
+
+def _rate(size: tuple[int, int, int], call: Callable[[], None]) -> float:
+    """FLOP/s of one call."""
+    start_s = time.perf_counter()
+    call()
+    return _flops(size) / (time.perf_counter() - start_s)
 
 
 if __name__ == "__main__":
