@@ -1,5 +1,5 @@
-"""Learning by the reference path, the fast one, in fp32 also with attention in C++, and in bf16: the same steps, bits per
-held-out character.
+"""Learning by the reference path, the fast one and attention in C++, in fp32 and in bf16: the same steps, bits per held-out
+character.
 
 Rounding is amplified as training goes on, and two paths that both are right end apart. How far is measured: the reference
 path learns again from weights that differ by a rounding of fp32, and of bf16. What a path may be blamed for is beyond that.
@@ -66,6 +66,7 @@ _WAYS = (
     Way(attention="fast"),
     Way(attention="compiled"),
     Way(attention="fast", precision="bf16"),
+    Way(attention="compiled", precision="bf16"),
 )
 """First what the others are compared with, then what roundings of fp32 and bf16 alone do, then the paths."""
 
