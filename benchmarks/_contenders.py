@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from txlplan.choices import AttentionPath
+from txlplan.engine.own_attention import require_code
 from txlplan.model import ModelConfig
 from txlplan.nn._widened import suit_products
 
@@ -139,6 +140,8 @@ def stepping(name: str, config: ModelConfig, rows: int, bf16: bool, device: torc
 
     `device` is where torch makes its tensors by default.
     """
+    if attention_of(name) == "compiled":
+        require_code("bf16" if bf16 else "fp32")
     if name in (TRAINER, COMPILED_TRAINER):
         return _trainer(config, rows, bf16, device, attention_of(name))
     contender = CONTENDERS[name](config)

@@ -26,6 +26,7 @@ from txlplan.engine.backend import open_backend
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
 from txlplan.model import models
+from txlplan.nn._attention_code import has_attention_code
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings
 from txlplan.workload import Optimization, Workload
 
@@ -69,6 +70,7 @@ _WAYS = (
     Way(attention="compiled", precision="bf16"),
 )
 """First what the others are compared with, then what roundings of fp32 and bf16 alone do, then the paths."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +89,10 @@ def curves(options: argparse.Namespace) -> list[dict[str, Any]]:
     What is done is kept in `--directory`; the same command goes on from it.
     """
     data = prepared(options)
-    found = {way: [_curve(options, data, seed, way) for seed in range(options.seeds)] for way in _WAYS}
+    ways = [
+        way for way in _WAYS if way.attention != "compiled" or has_attention_code(torch.device("cpu"), _DTYPES[way.precision])
+    ]
+    found = {way: [_curve(options, data, seed, way) for seed in range(options.seeds)] for way in ways}
     reference = [curve.bits_per_character for curve in found[_WAYS[0]]]
     rows = []
     for way, seeds in found.items():

@@ -42,6 +42,7 @@ from txlplan.interchange._layouts import foreign_state
 from txlplan.model import models as presets
 from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
+from txlplan.nn._attention_code import has_attention_code
 from txlplan.nn._products import Product, product
 from txlplan.nn._token_code import summed_product
 from txlplan.nn._widened import suit_products
@@ -119,6 +120,8 @@ def score(options: argparse.Namespace) -> list[Row]:
     rows = []
     paths: tuple[AttentionPath, ...] = ("fast", "compiled")
     for path, dtype in each_of(paths, (None, BF16)):
+        if path == "compiled" and not has_attention_code(torch.device("cpu"), dtype or torch.float32):
+            continue
         model.use_attention(path)
         reader = Inference(model, dtype=dtype)
         ring = full(reader, ROWS, MODEL.tgt_len)

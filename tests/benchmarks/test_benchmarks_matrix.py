@@ -64,6 +64,11 @@ def test_file_round_trip(tmp_path: Path) -> None:
         ({"model": ["a"], "warmup_steps": -1}, "warmup_steps = -1"),
         ({"model": ["a"], "precision": ["fp31"]}, "precision"),
         ({"model": ["a"], "task": "score", "accumulation": [2]}, "no effect on task 'score'"),
+        (
+            {"model": ["a"], "task": "score", "attention": ["fast", "reference"]},
+            r"\['reference'\] has no effect on task 'score'",
+        ),
+        ({"model": ["a"], "task": "generate", "attention": ["compiled"]}, r"\['compiled'\] has no effect on task 'generate'"),
     ],
 )
 def test_wrong_matrix_is_named(values: dict[str, object], said: str) -> None:

@@ -74,7 +74,7 @@ def test_flops_of_narrow_tokens_are_those_of_the_reader(tiny_model: ModelConfig)
     traced = trace(Workload(model=tiny_model, task="generate"), Plan(micro_batch=BATCH, precision="bf16"))
     stream = stream_of(tiny_model, "generate", precision="bf16")
     assert stream.total(stream.flops, "forward") == pytest.approx(traced.forward_flops, rel=1e-12)
-    assert "attention" in stream.kinds
+    assert "token attention" in stream.kinds
 
 
 @pytest.mark.parametrize("longest", [1, 5])

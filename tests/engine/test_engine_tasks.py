@@ -197,6 +197,17 @@ def test_attention_by_our_own_code_learns_the_same(plan_of, work, tmp_path, prec
     assert losses[0] == pytest.approx(losses[1], rel=within)
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+def test_attention_by_our_own_code_scores_the_same(plan_of, work, tmp_path):
+    trained = work(plan_of(steps=30))
+    losses = []
+    for path in ("fast", "compiled"):
+        score = plan_of(steps=None, workload={"task": "score"}, data={"split": "valid"}, plan={"attention": path})
+        scored = work(elsewhere(score, tmp_path, path, checkpoint=str(trained.directory)))
+        losses.append(scored.of(Evaluated)[0].loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_without_a_compiler_attention_in_cpp_is_refused_and_says_what_to_do(plan_of, work, capsys):
     _own_code.library.cache_clear()
     with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):

@@ -103,9 +103,13 @@ def test_blocks_are_of_all_queries_and_rows_of_whole_lines(queries: int, mem_len
     assert all(kept_scores(queries, mem_len, narrow=narrow) >= least for narrow in (False, True))
 
 
-def test_there_is_code_for_fp32_on_a_cpu_and_for_bf16_on_one_that_multiplies_it() -> None:
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_there_is_code_for_fp32_on_a_cpu_and_for_bf16_on_one_that_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
     assert has_attention_code(torch.device("cpu"), torch.float32)
-    assert has_attention_code(torch.device("cpu"), torch.bfloat16) == torch.cpu._is_avx512_bf16_supported()
+    assert has_attention_code(torch.device("cpu"), torch.bfloat16) == multiplies
     assert not has_attention_code(torch.device("cpu"), torch.float64)
     assert not has_attention_code(torch.device("cpu"), torch.float16)
     assert not has_attention_code(torch.device("cuda"), torch.float32)

@@ -165,11 +165,16 @@ def test_prepacked_products_in_single_precision_are_within_a_hundred_thousandth(
         )
 
 
-@pytest.mark.parametrize("length", [1, 16])
-def test_narrow_weights_read_as_autocast_does(length: int) -> None:
+OWN_BF16 = [(16, "compiled")] if can_compile("attention_bf16") else []
+
+
+@pytest.mark.parametrize(("length", "path"), [(1, "fast"), (16, "fast"), *OWN_BF16])
+def test_narrow_weights_read_as_autocast_does(length: int, path: Path) -> None:
     """As near to full precision as the reference under autocast is, within its own error."""
     module = loud(config())
+    module.use_attention(path)
     fast = Inference(module, rows=2, dtype=torch.bfloat16)
+    module.use_attention("reference")
     ring = fast.ring(2, longest=16)
     memory, valid = module.initial_memory(2), torch.tensor(0)
     cast_memory = memory

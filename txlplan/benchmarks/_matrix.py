@@ -58,11 +58,18 @@ class Matrix:
                 raise ValueError(f"{name} is an empty list: it needs at least one value")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)} names a value twice: raise 'repeats' to run it more often")
-        training = max(self.accumulation) > 1 or self.activation_checkpointing != ("none",) or self.attention != ("fast",)
+        training = max(self.accumulation) > 1 or self.activation_checkpointing != ("none",)
         if self.task != "train" and training:
-            raise ValueError(f"accumulation, activation_checkpointing and attention have no effect on task {self.task!r}")
+            raise ValueError(f"accumulation and activation_checkpointing have no effect on task {self.task!r}")
+        if refused := set(self.attention) - _ATTENTION[self.task]:
+            raise ValueError(f"attention = {sorted(refused)} has no effect on task {self.task!r}")
 
 
+_ATTENTION: dict[Task, set[AttentionPath]] = {
+    "train": {"fast", "reference", "compiled"},
+    "score": {"fast", "compiled"},
+    "generate": {"fast"},
+}
 _AXES = ("model", "precision", "micro_batch", "accumulation", "activation_checkpointing", "attention", "compile", "devices")
 
 

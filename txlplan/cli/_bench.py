@@ -35,7 +35,7 @@ def bench(
     micro_batch: Annotated[str | None, typer.Option(help="Sequences per device, like 4,8.")] = None,
     accumulation: Annotated[str | None, typer.Option(help="Micro-batches per step, like 1,2.")] = None,
     activation_checkpointing: Annotated[str | None, typer.Option(help="none,attention,feed-forward,full")] = None,
-    attention: Annotated[str | None, typer.Option(help="fast,compiled,reference: how training computes attention.")] = None,
+    attention: Annotated[str | None, typer.Option(help="fast,compiled,reference: how attention is computed.")] = None,
     compile_step: Annotated[
         bool, typer.Option("--compile-step", help="Compile the step of a token; layers that train on a GPU are graphs.")
     ] = False,

@@ -52,7 +52,7 @@ _CheckpointedLayers = Annotated[
 ]
 _Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads a process.")]
 _Attention = Annotated[
-    AttentionPath | None, typer.Option("--attention", help="How training computes attention; by default the fast path.")
+    AttentionPath | None, typer.Option("--attention", help="How attention is computed; by default by the fast path.")
 ]
 _CompileStep = Annotated[
     bool, typer.Option("--compile-step", help="Compile the step of a token; layers that train on a GPU are graphs.")

@@ -61,6 +61,7 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
     from dataclasses import replace
 
     from txlplan.cost import account, tail_targets
+    from txlplan.engine.own_attention import require_code
     from txlplan.engine.trace import trace
 
     if target.stack.implementation == "published":
@@ -75,6 +76,8 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
         raise InputError(
             "--trace compares whole layers", hint="--activation-checkpointing none or full, without --checkpointed-layers"
         )
+    if plan.attention == "compiled":
+        require_code(plan.precision)
     alone = replace(
         plan,
         data_parallel=1,

@@ -63,7 +63,7 @@ class Settings:
 
     @classmethod
     def of(cls, workload: Workload, device: DeviceProfile, stack: StackProfile, plan: Plan) -> Settings:
-        """As a plan runs under a stack; only a stack of ours has several ways to compute attention, and in training alone."""
+        """As a plan runs under a stack; only a stack of ours has several ways to compute attention."""
         ours = stack.implementation in ("fast", "fused")
         reference = ours and plan.attention == "reference" and workload.task == "train"
         return cls(

@@ -110,6 +110,8 @@ def _attention(plans: Plans, cluster: Cluster, workload: Workload, stack: StackP
     asked = f"to {workload.task} on {cluster.device.name} by stack {stack.id}"
     message = f"attention = 'compiled': there is code to train and to score on a CPU by our own stack; this is {asked}"
     yield compiled & (not has_code), message, hint
+    message = "attention = 'compiled': it sees all positions, and context_parallel = {plan.context_parallel} shares them out"
+    yield compiled & (plans.context_parallel > 1), message, hint
     message = "attention = 'compiled': there is code for fp32 and bf16, not for {plan.precision}"
     yield compiled & ~np.isin(plans.precision, [code("precision", "fp32"), code("precision", "bf16")]), message, hint
 

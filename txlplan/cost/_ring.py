@@ -250,7 +250,7 @@ def _attend_in_place(section: Section, at: Lengths) -> None:
     kept, operands = at.BTW * c / 2, (at.BTW + 2 * at.BSW + at.BHTS) * c / 2
     shape: Shape = {"count": at.B * heads, "m": 1.0, "n": keys, "k": width, "launches": 0.5}
     for name, group in (("content scores", SCORES), ("weighted values", VALUES)):
-        section.attention(name, group, **shape, operands=operands, kept=kept, products=(1, 0))
+        section.attention(name, group, **shape, operands=operands, kept=kept, products=(1, 0), kind="token attention")
 
 
 def _attend_segment(section: Section, at: Lengths) -> None:

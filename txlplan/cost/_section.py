@@ -213,6 +213,7 @@ class Section:
         products: tuple[int, int] = (2, 5),
         around: Figure | None = None,
         launches: Figure = 1.0,
+        kind: OpKind = "attention",
     ) -> None:
         """Scores of `count` products [m, k] × [k, n], their softmax, and values [n, k] weighted by it, in one kernel each way.
 
@@ -220,7 +221,7 @@ class Section:
         does so, and gives the gradients of all that was read, `operands` bytes. `products`: how many there are, forward and
         backward. `around`: bytes alive in backward beside what is kept.
         """
-        op = self._product(name, group, "attention", m, n, k, count, "forward")
+        op = self._product(name, group, kind, m, n, k, count, "forward")
         op = replace(
             op, flops=products[0] * op.flops, bytes_moved=operands + kept, transient_bytes=self.held, launches=launches
         )
@@ -230,7 +231,7 @@ class Section:
         self._forward.append(replace(op, saved_bytes=kept))
         self._kept = name
         self._backward.append([self._returned(name, group, kept)])
-        op = self._product(f"{name} backward", group, "attention", m, n, k, count, "backward")
+        op = self._product(f"{name} backward", group, kind, m, n, k, count, "backward")
         beside = operands + kept if around is None else around
         flops, moved = products[1] * op.flops, 2 * operands + 2 * kept
         self._backward_op(replace(op, flops=flops, bytes_moved=moved, transient_bytes=beside, launches=launches))

@@ -180,7 +180,7 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
     for (kind, dtype, phase), places in _places(streams).items():
         is_product, moved = kind in PRODUCTS, bytes_moved[places]
         work = flops[places] if is_product else moved
-        calls = launches[places] if kind == "attention" and device.kind == "cpu" else np.maximum(launches[places], 1.0)
+        calls = launches[places] if kind.endswith("attention") and device.kind == "cpu" else np.maximum(launches[places], 1.0)
         per_call = work / calls  # of a CPU's attention several operations are one call
         reached = efficiency.utilisation(kind, dtype, per_call, m[places], n[places], k[places], phase)
         streaming_s = moved / bandwidth_bytes_per_s(device, stack, kind)

@@ -216,7 +216,7 @@ def token_attention(sequences: int, heads: int, keys: int, width: int, dtype: st
         attend = partial(F.scaled_dot_product_attention, query, attn_mask=scores, scale=1.0)
         return _apart(lambda: (attend(keys, values) for keys, values in layers), "cpu")
 
-    return _case("attention", "forward", dtype, 4.0 * many * keys * width, count, build, (1, keys, width), apart=True)
+    return _case("token attention", "forward", dtype, 4.0 * many * keys * width, count, build, (1, keys, width), apart=True)
 
 
 def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: str, device: str) -> Case:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import torch
+
 from txlplan.choices import Precision
 from txlplan.engine.failures import message
-from txlplan.errors import RunFailedError
+from txlplan.errors import InputError, RunFailedError
+from txlplan.nn._attention_code import has_attention_code
 from txlplan.nn._own_code import Name, library
 from txlplan.plan_file import Plan
 
 _CODE: dict[Precision, Name] = {"fp32": "attention", "bf16": "attention_bf16"}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def require_code(precision: Precision) -> None:
+    """Raises InputError where there is none for this CPU: tiles that ran under its name would be taken for it."""
+    dtype = _DTYPES.get(precision)
+    if dtype is None or not has_attention_code(torch.device("cpu"), dtype):
+        raise InputError(f"attention = 'compiled': in {precision} there is no code for this CPU")
 
 
 def require_attention(plan: Plan) -> None:

@@ -1,4 +1,7 @@
-"""What of a plan file this version cannot execute, known before any process starts. No torch here: the launcher asks too."""
+"""What of a plan file this version cannot execute, known before any process starts.
+
+The launcher asks too: torch is imported for attention in C++ in bf16 alone.
+"""
 
 from __future__ import annotations
 

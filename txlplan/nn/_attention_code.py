@@ -19,6 +19,8 @@ from torch.utils.flop_counter import register_flop_formula
 from txlplan.model._tiles import kept_scores, scored_blocks
 from txlplan.nn._own_code import Name, library
 
+_LINE_BYTES = 64
+"""What is kept begins where a line of a cache does, as torch lets all tensors on a CPU begin."""
 _CODE: dict[torch.dtype, Name] = {torch.float32: "attention", torch.bfloat16: "attention_bf16"}
 
 
@@ -109,6 +111,7 @@ def _attend(
     sizes = _sizes(qkv_BT3HK, k_BMHK, masked_keys, kept_scale)
     code = library(_CODE[qkv_BT3HK.dtype])
     assert kept.numel() == (_kept_elements(code, sizes) if keeps else 0)
+    assert kept.data_ptr() % _LINE_BYTES == 0
     out, probabilities = (ctypes.c_void_p(_pointer(each)) for each in (mixed_BTHK, kept if keeps else None))
     code.attend(ctypes.byref(sizes), ctypes.byref(operands), out, probabilities)
     return mixed_BTHK, kept
@@ -222,6 +225,7 @@ class _Operands(ctypes.Structure):
     @classmethod
     def of(cls, segment: Tensor, k_BMHK: Tensor, v_BMHK: Tensor, r_SHK: Tensor, *rest: Tensor | None) -> _Operands:
         """Where they lie."""
+        assert segment.dtype == k_BMHK.dtype == v_BMHK.dtype == r_SHK.dtype
         strided = map(_Strided.of, (k_BMHK, v_BMHK, r_SHK.unsqueeze(0)))
         return cls(_pointer(segment), *strided, *map(_pointer, rest))
 

@@ -84,7 +84,8 @@ inline Vector larger(Vector a, Vector b) {  // b where a is no number
 #endif
 }
 
-inline Vector exponential(Vector x) {  // of x <= 0, to 1e-7 relative: 2^n times a polynomial within half of ln 2; 0 below -80,
+// Of x <= 0, to 1e-7 relative, as Cephes' expf: 2^n times a polynomial within half of ln 2; 0 below -80.
+inline Vector exponential(Vector x) {
   const Vector shifter = Vector{} + 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
   const Vector rounded = x * 1.44269504f + shifter;
   const Vector n = rounded - shifter;

@@ -38,7 +38,7 @@ class Space:
     """CPU threads of a process; ignored on other devices."""
     attention: tuple[AttentionPath, ...] | None = None
     """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape,
-    and by code of our own where the stack was measured with it; elsewhere the fast path."""
+    and, where it trains or scores, by code of our own where it was measured with that; elsewhere the fast path."""
     data_parallel: tuple[int, ...] | None = None
     tensor_parallel: tuple[int, ...] | None = None
     pipeline_parallel: tuple[int, ...] | None = None
