@@ -312,6 +312,7 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
     assert row.recommended.planned.choice.plan.attention == "compiled"
     plans = Space().plain(workload, PC, measured)
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
+    assert {each.attention for each in Space(own_code=False).plain(workload, PC, measured)} == {"fast", "reference"}
     assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast", "compiled"}
     assert {each.attention for each in Space().plain(replace(workload, task="generate"), PC, measured)} == {"fast"}
     narrow = [replace(point, dtype="bf16") for point in (*tiles, *own)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from txlplan import planner
+from txlplan import planner, resources
 from txlplan.advice._offers import LOCAL, candidate
 from txlplan.advice._proposal import Proposal
 from txlplan.advice._workload import workload_of
@@ -154,6 +154,7 @@ def _space(asked: Question) -> planner.Space:
         runnable=asked.runnable,
         precision=(asked.precision,) if asked.precision else None,
         micro_batch=(asked.micro_batch,) if asked.micro_batch is not None else None,
+        own_code=asked.system != LOCAL or resources.cpp_compiler() is not None,
     )
     return planner.without(space, asked.without)
 

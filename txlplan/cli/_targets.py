@@ -37,7 +37,11 @@ MemoryHeadroomOption = Annotated[
 ]
 WithoutOption = Annotated[
     str | None,
-    typer.Option("--without", metavar="A,B,…", help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing."),
+    typer.Option(
+        "--without",
+        metavar="A,B,…",
+        help="tensor-, pipeline-, context-parallel, zero, offload, checkpointing, compiled-attention.",
+    ),
 ]
 RunnableOption = Annotated[bool, typer.Option("--runnable", help="Only plans that `txlplan run` executes.")]
 

@@ -87,8 +87,10 @@ def _processor(cpu: Cpu) -> Finding:
 
 
 def _compiler() -> Finding:
-    found = resources.cpp_compiler()
-    return _finding("C++ compiler", found or "none (g++, or what CXX names): attention in C++ and --compile-step need one")
+    found, named = resources.cpp_compiler(), os.environ.get("CXX")
+    missing = f"{named}, which CXX names, is not there" if named else "none"
+    advice = "install g++, or name a compiler in CXX: attention in C++ and --compile-step need one; all else works without"
+    return _finding("C++ compiler", found or missing, None if found else advice)
 
 
 def _memory(cpu: Cpu) -> Finding:

@@ -176,6 +176,7 @@ def _space(request: RunRequest, workload: Workload, machine: Machine, split_toke
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
         threads=_threads(request, machine),
         compile=request.compile_step,
+        own_code=resources.cpp_compiler() is not None,
     )
 
 

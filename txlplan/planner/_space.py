@@ -39,6 +39,8 @@ class Space:
     attention: tuple[AttentionPath, ...] | None = None
     """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape,
     and, where it trains or scores, by code of our own where it was measured with that; elsewhere the fast path."""
+    own_code: bool = True
+    """Attention may be computed by code of our own, which a C++ compiler must be there for."""
     data_parallel: tuple[int, ...] | None = None
     tensor_parallel: tuple[int, ...] | None = None
     pipeline_parallel: tuple[int, ...] | None = None
@@ -136,7 +138,7 @@ class Space:
         axes: dict[str, Sequence[int]] = {
             "precision": [get_args(Precision).index(name) for name in self._precisions(cluster)],
             "threads": self._threads(cluster),
-            "attention": [code("attention", name) for name in self.attention or _attention(workload, cluster, stack)],
+            "attention": [code("attention", name) for name in self.attention or self._attention(workload, cluster, stack)],
             "offload": [
                 get_args(Offload).index(name) for name in self.offload or (("none",) if bounded else get_args(Offload))
             ],
@@ -150,6 +152,12 @@ class Space:
         columns |= dict(zip(_LAYOUT, rows.T, strict=True))
         plans = Plans.from_columns(len(rows), **columns)
         return plans if self.attention else plans.take(np.flatnonzero(_measured(plans, stack)))
+
+    def _attention(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
+        if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task == "generate":
+            return ("fast",)
+        plain: tuple[AttentionPath, ...] = ("fast", "reference") if workload.task == "train" else ("fast",)
+        return (*plain, "compiled") if self.own_code and _own_code(stack) else plain
 
     def _compile(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[int, ...]:
         if self.compile is not None:
@@ -194,13 +202,6 @@ class Space:
             elif share * _least_remembered_bytes(workload, mesh) > cluster.device.usable_bytes():
                 sizes = sizes[:1]
             yield from ((size, share // size) for size in sizes)
-
-
-def _attention(workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
-    if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task == "generate":
-        return ("fast",)
-    plain: tuple[AttentionPath, ...] = ("fast", "reference") if workload.task == "train" else ("fast",)
-    return (*plain, "compiled") if _own_code(stack) else plain
 
 
 def _own_code(stack: StackProfile) -> list[Precision]:
