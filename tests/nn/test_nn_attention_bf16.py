@@ -55,13 +55,20 @@ def mean_error(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact).square().mean().sqrt())
 
 
+def largest_error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).abs().max())
+
+
 def assert_as_in_float64(case: Case) -> None:
-    """A number, of few as of bias alone, may be the small sum of large ones, of each query's."""
+    """A number, of few as of bias alone, may be the small sum of large ones, of each query's; what cancels so much that errors
+    are beyond a few roundings is off by about as much in torch's products."""
     found, exact = outcomes(case, BF16, rounded=True), outcomes(case, torch.float64, tiled=True, rounded=True)
+    tiled = outcomes(case, BF16, tiled=True, rounded=True)
     for name, value in exact.items():
         few = (case.B * case.T / value.numel()) ** 0.5
-        assert mean_error(found[name], value) <= 2 * EPSILON * (float(value.square().mean().sqrt()) + few), name
-        assert float((found[name].double() - value).abs().max()) <= 4 * EPSILON * (float(value.abs().max()) + few), name
+        roundings = EPSILON * (float(value.square().mean().sqrt()) + few), EPSILON * (float(value.abs().max()) + few)
+        assert mean_error(found[name], value) <= max(2 * roundings[0], 3 * mean_error(tiled[name], value)), name
+        assert largest_error(found[name], value) <= max(4 * roundings[1], 3 * largest_error(tiled[name], value)), name
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
