@@ -12,10 +12,10 @@ from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, Syste
 _UNSTEADY = 0.25
 """Of a logarithm."""
 _COMMON = 0.5
-"""Share of what one small model's step misses that others' miss too: that it is half of the variance is assumed. The steps of
-15 probes took 1.02 to 1.33 times their operations (of a 16th, which was disturbed, 5.7 times); after four of those 8 other
-models trained, 4 in bf16 and 4 in fp32, and took 1.08 to 1.13 times as long as predicted in the mean (2 cores of an Intel Xeon
-with AMX, torch 2.13, 2026-11-26)."""
+"""Share of what one small model's step misses, in logarithms, that others' miss too: by least squares 0.51 over three probes,
+whose steps took 1.13, 1.20 and 1.25 times their operations, with 8 other models after each, half in bf16, that trained 1.08,
+1.15 and 1.07 times as long as predicted in the mean (`benchmarks/cpu_accuracy.py`, 2 cores of an Intel Xeon with AMX, torch
+2.13, 2026-11-26). After two more, while others used the machine, they took 1.24 and 1.22 times as long."""
 _NO_WASTE = 1e-9
 """As good as none: none at all would stand for "unknown"."""
 
