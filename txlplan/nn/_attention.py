@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from txlplan.choices import AttentionPath
 from txlplan.model import ModelConfig
 from txlplan.nn._attention_code import has_attention_code
+from txlplan.nn._autocast import product_dtype
 from txlplan.nn._compiled_attention import compiled_attention
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._fast_attention import tiled_attention
@@ -73,8 +74,7 @@ class RelativeAttention(nn.Module):
         arguments = (x_BTD, memory_BMD, self.qkv.weight, r_SHK, biases, masked_keys, rate, again)
         if x_BTD.is_cuda or self.path == "fused":
             return fused_attention(*arguments)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_BTD.dtype
-        own_code = self.path == "compiled" and has_attention_code(x_BTD.device, dtype)
+        own_code = self.path == "compiled" and has_attention_code(x_BTD.device, product_dtype(x_BTD))
         return compiled_attention(*arguments) if own_code else tiled_attention(*arguments)
 
     def _reference(

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from txlplan.nn._attention_code import CompiledScores
 from txlplan.nn._attention_dropout import DropoutOfScores
+from txlplan.nn._autocast import product_dtype
 
 
 def compiled_attention(
@@ -30,9 +31,8 @@ def compiled_attention(
     again: bool = False,
 ) -> Tensor:
     """As `tiled_attention`."""
-    kind = x_BTD.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
-    with torch.autocast(kind, enabled=False):
+    dtype = product_dtype(x_BTD)
+    with torch.autocast(x_BTD.device.type, enabled=False):
         mixed_BTW: Tensor = _Compiled.apply(
             x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, torch.is_grad_enabled(), again
         )

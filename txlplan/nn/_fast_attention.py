@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from txlplan.model._tiles import VECTOR
 from txlplan.nn._attention_dropout import DropoutOfScores
+from txlplan.nn._autocast import product_dtype
 from txlplan.nn._tiled_scores import TiledScores
 
 
@@ -38,10 +39,9 @@ def tiled_attention(
     Scores and their gradients exist a tile at a time. Probabilities are kept for backward in the precision of products, or,
     with `again`, exist a tile at a time too and are computed twice; what dropout keeps of them is then drawn twice.
     """
-    kind = x_BTD.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
+    dtype = product_dtype(x_BTD)
     kept = "nothing" if not torch.is_grad_enabled() else "inputs" if again else "probabilities"
-    with torch.autocast(kind, enabled=False):
+    with torch.autocast(x_BTD.device.type, enabled=False):
         mixed_BTW: Tensor = _Tiled.apply(x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, kept)
     return mixed_BTW
 

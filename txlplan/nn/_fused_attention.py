@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from txlplan.model._tiles import distance_rows, padded_keys, padded_width
+from txlplan.nn._autocast import product_dtype
 
 
 def fused_attention(
@@ -29,9 +30,8 @@ def fused_attention(
 ) -> Tensor:
     """As `tiled_attention`, by torch's scaled_dot_product_attention; shifted position scores are its bias [B, H, T, S]."""
     (H, K), (B, T, D) = biases[0].shape, x_BTD.shape
-    kind = x_BTD.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
-    with torch.autocast(kind, enabled=False):
+    dtype = product_dtype(x_BTD)
+    with torch.autocast(x_BTD.device.type, enabled=False):
         x_BTD = x_BTD.to(dtype)
         context_BSD: Tensor = _Joined.apply(memory_BMD, x_BTD)
         weight = _padded(qkv_weight.to(dtype).view(3 * H, K, D), dim=1)
