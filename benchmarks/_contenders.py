@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from txlplan.choices import AttentionPath
 from txlplan.engine.own_attention import require_code
 from txlplan.model import ModelConfig
-from txlplan.nn._widened import suit_products
+from txlplan.nn._suited_products import suit_products
 
 if TYPE_CHECKING:
     from txlplan.data import Dataset

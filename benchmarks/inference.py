@@ -44,8 +44,8 @@ from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.nn._attention_code import has_attention_code
 from txlplan.nn._products import Product, product
+from txlplan.nn._suited_products import suit_products
 from txlplan.nn._token_code import summed_product
-from txlplan.nn._widened import suit_products
 
 MODEL = replace(CONFIGS["wt103"], id="wt103-like", tgt_len=64, mem_len=640)
 ROWS = 4

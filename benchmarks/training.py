@@ -10,6 +10,7 @@
     python benchmarks/training.py rates tiny --steps 200    the learning rate that suits each side of a duel
     python benchmarks/training.py duel tiny                 ten minutes of learning, beside x-transformers, in turns
     python benchmarks/training.py products                  FLOP/s of matrix products in fp32 and bf16
+    python benchmarks/training.py shapes enwik8             a layer's products in bf16, by torch and by tiles of our own
     python benchmarks/training.py dispatch --threads 1      host time of an operation of a tile of scores, and of the others
     python benchmarks/training.py speed wt103 --against hugging-face --device cuda --bf16 --rows 32 --ours trainer
 
@@ -39,12 +40,13 @@ from _contenders import COMPILED_TRAINER, CONFIGS, CONTENDERS, ROWS, TRAINER, at
 from _curves import curves
 from _duel import duel, rates
 from _pairs import LEAST_PAIRS, ratio
+from _shapes import shapes
 from _side import NAME, Side
 
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._host import operations, training_s
 from txlplan.engine.trace import trace
-from txlplan.nn._widened import suit_products
+from txlplan.nn._suited_products import suit_products
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
@@ -56,7 +58,7 @@ def main() -> None:
     """Run one benchmark, or one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "what", choices=["speed", "share", "dropout", "curves", "rates", "duel", "products", "dispatch", "side"]
+        "what", choices=["speed", "share", "dropout", "curves", "rates", "duel", "products", "shapes", "dispatch", "side"]
     )
     parser.add_argument("config", nargs="?", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--against", choices=sorted({TRAINER, *CONTENDERS} - {"fast"}), default="reference")
@@ -89,7 +91,7 @@ def main() -> None:
         torch.set_default_device(options.device)
     options.rows = options.rows or ROWS[options.config]
     learning = {"curves": curves, "rates": rates, "duel": duel}
-    of_products = {"products": products, "share": share}
+    of_products = {"products": products, "share": share, "shapes": shapes}
     benchmarks = {"speed": speed, "dropout": dropout, **learning, **of_products, "dispatch": dispatch, "side": _work}
     rows = benchmarks[options.what](options)
     for row in rows:

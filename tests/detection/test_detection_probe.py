@@ -19,7 +19,7 @@ from txlplan.detection._measure import Measurement, Timed
 from txlplan.detection._probe import _dtypes
 from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
-from txlplan.nn import _widened
+from txlplan.nn import _suited_products
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_bf16_is_measured_however_slow_it_is():
 
 def test_the_number_of_threads_and_products_are_put_back(result, threads_before):
     assert torch.get_num_threads() == threads_before
-    assert not _widened._in_force
+    assert not _suited_products._in_force
 
 
 def test_measured_points_come_back_exactly_from_the_cost_model(result):

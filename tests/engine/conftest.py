@@ -16,7 +16,7 @@ from txlplan.data import prepare
 from txlplan.engine import events
 from txlplan.engine.worker import main
 from txlplan.model import ModelConfig
-from txlplan.nn._widened import suit_products
+from txlplan.nn._suited_products import suit_products
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, write_plan_file
 from txlplan.workload import Optimization, Workload
 

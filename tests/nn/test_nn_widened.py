@@ -9,28 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from txlplan.nn import _widened
-from txlplan.nn._widened import has_fast_bf16, multiply, suit_products
+from txlplan.nn import _suited_products, _widened
+from txlplan.nn._widened import has_fast_bf16, multiply
 
 torch.set_num_threads(1)
-
-
-_OPERATIONS = [f"aten::{name}{overload}" for name in ("mm", "bmm", "addmm", "baddbmm") for overload in ("", ".out")]
 
 
 @pytest.fixture
 def widened() -> Iterator[None]:
     """As on a CPU for which torch has no fast products of bf16, on any."""
-    assert not _widened._in_force
-    library = _widened._overriding()
+    assert not _suited_products._in_force
+    library = _widened.widened_products()
     yield
     del library
-
-
-def _kernels() -> list[str]:
-    """What torch calls on a CPU, as it tells it."""
-    lines = "\n".join(torch._C._dispatch_dump(name) for name in _OPERATIONS).splitlines()
-    return [line for line in lines if line.startswith("CPU")]
 
 
 def _near(found: Tensor, exact: Tensor) -> None:
@@ -108,7 +99,7 @@ def test_what_torch_refuses_is_refused_in_its_words(operands: tuple[Tensor, ...]
     given, product = {} if out is None else {"out": out}, torch.mm if len(operands) == 2 else torch.addmm
     with pytest.raises(RuntimeError) as own:
         product(*operands, **given)
-    library = _widened._overriding()
+    library = _widened.widened_products()
     with pytest.raises(RuntimeError) as ours:
         product(*operands, **given)
     del library
@@ -170,7 +161,7 @@ def test_other_products_are_torchs_own(dtype: torch.dtype) -> None:
             torch.baddbmm(c[None], a[None], b[None]),
         ]
 
-    before, library = products(), _widened._overriding()
+    before, library = products(), _widened.widened_products()
     during = products()
     del library
     assert all(torch.equal(one, other) for one, other in zip(before, during, strict=True))
@@ -198,17 +189,3 @@ def test_bf16_is_fast_by_instructions_for_it(
     assert has_fast_bf16() is fast
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert not has_fast_bf16()
-
-
-def test_what_is_set_up_is_taken_back() -> None:
-    """Where torch is fast in bf16, nothing is set up."""
-    own = _kernels()
-    try:
-        suit_products(bf16=True)
-        during = _kernels()
-        suit_products(bf16=True)
-        assert _kernels() == during, "once is enough"
-    finally:
-        suit_products(bf16=False)
-    assert (during == own) is has_fast_bf16()
-    assert _kernels() == own

@@ -16,8 +16,8 @@ from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.hardware import PRODUCTS
 from txlplan.nn._own_code import can_compile
+from txlplan.nn._suited_products import suit_products
 from txlplan.nn._token_code import summed_product
-from txlplan.nn._widened import suit_products
 
 READ_BYTES = 256 << 20
 """Of the weights that are read; as many as those of a model of 64 million parameters."""

@@ -25,7 +25,8 @@ from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
 from txlplan.nn._own_code import can_compile
-from txlplan.nn._widened import has_fast_bf16, suit_products
+from txlplan.nn._suited_products import suit_products
+from txlplan.nn._widened import has_fast_bf16
 
 _BUDGET_S = 56.0
 """For everything; on an idle machine more than half of it goes to the operations."""

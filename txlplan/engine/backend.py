@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from txlplan.choices import Precision
 from txlplan.engine.world import World
 from txlplan.errors import InputError
-from txlplan.nn._widened import suit_products
+from txlplan.nn._suited_products import suit_products
 from txlplan.plan_file import Plan, PlanFile
 
 _AUTOCAST_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}

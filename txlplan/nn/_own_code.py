@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from txlplan.model._tiles import SCORED_QUERIES, SUMMED_ROWS
 
-Name = Literal["attention", "attention_bf16", "token"]
+Name = Literal["attention", "attention_bf16", "product_bf16", "token"]
+_SHARED: dict[Name, tuple[str, ...]] = {
+    "attention": ("attention.h",),
+    "attention_bf16": ("bf16.h", "attention.h"),
+    "product_bf16": ("bf16.h",),
+    "token": (),
+}
 FLAGS = (
     f"-DMOST_ROWS={SUMMED_ROWS}", f"-DQUERIES={SCORED_QUERIES}", "-ffp-contract=fast", "-fno-unsafe-math-optimizations"
 )  # fmt: skip
@@ -28,8 +34,7 @@ def library(name: Name) -> Any:
 
 def source(name: Name) -> str:
     """All that is compiled as one."""
-    files, shared = resources.files("txlplan.nn"), ["attention.h"] if name.startswith("attention") else []
-    parts = ("vectors.h", *shared, f"{name}.cpp")
+    files, parts = resources.files("txlplan.nn"), ("vectors.h", *_SHARED[name], f"{name}.cpp")
     return "\n".join(files.joinpath(each).read_text(encoding="utf-8") for each in parts)
 
 

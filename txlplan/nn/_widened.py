@@ -11,7 +11,6 @@ Shape suffixes: M rows, K inner, N columns, X any shape.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from txlplan.nn._overrides import Override, overriding
+
 _BF16 = torch.bfloat16
 _PIECE_BYTES, _LEAST_PIECE = 2 << 20, 64
 """Of fp32 that is widened at a time, and rows at least: in a core's cache with what it meets. From 1 to 8 MiB products of a
 training step take as long (same machine)."""
 _WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 """Instruction sets that oneDNN can be told not to go beyond, with none for bf16."""
-_in_force: list[torch.library.Library] = []
-"""At most one; torch takes back what it registered when it goes."""
 
 
 def has_fast_bf16() -> bool:
@@ -43,35 +42,20 @@ def has_fast_bf16() -> bool:
     return not torch.cpu._is_avx512_supported() or bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def suit_products(*, bf16: bool) -> None:
-    """Set up this process's products on the CPU for a plan in bf16, or in anything else, from one call to the next.
+def widened_products() -> torch.library.Library:
+    """What takes over torch's products of bf16 for as long as it is kept."""
 
-    In bf16 they are widened where torch has no fast ones, also autograd's and autocast's. Code that `torch.compile` made calls
-    torch's own. A torch that lends none of its kernels goes on with them.
-    """
-    wanted = bf16 and not has_fast_bf16() and hasattr(torch.library, "get_kernel")
-    if wanted and not _in_force:
-        _in_force.append(_overriding())
-    elif not wanted:
-        _in_force.clear()
+    def rank(name: str) -> int:
+        return 3 if name.startswith("b") else 2
 
-
-def _overriding() -> torch.library.Library:
-    """What overrides torch's products for as long as it is kept. Their kernels are looked up before."""
-    library = torch.library.Library("aten", "IMPL")
-    overrides: dict[str, Callable[..., Tensor]] = {}
-    for name in ("mm", "bmm", "addmm", "baddbmm"):
-        whole, into = (torch.library.get_kernel(f"aten::{name}{overload}", "CPU") for overload in ("", ".out"))
-        rank = 3 if name.startswith("b") else 2
-        overrides |= {name: _widened(whole, rank), f"{name}.out": _widened_into(whole, into, rank)}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*other operators may also be overridden", category=UserWarning)
-        for name, override in overrides.items():
-            library.impl(name, override, "CPU", with_keyset=True, allow_override=True)
-    return library
+    return overriding(
+        ("mm", "bmm", "addmm", "baddbmm"),
+        lambda whole, name: _widened(whole, rank(name)),
+        lambda whole, into, name: _widened_into(whole, into, rank(name)),
+    )
 
 
-def _widened(kernel: Any, rank: int) -> Callable[..., Tensor]:
+def _widened(kernel: Any, rank: int) -> Override:
     """Of operands that are to be widened the product in bf16, of others torch's own. `rank`: of the factors."""
 
     def product(keys: Any, *operands: Tensor, **factors: float) -> Tensor:
@@ -82,7 +66,7 @@ def _widened(kernel: Any, rank: int) -> Callable[..., Tensor]:
     return product
 
 
-def _widened_into(kernel: Any, kernel_into: Any, rank: int) -> Callable[..., Tensor]:
+def _widened_into(kernel: Any, kernel_into: Any, rank: int) -> Override:
     """The same into a tensor that is there, and may be an operand."""
 
     def product(keys: Any, *operands: Tensor, out: Tensor, **factors: float) -> Tensor:

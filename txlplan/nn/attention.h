@@ -83,7 +83,6 @@ struct Block {  // queries [first, stop) and how many keys they see; the last on
   int64_t queries() const { return stop - first; }
 };
 
-inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 inline int64_t blocks_of(const Sizes& m) { return (m.queries + QUERIES - 1) / QUERIES; }
 
 struct Seen {  // keys [first, last) of a row that are not masked: they lie together
@@ -94,26 +93,6 @@ struct Seen {  // keys [first, last) of a row that are not masked: they lie toge
     while (last > 0 && masked[last - 1]) --last;
     while (first < last && masked[first]) ++first;
   }
-};
-
-class Arena {  // what a thread works in, one piece after the other
- public:
-  template <class T>
-  T* take(int64_t count) {
-    const int64_t at = used_;
-    used_ += rounded(count * sizeof(T), 64) + 64;
-    return reinterpret_cast<T*>(begin_ + at);
-  }
-  void open() {
-    static thread_local std::vector<char> own;
-    if (static_cast<int64_t>(own.size()) < used_ + 64) own = std::vector<char>(used_ + 64);
-    begin_ = rounded(reinterpret_cast<uintptr_t>(own.data()), 64);
-    used_ = 0;
-  }
-
- private:
-  uintptr_t begin_ = 0;
-  int64_t used_ = 0;
 };
 
 }  // namespace

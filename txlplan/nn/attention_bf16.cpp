@@ -14,19 +14,8 @@
 // Probabilities are kept before they are divided by their row's sum: that is one step of a later sum over them. Rows are kept
 // in pairs, as backward multiplies them, with the inverse of their two sums at the end.
 
-#ifdef __linux__
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
-#ifndef __AVX512BF16__
-#error "this CPU, or the compiler for it, has no products of bf16"
-#endif
-
 namespace {
 
-constexpr int64_t STEP = 32;  // rows and columns of a result that a kernel computes, and numbers of bf16 in a register
-constexpr int64_t LINE = 16;  // numbers of fp32, or pairs, in a line of a cache
 static_assert(QUERIES % STEP == 0, "a block begins where a panel of distances does");
 constexpr float LOWEST = -100.0f;  // of exponents of 2: nothing so small that a CPU is slow with it
 constexpr float LOG2_E = 1.44269504f;
@@ -36,23 +25,7 @@ inline int64_t odd_lines(int64_t n) { return (rounded(n, LINE) / LINE | 1) * LIN
 
 // --- products ---
 
-#if defined(__AMX_BF16__) && defined(__linux__) && !defined(WITHOUT_TILES)
-bool asked_for_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }  // ARCH_REQ_XCOMP_PERM, XTILEDATA
-const bool has_tiles = asked_for_tiles();
-
-struct Tiles {  // a thread's, while it is there
-  Tiles() {
-    if (!has_tiles) return;
-    alignas(64) static constexpr uint8_t SHAPE[64] = {  // palette 1; bytes of a row of each tile, in 16 bits; its rows
-        1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 16, 16, 16, 16, 16, 16, 16};
-    _tile_loadconfig(SHAPE);
-  }
-  ~Tiles() {
-    if (has_tiles) _tile_release();
-  }
-};
-
+#ifdef TILES
 // C [STEP, STEP]; rows of operands are so many bytes apart.
 template <bool ADD>
 inline void tiled(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* c, int64_t c_row) {
@@ -108,10 +81,6 @@ inline void tiled_twice(int64_t rows, const bfloat16* a, int64_t a_row, const ui
 #else
 template <bool ADD>
 inline void tiled_twice(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, float*, int64_t) {}
-constexpr bool has_tiles = false;
-struct Tiles {
-  Tiles() {}
-};
 template <bool ADD>
 inline void tiled(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, float*, int64_t) {}
 #endif
@@ -178,37 +147,12 @@ inline __m512i nearest_pairs(__m512 a, __m512 b) {
   const __m512i x = _mm512_add_epi32(_mm512_castps_si512(a), half), y = _mm512_add_epi32(_mm512_castps_si512(b), half);
   return both(_mm512_srli_epi32(x, 16), y);
 }
-inline __m512i narrowed(__m512 first, __m512 second) {  // 32 numbers
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first));
-}
 inline __m512 wide16(const bfloat16* from, __mmask16 which) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(which, from)), 16));
 }
-inline __mmask32 first_of(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0 : (1u << n) - 1; }
-inline __m512i numbers(const bfloat16* from, int64_t n) { return _mm512_maskz_loadu_epi16(first_of(n), from); }
-
 // A whole line of a cache, past it: to be read when much else was; streamed() before another thread reads it.
 inline void stream(void* to, __m512i line) { _mm512_stream_si512(static_cast<__m512i*>(to), line); }
 inline void streamed() { _mm_sfence(); }
-
-inline void transpose(__m512i (&rows)[16]) {  // of 16 numbers of 32 bits each
-  __m512i x[16];
-  for (int i = 0; i < 16; i += 2)
-    x[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]), x[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  for (int i = 0; i < 16; i += 4) {
-    rows[i] = _mm512_unpacklo_epi64(x[i], x[i + 2]), rows[i + 1] = _mm512_unpackhi_epi64(x[i], x[i + 2]);
-    rows[i + 2] = _mm512_unpacklo_epi64(x[i + 1], x[i + 3]), rows[i + 3] = _mm512_unpackhi_epi64(x[i + 1], x[i + 3]);
-  }
-  for (int i = 0; i < 4; ++i) {
-    const __m512i a = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
-    const __m512i b = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xdd);
-    const __m512i c = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
-    const __m512i d = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xdd);
-    x[i] = _mm512_shuffle_i32x4(a, c, 0x88), x[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
-    x[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88), x[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
-  }
-  for (int i = 0; i < 16; ++i) rows[i] = x[i];
-}
 
 // Rows [n, K] as the right operand of products over K: panels [KP / 2, STEP] of rows, the last ones zero.
 void turned(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
@@ -221,14 +165,6 @@ void turned(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_
       uint32_t* out = to + row / STEP * KP / 2 * STEP + k / 2 * STEP + row % STEP;
       for (int64_t i = 0; i < LINE; ++i) _mm512_storeu_si512(out + i * STEP, block[i]);
     }
-}
-
-inline void paired(__m512i a, __m512i b, __m512i& first, __m512i& second) {  // 32 numbers each
-  alignas(64) static constexpr uint16_t EACH[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                                    8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-  const __m512i places = _mm512_load_si512(EACH);
-  first = _mm512_permutex2var_epi16(a, places, b);
-  second = _mm512_permutex2var_epi16(a, _mm512_add_epi16(places, _mm512_set1_epi16(16)), b);
 }
 
 // Rows [n, K] as the right operand of products over n: [n / 2, KP], zero where there are none.

@@ -107,9 +107,31 @@ inline Vector exponential(Vector x) {
 struct Share {  // of a number of things, what one thread does
   int64_t first, last;
 };
-Share share(int64_t things) {
-  const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+inline Share share(int64_t things, int64_t threads, int64_t thread) {
   return {things * thread / threads, things * (thread + 1) / threads};
 }
+inline Share share(int64_t things) { return share(things, omp_get_num_threads(), omp_get_thread_num()); }
+
+inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+class Arena {  // what a thread works in, one piece after the other
+ public:
+  template <class T>
+  T* take(int64_t count) {
+    const int64_t at = used_;
+    used_ += rounded(count * sizeof(T), 64) + 64;
+    return reinterpret_cast<T*>(begin_ + at);
+  }
+  void open() {
+    static thread_local std::vector<char> own;
+    if (static_cast<int64_t>(own.size()) < used_ + 64) own = std::vector<char>(used_ + 64);
+    begin_ = rounded(reinterpret_cast<uintptr_t>(own.data()), 64);
+    used_ = 0;
+  }
+
+ private:
+  uintptr_t begin_ = 0;
+  int64_t used_ = 0;
+};
 
 }  // namespace

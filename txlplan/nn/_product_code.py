@@ -1,0 +1,130 @@
+"""Products of bf16 by compiled code of our own, `product_bf16.cpp`, on CPUs with AMX: on average 1.5 times as fast as torch's,
+which leave a thread idle where the depth is great (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13,
+2026-11-27).
+
+Shape suffixes: M rows, D depth, N columns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from txlplan.nn._overrides import Override, can_override, overriding
+from txlplan.nn._own_code import can_compile, library
+
+_LEAST = 64
+"""Rows, columns and depth: of fewer, more is packed than multiplied."""
+_LEAST_PRODUCTS = 1 << 21
+"""Multiplications: fewer take less than a call costs."""
+
+
+def tile_products() -> torch.library.Library | None:
+    """What takes over torch's products of bf16 for as long as it is kept; None where this CPU has no AMX, or it is told not to
+    use it, or there is no compiler."""
+    return overriding(("mm", "addmm"), _override, _into) if can_override() and has_tiles() else None
+
+
+def has_tiles() -> bool:
+    """Whether there is code for this CPU."""
+    told = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if not torch.cpu._is_amx_tile_supported() or (told and "AMX" not in told and told not in {"ALL", "DEFAULT"}):
+        return False
+    return can_compile("product_bf16") and bool(library("product_bf16").has_products())
+
+
+def _override(kernel: Any, _name: str) -> Override:
+    def product(keys: Any, *operands: Tensor, **factors: float) -> Tensor:
+        if factors or not _suit(operands):
+            return kernel.call_boxed(keys, *operands, **factors)  # type: ignore[no-any-return]
+        *added, left_MD, right_DN = operands
+        return multiply(left_MD, right_DN, left_MD.new_empty(left_MD.shape[0], right_DN.shape[1]), *added)
+
+    return product
+
+
+def _into(_kernel: Any, kernel_into: Any, _name: str) -> Override:
+    def product(keys: Any, *operands: Tensor, out: Tensor, **factors: float) -> Tensor:
+        if factors or not _suit(operands) or not _takes(out, operands):
+            return kernel_into.call_boxed(keys, *operands, out=out, **factors)  # type: ignore[no-any-return]
+        *added, left_MD, right_DN = operands
+        return multiply(left_MD, right_DN, out, *added)
+
+    return product
+
+
+def multiply(left_MD: Tensor, right_DN: Tensor, out_MN: Tensor, added: Tensor | None = None) -> Tensor:
+    """`out_MN`, which is the product and what is `added`, [N] or [1 or M, N], and may be `out_MN` itself.
+
+    All of bf16, of which elements of a row lie together, or, of factors, of a column.
+    """
+    (M, D), N = left_MD.shape, right_DN.shape[1]
+    added_row = added.stride(0) if added is not None and added.dim() == 2 and added.shape[0] > 1 else 0
+    product = _Product(
+        left_MD.data_ptr(),
+        right_DN.data_ptr(),
+        None if added is None else added.data_ptr(),
+        out_MN.data_ptr(),
+        *_strides(left_MD),
+        *_strides(right_DN),
+        added_row,
+        out_MN.stride(0),
+        M,
+        N,
+        D,
+        torch.get_num_threads(),
+    )
+    library("product_bf16").multiply(ctypes.byref(product))
+    return out_MN
+
+
+def _suit(operands: tuple[Tensor, ...]) -> bool:
+    """All of bf16, and of shapes that fit; what torch refuses, it is to refuse itself. The factors come last."""
+    *added, left_MD, right_DN = operands
+    if left_MD.dtype is not torch.bfloat16 or left_MD.dim() != 2 or right_DN.dim() != 2:
+        return False
+    (M, D), (depth, N) = left_MD.shape, right_DN.shape
+    if (
+        depth != D
+        or min(M, N, D) < _LEAST
+        or M * N * D < _LEAST_PRODUCTS
+        or any(each.dtype is not torch.bfloat16 for each in operands)
+    ):
+        return False
+    return _lies_in_lines(left_MD) and _lies_in_lines(right_DN) and all(_is_added(each, M, N) for each in added)
+
+
+def _lies_in_lines(factor: Tensor) -> bool:
+    return 1 in factor.stride()
+
+
+def _is_added(added: Tensor, M: int, N: int) -> bool:
+    return added.dtype is torch.bfloat16 and added.shape in ((N,), (1, N), (M, N)) and added.stride(-1) == 1
+
+
+def _takes(out_MN: Tensor, operands: tuple[Tensor, ...]) -> bool:
+    """Whether the product can be written there: not over a factor, nor over what is added but in its own place."""
+    *added, left_MD, right_DN = operands
+    if out_MN.dtype is not torch.bfloat16 or out_MN.shape != (left_MD.shape[0], right_DN.shape[1]) or out_MN.stride(1) != 1:
+        return False
+    own = out_MN.untyped_storage().data_ptr()
+    in_place = [each for each in added if (each.data_ptr(), each.stride()) != (out_MN.data_ptr(), out_MN.stride())]
+    return all(each.untyped_storage().data_ptr() != own for each in (left_MD, right_DN, *in_place))
+
+
+def _strides(factor: Tensor) -> tuple[int, int]:
+    """Rows and columns apart, one of which is 1."""
+    row, column = factor.stride()
+    return (row, column) if column == 1 else (1, column)
+
+
+class _Product(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("left", "right", "added", "out")),
+        *((name, ctypes.c_int64) for name in ("left_row", "left_column", "right_row", "right_column", "added_row", "out_row")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "depth", "threads")),
+    ]
