@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from txlplan.model._tiles import SCORED_QUERIES, SUMMED_ROWS
 
-Name = Literal["attention", "attention_bf16", "token"]
+Name = Literal["attention", "attention_bf16", "dropout", "token"]
 FLAGS = (
     f"-DMOST_ROWS={SUMMED_ROWS}", f"-DQUERIES={SCORED_QUERIES}", "-ffp-contract=fast", "-fno-unsafe-math-optimizations"
 )  # fmt: skip
