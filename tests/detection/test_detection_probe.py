@@ -126,7 +126,7 @@ class _Counter(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling", "random"]
+    "kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling", "random", "dropout"]
 )
 def test_a_case_dispatches_the_operations_that_it_counts(kind):
     """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""

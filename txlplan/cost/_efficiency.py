@@ -31,6 +31,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "loss": ("loss", "softmax", "elementwise", "copy"),
     "sampling": ("sampling", "loss", "softmax", "elementwise", "copy"),
     "random": ("random", "elementwise", "copy"),
+    "dropout": ("dropout", "elementwise", "copy"),
     "optimizer": ("optimizer", "elementwise", "copy"),
     "copy": ("copy", "elementwise"),
     "collective": ("collective", "copy"),

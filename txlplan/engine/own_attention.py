@@ -23,7 +23,7 @@ def require_code(precision: Precision) -> None:
 
 
 def require_attention(plan: Plan) -> None:
-    """Have the code of a plan that computes attention, and drops, by it, compiled in some ten seconds where that was never done.
+    """Have the code of a plan that computes attention by it, and drops, compiled in some ten seconds where it never was.
 
     Raises RunFailedError where there is no compiler: tiles that ran under its name would be taken for it.
     """

@@ -8,6 +8,7 @@ Keys and values of the memory are a product of their own: nothing joins memory a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,14 +61,14 @@ class _Compiled(torch.autograd.Function):
         """Weighted values [B, T, W] in `dtype`; whether what backward wants is kept, or computed `again`."""
         (H, K), W = u_HK.shape, u_HK.numel()
         x, memory, weight = x_BTD.to(dtype), memory_BMD.to(dtype), qkv_weight.to(dtype)
-        ctx.shape_BHTS, seed = (len(x), H, x.shape[1], masked_keys.shape[-1]), new_seed() if dropatt else None
+        shape_BHTS = (len(x), H, x.shape[1], masked_keys.shape[-1])
+        ctx.draw = partial(compiled_mask, shape_BHTS, new_seed(), dropatt) if dropatt else lambda: None
         qkv_BT3HK = F.linear(x, weight).unflatten(-1, (3, H, K))
         kv_BM2HK = F.linear(memory, weight[W:]).unflatten(-1, (2, H, K))
-        keep_BHTS = _kept(ctx.shape_BHTS, seed, dropatt)
-        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, keep_BHTS, dropatt)
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, ctx.draw(), dropatt)
         mixed_BTHK, kept = scores.mix(masked_keys, keep_probabilities=keeps and not again)
         known = masked_keys if again else kept
-        ctx.save_for_backward(x, memory, weight, qkv_BT3HK, kv_BM2HK, scores.r_SHK, u_HK, v_HK, known, seed)
+        ctx.save_for_backward(x, memory, weight, qkv_BT3HK, kv_BM2HK, scores.r_SHK, u_HK, v_HK, known)
         ctx.dropatt, ctx.dtypes = dropatt, (x_BTD.dtype, memory_BMD.dtype, qkv_weight.dtype, r_SHK.dtype)
         return mixed_BTHK.flatten(2)
 
@@ -75,9 +76,8 @@ class _Compiled(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first six inputs, given that of the weighted values; of the memory only where it is wanted."""
-        x, memory, weight, qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, known, seed = ctx.saved_tensors
-        keep_BHTS = _kept(ctx.shape_BHTS, seed, ctx.dropatt)
-        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, keep_BHTS, ctx.dropatt)
+        x, memory, weight, qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, known = ctx.saved_tensors
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, ctx.draw(), ctx.dropatt)
         found = scores.gradients(mixed_BTW.unflatten(-1, u_HK.shape), known)
         qkv_NV, kv_NV = found.qkv_BT3HK.flatten(0, 1).flatten(1), found.kv_BM2HK.flatten(0, 1).flatten(1)
         W = u_HK.numel()
@@ -87,11 +87,6 @@ class _Compiled(torch.autograd.Function):
         memory_BMD = torch.mm(kv_NV, weight[W:]).view_as(memory).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
         of_inputs = (x_BTD.to(ctx.dtypes[0]), memory_BMD, weight_VD.to(ctx.dtypes[2]), found.r_SHK.to(ctx.dtypes[3]))
         return (*of_inputs, found.u_HK, found.v_HK, *(None,) * 5)
-
-
-def _kept(shape_BHTS: tuple[int, int, int, int], seed: Tensor | None, dropatt: float) -> Tensor | None:
-    """Of probabilities, what dropout keeps; None: all."""
-    return None if seed is None else compiled_mask(shape_BHTS, seed, dropatt)
 
 
 def _scores(

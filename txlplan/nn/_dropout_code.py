@@ -45,15 +45,13 @@ def dropped_relu(x: Tensor, rate: float) -> Tensor:
 class _Drop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, rate: float) -> Tensor:
-        ctx.save_for_backward(seed)
-        ctx.rate = rate
+        ctx.seed, ctx.rate = seed, rate  # not saved: what is checkpointed need not be run again for it
         return _scaled(x, seed, rate)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (seed,) = ctx.saved_tensors
-        return _scaled(gradient, seed, ctx.rate), None, None
+        return _scaled(gradient, ctx.seed, ctx.rate), None, None
 
 
 class _DropRelu(torch.autograd.Function):
