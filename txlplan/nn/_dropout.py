@@ -23,10 +23,12 @@ def keep_mask(shape: Sequence[int], rate: float, device: torch.device) -> Tensor
     On one thread of a CPU torch's own Bernoulli numbers take one draw each. Bytes, and compared as 16 bits before: to and from
     booleans torch converts one element at a time, two to ten times as slowly.
     """
-    count = prod(shape)
+    count, dropped_levels = prod(shape), round(rate * LEVELS)
+    if dropped_levels == LEVELS:  # which no number of 16 bits reaches
+        return torch.zeros(*shape, dtype=torch.int8, device=device)
     draws = torch.empty(-(-count // _PER_DRAW), dtype=torch.int64, device=device).random_(-(2**63), None)
     numbers = draws.view(torch.int16)[:count]
-    torch.ge(numbers, round(rate * LEVELS) - LEVELS // 2, out=numbers)
+    torch.ge(numbers, dropped_levels - LEVELS // 2, out=numbers)
     return numbers.to(torch.int8).view(*shape)
 
 
