@@ -156,7 +156,8 @@ def test_activation_checkpointing_gives_the_same_gradients_with_dropout(
 
 @pytest.mark.parametrize("path", ["reference", "fast", *sorted({path for path, _ in OWN_CODE})])
 def test_activation_checkpointing_saves_less(path: str) -> None:
-    """And of one layer less than of all. The scores of the fast path are none of what `attention` leaves to be kept."""
+    """And of one layer less than of all. The scores of the fast path are none of what `attention` leaves to be kept; nor is its
+    mask, which code of our own keeps in no case."""
     config = replace(CONFIG, tgt_len=40, mem_len=80, dropatt=0.1)
     saved = {}
     for mode, layers in (("none", None), ("attention", 1), ("attention", None), ("feed-forward", None), ("full", None)):
@@ -173,9 +174,9 @@ def test_activation_checkpointing_saves_less(path: str) -> None:
             hidden, _ = module(words(config, 8, 40), module.initial_memory(8), EMPTY)
             del hidden
         saved[mode, layers] = sum(kept.values())
-    scores = 8 * config.n_head * 40 * 120 * config.n_layer
+    scores, each = 8 * config.n_head * 40 * 120 * config.n_layer, 4 if path == "compiled" else 5
     assert saved["full", None] < saved["none", None] / 2
-    assert saved["none", None] - saved["attention", None] >= scores * 5 - 8 * 40 * config.n_head * 8
+    assert saved["none", None] - saved["attention", None] >= scores * each - 8 * 40 * config.n_head * 8
     assert saved["attention", None] < saved["attention", 1] < saved["none", None]
     inner = 4 * 8 * 40 * config.d_inner * config.n_layer
     assert saved["none", None] - saved["feed-forward", None] >= inner / 2
