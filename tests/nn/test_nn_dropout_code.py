@@ -42,10 +42,10 @@ def seeded(seed: int) -> Tensor:
 
 
 def philox(counter: int, key: int) -> list[int]:
-    """Philox4x32 of 10 rounds (Salmon et al. 2011, section 3.3), a word at a time."""
+    """Philox4x32 of 7 rounds (Salmon et al. 2011, section 3.3), a word at a time."""
     a, b, c, d = counter & 0xFFFFFFFF, counter >> 32, 0, 0
     keys = [key & 0xFFFFFFFF, key >> 32]
-    for _ in range(10):
+    for _ in range(7):
         p, q = 0xD2511F53 * a, 0xCD9E8D57 * c
         a, b, c, d = (q >> 32) ^ b ^ keys[0], q & 0xFFFFFFFF, (p >> 32) ^ d ^ keys[1], p & 0xFFFFFFFF
         keys = [(keys[0] + 0x9E3779B9) & 0xFFFFFFFF, (keys[1] + 0xBB67AE85) & 0xFFFFFFFF]
@@ -60,8 +60,8 @@ def numbers(count: int, seed: int) -> Tensor:
 
 
 def test_philox_gives_what_its_authors_publish() -> None:
-    """Of Random123's `kat_vectors`: philox4x32 10, all zero."""
-    assert philox(0, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    """Of Random123's `kat_vectors`: philox4x32 7, all zero."""
+    assert philox(0, 0) == [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]
 
 
 @settings(max_examples=30, deadline=None)

@@ -57,7 +57,7 @@ class _Drop(torch.autograd.Function):
 class _DropRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, rate: float) -> Tensor:
-        out: Tensor = _drop(x.contiguous(), seed, rate, relu=True)
+        out: Tensor = _OPS.drop.default(x.contiguous(), seed, rate, True)
         ctx.save_for_backward(out)
         ctx.rate = rate
         return out
@@ -66,31 +66,29 @@ class _DropRelu(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (out,) = ctx.saved_tensors
-        return _drop_relu_backward(gradient.contiguous(), out, ctx.rate), None, None
+        return _OPS.drop_relu_backward.default(gradient.contiguous(), out, ctx.rate), None, None
 
 
 def _scaled(x: Tensor, seed: Tensor, rate: float) -> Tensor:
     """In one pass where there is code for it."""
     if x.dtype in _CODE:
-        scaled: Tensor = _drop(x.contiguous(), seed, rate, relu=False)
+        scaled: Tensor = _OPS.drop.default(x.contiguous(), seed, rate, False)
         return scaled
     return (x * compiled_mask(x.shape, seed, rate)).mul_(1 / (1 - rate))
 
 
 def compiled_mask(shape: Sequence[int], seed: Tensor, rate: float) -> Tensor:
     """What `dropped` keeps of a tensor of that shape by this seed: 1 for that, else 0, int8."""
-    keep: Tensor = _keep(seed, list(shape), rate)
+    keep: Tensor = _OPS.keep.default(seed, list(shape), rate)
     return keep
 
 
-@torch.library.custom_op("txlplan::drop", mutates_args=())
 def _drop(x: Tensor, seed: Tensor, rate: float, relu: bool) -> Tensor:
     out = torch.empty_like(x)
     _call(f"drop_relu_{_CODE[x.dtype]}" if relu else f"drop_{_CODE[x.dtype]}", _mask(x.numel(), rate, int(seed)), x, out)
     return out
 
 
-@torch.library.custom_op("txlplan::drop_relu_backward", mutates_args=())
 def _drop_relu_backward(gradient: Tensor, out: Tensor, rate: float) -> Tensor:
     assert gradient.dtype == out.dtype
     of_x = torch.empty_like(gradient)
@@ -98,16 +96,25 @@ def _drop_relu_backward(gradient: Tensor, out: Tensor, rate: float) -> Tensor:
     return of_x
 
 
-@torch.library.custom_op("txlplan::keep", mutates_args=())
 def _keep(seed: Tensor, shape: Sequence[int], rate: float) -> Tensor:
     out = seed.new_empty(shape, dtype=torch.int8)
     _call("keep", _mask(prod(shape), rate, int(seed)), out)
     return out
 
 
-_drop.register_fake(lambda x, *_: torch.empty_like(x))
-_drop_relu_backward.register_fake(lambda gradient, *_: torch.empty_like(gradient))
-_keep.register_fake(lambda seed, shape, _rate: seed.new_empty(shape, dtype=torch.int8))
+_LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
+"""Without what `custom_op` does around each call, which takes as long as a small tensor's dropout."""
+for _signature, _function in (
+    ("drop(Tensor x, Tensor seed, float rate, bool relu) -> Tensor", _drop),
+    ("drop_relu_backward(Tensor gradient, Tensor out, float rate) -> Tensor", _drop_relu_backward),
+    ("keep(Tensor seed, SymInt[] shape, float rate) -> Tensor", _keep),
+):
+    _LIBRARY.define(_signature)
+    _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")
+_OPS = torch.ops.txlplan
+torch.library.register_fake("txlplan::drop", lambda x, *_: torch.empty_like(x), lib=_LIBRARY)
+torch.library.register_fake("txlplan::drop_relu_backward", lambda gradient, *_: torch.empty_like(gradient), lib=_LIBRARY)
+torch.library.register_fake("txlplan::keep", lambda seed, shape, _rate: seed.new_empty(shape, dtype=torch.int8), lib=_LIBRARY)
 
 
 def _call(name: str, mask: _Mask, *tensors: Tensor) -> None:
