@@ -20,6 +20,7 @@ from txlplan.detection._probe import _dtypes
 from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.nn import _suited_products
+from txlplan.nn._own_code import can_compile
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,11 @@ class _Counter(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "kind", ["gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling", "random"]
+    "kind",
+    [
+        *("gemm", "bmm", "softmax", "norm", "elementwise", "copy", "gather", "loss", "optimizer", "sampling", "random"),
+        *(["dropout"] if can_compile("dropout") else []),
+    ],
 )
 def test_a_case_dispatches_the_operations_that_it_counts(kind):
     """Operations that start a kernel, as torch dispatches them, are those the case counts (within what is fused or split)."""

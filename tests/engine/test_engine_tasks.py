@@ -24,6 +24,8 @@ from txlplan.engine.world import World
 from txlplan.nn import _own_code
 from txlplan.plan_file import read_plan_file
 
+COMPILES = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+
 
 def weights(path):
     """Every tensor of the model in a checkpoint."""
@@ -72,6 +74,9 @@ def test_training_learns_saves_and_evaluates(plan_of, work):
         ({"tgt_len": 32}, {"micro_batch": 64}, {"optimizer": "adamw"}, "fp32"),  # passes the end of the data twice
         ({"dropout": 0.1, "dropatt": 0.1}, {"micro_batch": 2, "accumulation": 2}, {"optimizer": "lamb"}, "fp32"),
         ({"dropout": 0.1}, {"activation_checkpointing": "full"}, {"optimizer": "adam", "clip_norm": 0.5}, "bf16"),
+        pytest.param(
+            {"dropout": 0.1, "dropatt": 0.1}, {"attention": "compiled"}, {"optimizer": "adamw"}, "fp32", marks=COMPILES
+        ),
         ({}, {}, {"optimizer": "adafactor"}, "fp16"),
     ],
 )
@@ -129,6 +134,15 @@ def test_activation_checkpointing_gives_the_same_losses(plan_of, work, tmp_path)
     assert again.losses == pytest.approx(plain.losses, abs=1e-6)
 
 
+@COMPILES
+@pytest.mark.parametrize("how", ["attention", "feed-forward", "full"])
+def test_activation_checkpointing_gives_the_same_losses_with_dropout_by_our_own_code(plan_of, work, tmp_path, how):
+    model, own = {"dropout": 0.1, "dropatt": 0.1}, {"attention": "compiled"}
+    plain = work(elsewhere(plan_of(model=model, plan=own), tmp_path, "plain"))
+    again = work(elsewhere(plan_of(model=model, plan=own | {"activation_checkpointing": how}), tmp_path, "again"))
+    assert again.losses == plain.losses
+
+
 def test_reduced_precision_stays_near_fp32(plan_of, work, tmp_path):
     runs = {
         precision: work(elsewhere(plan_of(steps=20, plan={"precision": precision}), tmp_path, precision)).losses
@@ -168,7 +182,7 @@ def generated_compiled(plan_of, work, tmp_path):
         yield work(elsewhere(plan_file, tmp_path, f"compiled-{compiled}", checkpoint=str(trained.directory)))
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+@COMPILES
 def test_a_compiled_step_writes_the_same_text(plan_of, work, tmp_path):
     plain, compiled = generated_compiled(plan_of, work, tmp_path)
     assert ["compiling" in note.text for note in compiled.of(Noted)] == [True]
@@ -184,7 +198,7 @@ def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_p
     assert compiled.of(Generated) == plain.of(Generated)
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+@COMPILES
 @pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-4), *([("bf16", 3e-3)] if multiplies_bf16() else [])])
 def test_attention_by_our_own_code_learns_the_same(plan_of, work, tmp_path, precision, within):
     tiles, own = (
@@ -197,7 +211,7 @@ def test_attention_by_our_own_code_learns_the_same(plan_of, work, tmp_path, prec
     assert losses[0] == pytest.approx(losses[1], rel=within)
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+@COMPILES
 def test_attention_by_our_own_code_scores_the_same(plan_of, work, tmp_path):
     trained = work(plan_of(steps=30))
     losses = []

@@ -239,6 +239,19 @@ def test_the_op_stream_of_our_own_code_is_what_the_worker_does(rows: int, dropat
     assert_several_blocks(rows, dropatt, attention="compiled", precision=precision, activation_checkpointing=how)
 
 
+@pytest.mark.no_cover
+@pytest.mark.parametrize("precision", sorted({"fp32", of_code("bf16")}))
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize(("activation", "how"), [("relu", "none"), ("relu", "full"), ("gelu", "none")])
+def test_the_op_stream_of_dropout_by_our_own_code_is_what_the_worker_does(
+    activation: str, norm: str, precision: Any, how: Any
+) -> None:
+    sizes = {"n_layer": 3, "d_model": 128, "n_head": 4, "d_inner": 512, "tgt_len": 96, "mem_len": 64}
+    workload = small(activation=activation, norm=norm, dropout=0.1, dropatt=0.1, **sizes)
+    plan = Plan(micro_batch=4, attention="compiled", precision=precision, activation_checkpointing=how)
+    assert_agreement(workload, plan, STACK)
+
+
 def assert_several_blocks(rows: int, dropatt: float, **plan: Any) -> None:
     workload = small(n_layer=2, d_model=256, n_head=8, d_head=64, tgt_len=500, mem_len=512, dropatt=dropatt)
     assert_agreement(workload, Plan(micro_batch=rows, **plan), STACK)

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from txlplan.model import ModelConfig, _tiles
 from txlplan.model._tiles import blocks
 from txlplan.nn import TransformerXL
+from txlplan.nn._dropout import Dropout
 from txlplan.nn._own_code import can_compile
 
 torch.set_num_threads(1)
@@ -51,8 +52,13 @@ def build(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Transforme
     return module
 
 
-def results(module: TransformerXL, batch: int, path: str, tokens_seed: int = 1) -> dict[str, Tensor]:
-    """Hidden states, loss, new memory and every gradient, after the random numbers of one seed."""
+def results(
+    module: TransformerXL, batch: int, path: str, tokens_seed: int = 1, *, masks_of: str | None = None
+) -> dict[str, Tensor]:
+    """Hidden states, loss, new memory and every gradient, after the random numbers of one seed.
+
+    `masks_of`: of which path dropout draws its masks; None: of `path`.
+    """
     config = module.config
     generator = torch.Generator().manual_seed(tokens_seed)
     tokens = torch.randint(0, config.vocab_size, (batch, config.tgt_len), generator=generator)
@@ -60,6 +66,9 @@ def results(module: TransformerXL, batch: int, path: str, tokens_seed: int = 1) 
     memory = torch.randn(shape, generator=generator).to(next(module.parameters()).dtype)
     valid = torch.randint(0, config.mem_len + 1, (batch,), generator=generator)
     module.use_attention(path)  # type: ignore[arg-type]
+    for each in module.modules():
+        if isinstance(each, Dropout) and masks_of is not None:
+            each.compiled = masks_of == "compiled"
     module.zero_grad()
     torch.manual_seed(7)
     hidden, new_memory = module(tokens, memory, valid)
@@ -89,14 +98,14 @@ def test_the_tiled_paths_equal_the_reference(config: ModelConfig, batch: int, se
     module = build(config)
     found = results(module, batch, path, seed)
     wide = copy.deepcopy(module).double()
-    exact = results(wide, batch, "reference", seed)
+    exact = results(wide, batch, "reference", seed, masks_of=path)
     far = {name: error for name, value in exact.items() if (error := distance(found[name], value)) > 1e-5}
     if not far:
         return
-    rounded = [results(off_by_a_rounding(module, run), batch, "reference", seed) for run in range(4)]
+    rounded = [results(off_by_a_rounding(module, run), batch, "reference", seed, masks_of=path) for run in range(4)]
     for run in range(4):
         with OffByARounding(run):
-            rounded.append(results(wide, batch, "reference", seed))
+            rounded.append(results(wide, batch, "reference", seed, masks_of=path))
     for name, error in far.items():
         accepted = max(distance(each[name], exact[name]) for each in rounded)
         assert error <= 4 * accepted, f"{name}: {error} where rounding alone gives {accepted}"
@@ -219,8 +228,6 @@ def test_blocks_cover_every_query_once_and_the_first_sees_every_key(
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_keeps_its_share_and_its_mean(rate: float) -> None:
-    from txlplan.nn._dropout import Dropout
-
     torch.manual_seed(0)
     x = torch.full((1000, 1003), 2.0, requires_grad=True)
     y = Dropout(rate).train()(x)

@@ -39,13 +39,13 @@ class Settings:
     precision: Precision = "fp32"
     checkpointing: Checkpointing = "none"
     fused_dropout: bool = False
-    """Dropout is one kernel (CUDA); on a CPU its mask is drawn before."""
+    """Dropout is one kernel (CUDA); on a CPU its mask is drawn before, but by code of our own."""
     full_precision_copy: bool = True
     """Parameters are fp32 and products cast them (autocast); False: everything is in the plan's precision."""
     implementation: Implementation = "reference"
     """Whose kernels: our fast path's, our reference's, or those of the code that the published rows ran."""
     own_attention: bool = False
-    """The fast path's attention is code of our own."""
+    """The fast path's attention is code of our own, and so is all dropout."""
     tail_shares: tuple[float, ...] | None = None
     """Share of the targets in each further cluster of the softmax; None: by Zipf's law."""
     tensor_parallel: int = 1
@@ -198,6 +198,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             keeps_casts=settings.keeps_casts,
             own_loss=settings.implementation != "published",
             gpu_loss=settings.gpu_loss,
+            own_dropout=settings.own_attention,
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")

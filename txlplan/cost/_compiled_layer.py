@@ -13,11 +13,13 @@ from txlplan.cost._fast_layer import attention_residual, inputs, memory_elements
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
 from txlplan.cost._numbers import Shape
 from txlplan.cost._op_stream import FloatArray
-from txlplan.cost._section import CASTS, Section
+from txlplan.cost._section import CASTS, SEEDED, Section
 from txlplan.model._tiles import kept_scores, scored_blocks
 
 COMPILED_SCORES = "compiled scores"
 """What the backward of checkpointed attention computes again."""
+MASK = "int8"
+"""Dtype of what dropout keeps of scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +82,7 @@ def _memory(section: Section, at: Lengths) -> None:
 
 
 def _projections(section: Section, scored: _Scored) -> None:
-    """What dropout keeps of scores; q, k and v of the segment, k and v of the memory, by parts of one weight.
+    """q, k and v of the segment, k and v of the memory, by parts of one weight.
 
     Backward gives up nothing before its function ends: what the forward pass kept, and gradients, of which those of 2 bytes are
     widened last.
@@ -88,8 +90,6 @@ def _projections(section: Section, scored: _Scored) -> None:
     at, wide = scored.at, section.numbers.wide
     c, width = section.numbers.compute, at.model.d_model
     weight, segment, memory = 3.0 * at.W * width, 3 * at.BTW * c, 2 * (at.BSW - at.BTW) * c
-    if at.model.dropatt > 0 and section.training:
-        section.mask("attention dropout", SCORES, elements=at.BHTS)
     inside, gradient = _gradient_bytes(section, at) + (scored.kept + at.BTW + at.S * at.W) * c, weight * wide
     normed = memory_elements(at) if at.model.norm == "pre" else 0.0 * at.B
     widened = (at.BTD + normed) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
@@ -111,19 +111,28 @@ def _projections(section: Section, scored: _Scored) -> None:
 
 
 def _gradient_bytes(section: Section, at: Lengths) -> FloatArray:
-    """Of queries, keys, values, distances and biases."""
+    """Of queries, keys, values, distances and biases, and beside them of the mask of dropout."""
     products = (at.BTW + 2 * at.BSW + at.S * at.W) * section.numbers.compute
-    return products + 2.0 * at.W * section.numbers.wide
+    return products + 2.0 * at.W * section.numbers.wide + _mask_bytes(section, at)
+
+
+def _mask_bytes(section: Section, at: Lengths) -> FloatArray:
+    return at.BHTS * float(section.training and at.model.dropatt > 0)
 
 
 def _scores_and_values(section: Section, scored: _Scored) -> None:
     """Position and content scores, and their softmax, kept; values weighted by what dropout left of it.
 
-    Two thirds and a third of one call each way. Of dropout the bytes of its mask count, read once forward and twice backward.
+    Two thirds and a third of one call each way. Of dropout the bytes of its mask count, which is drawn once each way, read once
+    forward and twice backward.
     """
     at, c = scored.at, section.numbers.compute
     mixed, keys, distances, kept = at.BTW * c, at.BSW * c, float(at.S * at.W) * c, scored.kept * c
-    around = _gradient_bytes(section, at) + mixed
+    around, mask_bytes = _gradient_bytes(section, at) + mixed, _mask_bytes(section, at)
+    drops = at.model.dropatt > 0 and section.training
+    if drops:
+        section.run("compiled mask", SCORES, "dropout", read=0.0, written=mask_bytes, launches=SEEDED, dtype=MASK)
+    section.held = section.held + mask_bytes
     section.attention(
         COMPILED_SCORES,
         SCORES,
@@ -133,7 +142,7 @@ def _scores_and_values(section: Section, scored: _Scored) -> None:
         products=(2, 4),
         around=around + distances,
     )
-    if at.model.dropatt > 0 and section.training:
+    if drops:
         dropped = scored.product["count"] * scored.product["m"] * scored.product["n"]
         section.run("attention dropout", SCORES, launches=0.0, read=dropped, written=0.0)
         section.back("attention dropout", SCORES, launches=0.0, read=2 * dropped, written=0.0, around=around + distances)
@@ -148,6 +157,9 @@ def _scores_and_values(section: Section, scored: _Scored) -> None:
         products=(1, 2),
         around=around,
     )
+    section.held = section.held - mask_bytes
+    if drops:
+        section.back("compiled mask", SCORES, "dropout", read=0.0, written=mask_bytes, around=around, dtype=MASK)
 
 
 def compiled_attention(section: Section, at: Lengths) -> None:

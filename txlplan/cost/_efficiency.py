@@ -31,6 +31,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "loss": ("loss", "softmax", "elementwise", "copy"),
     "sampling": ("sampling", "loss", "softmax", "elementwise", "copy"),
     "random": ("random", "elementwise", "copy"),
+    "dropout": ("dropout", "elementwise", "copy"),
     "optimizer": ("optimizer", "elementwise", "copy"),
     "copy": ("copy", "elementwise"),
     "collective": ("collective", "copy"),
@@ -142,7 +143,16 @@ product with a number of one row, for each output, and for each output of one ro
 2.13, medians of seven `benchmarks/inference.py sums --pairs 15`, 2026-11-26, which lay between 4.9 and 8.5, 1.46 and 1.76, -533
 and 227, 241 and 578; 3.9 and 5.4, 1.58 and 2.1, -341 and 162, 386 and 555). Solved from 1 and 8 rows of 128 and 1,024 inputs;
 the sums of attention, which read heads of 32 or more, are taken to be alike."""
-_STREAMING = {"softmax": 0.70, "norm": 0.70, "gather": 0.60, "loss": 0.65, "optimizer": 0.75, "elementwise": 0.80, "copy": 0.80}
+_STREAMING = {
+    "softmax": 0.70,
+    "norm": 0.70,
+    "dropout": 0.50,
+    "gather": 0.60,
+    "loss": 0.65,
+    "optimizer": 0.75,
+    "elementwise": 0.80,
+    "copy": 0.80,
+}
 _STREAMING_RAMP_S = 2e-6
 """A stream this long at full bandwidth reaches half of it: ramp-up and tail of one kernel."""
 

@@ -206,13 +206,23 @@ def attention_output(section: Section, at: Lengths) -> None:
 
 def feed_forward(section: Section, at: Lengths) -> None:
     """Two products with a nonlinearity and dropout between them, residual and norm."""
-    c, r, d, model = section.numbers.compute, section.numbers.residual, section.numbers.narrow, at.model
+    c, r, model = section.numbers.compute, section.numbers.residual, at.model
     if model.norm == "pre":
         norm(section, "feed-forward norm", rows=at.rows, width=model.d_model, kept=0.0)
     section.narrow("feed-forward cast", elements=at.BTD)
     kept = 0.0 if section.numbers.narrows else at.BTD * r
     section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True)
-    inner = at.BTF * c
+    if section.own_dropout and model.activation == "relu" and model.dropout > 0 and section.training:
+        section.relu_dropout("inner dropout", FEED_FORWARD, moved=at.BTF * c)
+    else:
+        _activation(section, at)
+    section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
+    _residual(section, "feed-forward", at)
+
+
+def _activation(section: Section, at: Lengths) -> None:
+    """The nonlinearity, and dropout of it."""
+    model, inner = at.model, at.BTF * section.numbers.compute
     # relu keeps its output, gelu its input; the next product keeps its own input, which dropout makes another tensor.
     kept = 2 * inner if model.activation == "gelu" and model.dropout == 0 else inner
     section.run(
@@ -222,12 +232,11 @@ def feed_forward(section: Section, at: Lengths) -> None:
         written=inner,
         kept=kept,
         around=inner,
-        dtype=d,
+        dtype=section.numbers.narrow,
     )
-    section.back(model.activation, FEED_FORWARD, read=2 * inner, written=inner, dtype=d)
-    section.dropout("inner dropout", FEED_FORWARD, elements=at.BTF, size=c, rate=model.dropout, kept_output=True)
-    section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
-    _residual(section, "feed-forward", at)
+    section.back(model.activation, FEED_FORWARD, read=2 * inner, written=inner, dtype=section.numbers.narrow)
+    size = section.numbers.compute
+    section.dropout("inner dropout", FEED_FORWARD, elements=at.BTF, size=size, rate=model.dropout, kept_output=True)
 
 
 def _residual(section: Section, name: str, at: Lengths) -> None:

@@ -18,7 +18,7 @@ class Section:
     `own_loss`: a table of several clusters is split once, and logits of very many words are computed a chunk of words at a
     time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
     stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `gpu_loss`:
-    these chunks are as large as on a GPU.
+    these chunks are as large as on a GPU. `own_dropout`: code of our own drops, see txlplan.nn: `_dropout_code`.
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
@@ -38,6 +38,7 @@ class Section:
         keeps_casts: bool = False,
         own_loss: bool = False,
         gpu_loss: bool = False,
+        own_dropout: bool = False,
     ) -> None:
         self.numbers = numbers
         self.own_loss = own_loss
@@ -50,6 +51,7 @@ class Section:
         self._name = name
         self._repeat = repeat
         self._fused_dropout = fused_dropout
+        self.own_dropout = own_dropout
         self.casts_weights = casts_weights
         self._keeps_casts = keeps_casts
         self._forward: list[Op] = []
@@ -306,7 +308,8 @@ class Section:
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow)
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
-        """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first.
+        """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first, or, by code of our own, in
+        the same pass and again in backward.
 
         Nothing where the rate is 0 or the model is not training. `kept_output`: what follows saves the result, and does
         not save the input.
@@ -319,8 +322,13 @@ class Section:
             self.run(name, group, read=moved, written=moved + elements, kept=elements + kept)
             self.back(name, group, read=moved + elements, written=moved)
             return
+        dtype = self._dtype(size)
+        if self.own_dropout:
+            self.run(name, group, "dropout", read=moved, written=moved, kept=kept, launches=SEEDED, dtype=dtype)
+            self.back(name, group, "dropout", read=moved, written=moved, dtype=dtype)
+            return
         self.mask(name, group, elements=elements)
-        read, written, dtype = *masked(elements, size), self.numbers.narrow if size == self.numbers.compute else "fp32"
+        read, written = masked(elements, size)
         around = moved - kept
         self.run(name, group, read=read, written=written, around=around, kept=kept, launches=MASKED_BY, dtype=dtype)
         self.back(name, group, read=read, written=written, around=2 * moved, launches=MASKED_BY, dtype=dtype)
@@ -330,10 +338,23 @@ class Section:
         if self._fused_dropout:
             moved = 3 * elements * size
             self.run(name, group, launches=3, read=moved, written=moved)
+        elif self.own_dropout:
+            moved = elements * size
+            self.run(name, group, "dropout", read=moved, written=moved, launches=SEEDED, dtype=self._dtype(size))
         else:
             self.mask(name, group, elements=elements, keeps=False)
             read, written = masked(elements, size)
             self.run(name, group, launches=MASKED_BY, read=read, written=written, around=elements * size)
+
+    def _dtype(self, size: float) -> str:
+        """Of elements of so many bytes."""
+        return self.numbers.narrow if size == self.numbers.compute else "fp32"
+
+    def relu_dropout(self, name: str, group: str, *, moved: Figure) -> None:
+        """By code of our own, dropout of what is above 0 in one pass: the result is kept, which tells backward both."""
+        dtype = self.numbers.narrow
+        self.run(name, group, "dropout", read=moved, written=moved, kept=moved, around=moved, launches=SEEDED, dtype=dtype)
+        self.back(name, group, read=2 * moved, written=moved, dtype=dtype)
 
     def mask(self, name: str, group: str, *, elements: Figure, keeps: bool = True) -> None:
         """Draw which elements dropout keeps: two random bytes each, compared in place with a threshold, and narrowed to a byte
@@ -409,6 +430,8 @@ class Section:
         )
 
 
+SEEDED = 2
+"""Operations by which code of our own drops: a seed is drawn, then all else is done."""
 MASKED_BY = 2
 """Operations that apply a mask on a CPU: by it, and by the scale in place."""
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from txlplan.detection._attention_cases import attention_cases
 from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
 from txlplan.detection._cold import Operands, cold, in_turn
+from txlplan.detection._dropout_cases import dropout_cases, random
 from txlplan.detection._product_cases import products
 from txlplan.detection._timing import Work
 from txlplan.engine.sampling import drawn
-from txlplan.nn._dropout import keep_mask
 
 
 def _forward_backward(
@@ -213,23 +213,6 @@ def sampling(rows: int, words: int, device: str) -> Case:
     return Case(kind="sampling", dtype="fp32", work=12.0 * elements / 6, operations=6, build=build)
 
 
-def random(elements: int, device: str) -> Case:
-    """A mask of dropout: writes two random bytes an element, compares them in place, and narrows them to one."""
-
-    def build() -> Work:
-        where = torch.device(device)
-
-        def work() -> None:
-            keep_mask((elements,), _RATE, where)
-
-        return work
-
-    return Case(kind="random", dtype="fp32", work=9.0 * elements / 3, operations=3, build=build)
-
-
-_RATE = 0.1
-
-
 def optimizer(elements: int, device: str) -> Case:
     """AdamW, fused: reads weight, gradient and two states, writes weight and states.
 
@@ -280,10 +263,11 @@ def cases(dtype: str) -> Iterator[Case]:
         yield norm(elements // 256, 256, dtype, "cpu")
         yield copy(max(1, elements >> 14), dtype, "cpu")
     yield from attention_cases(dtype)
+    yield from dropout_cases(dtype, (_SMALL, _MEDIUM, _LARGE, _HUGE))
     if dtype == "fp32":
         yield from (gather(rows, words, 256, "cpu") for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))
-        yield from (random(elements, "cpu") for elements in (_SMALL, _MEDIUM, _LARGE, _HUGE))
+        yield from map(random, (_SMALL, _MEDIUM, _LARGE, _HUGE))
         yield optimizer(_LARGE, "cpu")
         yield from (clipping(elements) for elements in (_SMALL, _MEDIUM))

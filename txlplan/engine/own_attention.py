@@ -23,13 +23,14 @@ def require_code(precision: Precision) -> None:
 
 
 def require_attention(plan: Plan) -> None:
-    """Have the code of a plan that computes attention by it, compiled in some ten seconds where that was never done.
+    """Have the code of a plan that computes attention by it, and drops, compiled in some ten seconds where it never was.
 
     Raises RunFailedError where there is no compiler: tiles that ran under its name would be taken for it.
     """
     if plan.attention == "compiled":
         try:
-            library(_CODE[plan.precision])
+            for name in (_CODE[plan.precision], "dropout"):
+                library(name)
         except Exception as error:  # whatever a compiler's absence raises in torch
             raise RunFailedError(
                 f"attention could not be compiled: {message(error)}",

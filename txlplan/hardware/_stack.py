@@ -25,13 +25,15 @@ OpKind = Literal[
     "loss",
     "sampling",
     "random",
+    "dropout",
     "optimizer",
     "copy",
     "collective",
 ]
 """What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel, `token
 attention` that of single tokens on a CPU;
-`summed` is products of few rows in code compiled for a CPU, sums in fp32 whatever they read."""
+`summed` is products of few rows in code compiled for a CPU, sums in fp32 whatever they read; `random` is masks of dropout that
+torch draws on a CPU, `dropout` what code of our own draws and multiplies in one pass, or draws alone (int8)."""
 PRODUCTS = ("gemm", "bmm", "attention", "token attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]

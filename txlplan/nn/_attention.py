@@ -7,7 +7,6 @@ gives q, k and v for memory and segment alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -121,7 +120,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self._pre_norm = config.norm == "pre"
-        self._activation: Callable[[Tensor], Tensor] = F.gelu if config.activation == "gelu" else F.relu
+        self._gelu = config.activation == "gelu"
         self.inner = nn.Linear(config.d_model, config.d_inner)
         self.outer = nn.Linear(config.d_inner, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
@@ -138,5 +137,6 @@ class FeedForward(nn.Module):
         return out_BTD if self._pre_norm else self.norm(out_BTD)
 
     def _products(self, x_BTD: Tensor) -> Tensor:
-        out_BTD: Tensor = self.outer(self.dropout(self._activation(self.inner(x_BTD))))
+        inner_BTF = self.inner(x_BTD)
+        out_BTD: Tensor = self.outer(self.dropout(F.gelu(inner_BTF)) if self._gelu else self.dropout.of_relu(inner_BTF))
         return out_BTD

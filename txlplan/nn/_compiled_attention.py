@@ -8,6 +8,7 @@ Keys and values of the memory are a product of their own: nothing joins memory a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from txlplan.nn._attention_code import CompiledScores
-from txlplan.nn._attention_dropout import DropoutOfScores
 from txlplan.nn._autocast import product_dtype
+from txlplan.nn._dropout_code import compiled_mask, new_seed
 
 
 def compiled_attention(
@@ -60,14 +61,14 @@ class _Compiled(torch.autograd.Function):
         """Weighted values [B, T, W] in `dtype`; whether what backward wants is kept, or computed `again`."""
         (H, K), W = u_HK.shape, u_HK.numel()
         x, memory, weight = x_BTD.to(dtype), memory_BMD.to(dtype), qkv_weight.to(dtype)
-        ctx.dropout = DropoutOfScores((len(x), H, x.shape[1], masked_keys.shape[-1]), dropatt, x.device, again=again and keeps)
+        shape_BHTS = (len(x), H, x.shape[1], masked_keys.shape[-1])
+        ctx.draw = partial(compiled_mask, shape_BHTS, new_seed(), dropatt) if dropatt else lambda: None
         qkv_BT3HK = F.linear(x, weight).unflatten(-1, (3, H, K))
         kv_BM2HK = F.linear(memory, weight[W:]).unflatten(-1, (2, H, K))
-        keep_BHTS = ctx.dropout.draw()
-        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, keep_BHTS, dropatt)
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, ctx.draw(), dropatt)
         mixed_BTHK, kept = scores.mix(masked_keys, keep_probabilities=keeps and not again)
-        to_go_on = (masked_keys,) if again else (kept, keep_BHTS)
-        ctx.save_for_backward(x, memory, weight, qkv_BT3HK, kv_BM2HK, scores.r_SHK, u_HK, v_HK, *to_go_on)
+        known = masked_keys if again else kept
+        ctx.save_for_backward(x, memory, weight, qkv_BT3HK, kv_BM2HK, scores.r_SHK, u_HK, v_HK, known)
         ctx.dropatt, ctx.dtypes = dropatt, (x_BTD.dtype, memory_BMD.dtype, qkv_weight.dtype, r_SHK.dtype)
         return mixed_BTHK.flatten(2)
 
@@ -75,9 +76,8 @@ class _Compiled(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, mixed_BTW: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first six inputs, given that of the weighted values; of the memory only where it is wanted."""
-        x, memory, weight, qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, known, *keep = ctx.saved_tensors
-        keep_BHTS = keep[0] if keep else ctx.dropout.draw_again()
-        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, keep_BHTS, ctx.dropatt)
+        x, memory, weight, qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, known = ctx.saved_tensors
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, ctx.draw(), ctx.dropatt)
         found = scores.gradients(mixed_BTW.unflatten(-1, u_HK.shape), known)
         qkv_NV, kv_NV = found.qkv_BT3HK.flatten(0, 1).flatten(1), found.kv_BM2HK.flatten(0, 1).flatten(1)
         W = u_HK.numel()

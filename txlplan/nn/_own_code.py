@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from txlplan.model._tiles import SCORED_QUERIES, SUMMED_ROWS
 
-Name = Literal["attention", "attention_bf16", "product_bf16", "token"]
+Name = Literal["attention", "attention_bf16", "dropout", "product_bf16", "token"]
 _SHARED: dict[Name, tuple[str, ...]] = {
     "attention": ("attention.h",),
     "attention_bf16": ("bf16.h", "attention.h"),
+    "dropout": (),
     "product_bf16": ("bf16.h",),
     "token": (),
 }

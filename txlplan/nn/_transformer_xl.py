@@ -73,9 +73,13 @@ class TransformerXL(nn.Module):
     def use_attention(self, path: AttentionPath | Literal["fused"]) -> None:
         """Compute attention by the readable reference (as a new module does) or by the fast path, equal to it.
 
-        `fused` is the fast path as it is on CUDA, on any device; the loss then too.
+        `fused` is the fast path as it is on CUDA, on any device; the loss then too. `compiled` is code of our own on a CPU, and
+        so is all dropout then.
         """
         self.softmax.as_on_gpu = path == "fused"
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.compiled = path == "compiled"
         for layer in self.layers:
             layer.attention.path = path
 
