@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from txlplan.model import ModelConfig, _tiles
 from txlplan.model._tiles import blocks
 from txlplan.nn import TransformerXL
-from txlplan.nn._dropout import Dropout
+from txlplan.nn._dropout import Dropout, keep_mask
 from txlplan.nn._own_code import can_compile
 
 torch.set_num_threads(1)
@@ -239,6 +239,17 @@ def test_dropout_keeps_its_share_and_its_mean(rate: float) -> None:
     torch.manual_seed(0)
     assert torch.equal(Dropout(rate).train()(x), y)
     assert Dropout(rate).eval()(x) is x
+
+
+def test_a_rate_above_all_numbers_keeps_nothing() -> None:
+    assert not keep_mask((1000,), 1 - 1e-6, torch.device("cpu")).any()
+
+
+def test_dropout_is_by_our_own_code_where_attention_is() -> None:
+    module = build(replace(BASE, dropout=0.1, dropatt=0.1))
+    for path in ("reference", "compiled", "fast", "compiled", "fused"):
+        module.use_attention(path)  # type: ignore[arg-type]
+        assert {each.compiled for each in module.modules() if isinstance(each, Dropout)} == {path == "compiled"}
 
 
 def gradients_in(dtype: torch.dtype, path: str, seed: int) -> dict[str, Tensor]:
