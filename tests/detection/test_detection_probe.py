@@ -53,6 +53,14 @@ def test_reading_dispatches_more_lightly_than_training(result):
     assert 1e-7 < result.stack.host_reading_op_s < result.stack.host_op_s * 1.5
 
 
+def test_tokens_show_what_the_host_takes_for_their_operations(result):
+    """In both precisions, of layers that move little and much."""
+    for dtype in ("fp32", "bf16"):
+        points = [point for point in result.stack.token_host if point.dtype == dtype]
+        assert [point.layer_bytes for point in points] == sorted({point.layer_bytes for point in points})
+        assert all(1e-7 < point.op_s < 5e-3 for point in points)
+
+
 def test_bf16_is_measured_however_slow_it_is():
     rates = _dtypes("cpu", lambda: None)
     assert set(rates) >= {"fp32", "bf16"}

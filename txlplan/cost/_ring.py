@@ -16,7 +16,7 @@ from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabil
 from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._numbers import Numbers, Shape
-from txlplan.cost._op_stream import Figure, FloatArray, Op
+from txlplan.cost._op_stream import Figure, FloatArray, Op, OpStream
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
@@ -136,6 +136,11 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
         bytes_moved=(weights + words + kept) * numbers.compute,
         launches=0.0,
     )
+
+
+def reads_tokens(stream: OpStream) -> bool:
+    """Whether it is of single tokens that a CPU reads."""
+    return STREAMED in stream.groups
 
 
 def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:

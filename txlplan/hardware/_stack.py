@@ -67,6 +67,23 @@ class EfficiencyPoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TokenHost:
+    """What one operation of a token costs the host on a CPU, where the layers of a model move so much.
+
+    It rises with that: what a layer reads drives the code of its operations, and what they find there, out of a core's caches.
+    """
+
+    __pydantic_config__ = STRICT
+
+    dtype: str
+    """Of products."""
+    layer_bytes: Annotated[int, BYTES]
+    """Read and written by a layer's operations, over the threads."""
+    op_s: Annotated[float, SECONDS]
+    """Host time of one operation: what whole tokens took beyond the operations as they were timed one by one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
     """How far truth lies from prediction: standard deviation of log(measured / predicted)."""
 
@@ -103,6 +120,8 @@ class StackProfile:
     """The same for one operation of the backward pass (the autograd engine dispatches it)."""
     host_reading_op_s: Annotated[float, SECONDS] | None = None
     """The same where nothing is differentiated: scoring, generating. None: as the forward pass of training."""
+    token_host: tuple[TokenHost, ...] = ()
+    """The same for tokens that a CPU generates, by precision and by what a layer moves; none: as above."""
     reading_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
     """At which tokens that compiled code reads on a CPU take weights from memory. None: the device's bandwidth."""
     launch_s: Annotated[float, SECONDS] | None = None
