@@ -273,7 +273,7 @@ def _attend_segment(section: Section, at: Lengths) -> None:
     section.held = section.held + row
     section.run("aligned scores", SCORES, "copy", launches=at.B, read=at.BHTS * c, written=at.BHTS * c, around=0.0, dtype=d)
     hidden = (at.BHTS if model.same_length else at.rows * at.T * model.n_head) * c
-    section.run("score mask", SCORES, launches=3 * at.B, read=hidden, written=hidden, around=0.0, dtype=d)
+    section.run("score mask", SCORES, launches=at.B, read=hidden, written=hidden, around=0.0, dtype=d)
     _softmax(section, at, at.B)
     section.product("weighted values", VALUES, "bmm", **shape, n=keys, k=width, launches=at.B)
     mixed = at.BTW * c
