@@ -43,6 +43,12 @@ def test_tokens_that_were_timed_come_back() -> None:
         assert _step_s(token, token_host=points) == pytest.approx(token.seconds, rel=1e-3)
 
 
+def test_a_precision_without_products_is_left_out() -> None:
+    wide = replace(_DEVICE, peak_flops_per_s={"fp32": 1e11})
+    found = token_host(replace(_CLUSTER, device=wide), _STACK, _tokens(1.3))
+    assert {point.dtype for point in found} == {"fp32"}
+
+
 def test_tokens_quicker_than_their_operations_leave_the_host_something() -> None:
     assert {point.op_s for point in token_host(_CLUSTER, _STACK, _tokens(0.01))} == {1e-6}
 

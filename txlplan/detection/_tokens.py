@@ -33,7 +33,7 @@ _MEMORY = 64
 _REPEATS = _MEMORY // 2
 """In which the memory slides back once."""
 _WARM_UP = 2
-_LONGEST_S = 0.25
+_LONGEST_S = 0.15
 """Of the tokens of one model; on a busy machine, whose threads wait for each other, they are fewer."""
 _LEAST_SHARE = 0.2
 """Of the host's time for an operation of a tiny model, whose caches nothing disturbs: whole tokens can show no less."""
@@ -99,8 +99,8 @@ def _token_s(model: ModelConfig, precision: Precision) -> float:
 
 
 def token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token]) -> tuple[TokenHost, ...]:
-    """The host's time for one operation of each."""
-    return tuple(_host(cluster, stack, token) for token in tokens)
+    """The host's time for one operation of each, but for those in a precision whose products were not reached in time."""
+    return tuple(_host(cluster, stack, token) for token in tokens if cluster.device.peak(token.precision))
 
 
 def _host(cluster: Cluster, stack: StackProfile, token: Token) -> TokenHost:

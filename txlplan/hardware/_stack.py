@@ -16,6 +16,7 @@ OpKind = Literal[
     "gemm",
     "bmm",
     "attention",
+    "scored attention",
     "token attention",
     "summed",
     "softmax",
@@ -29,10 +30,10 @@ OpKind = Literal[
     "copy",
     "collective",
 ]
-"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel, `token
-attention` that of single tokens on a CPU;
+"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel; on a
+CPU `scored attention` is that of segments by code of our own which keeps nothing, and `token attention` that of single tokens;
 `summed` is products of few rows in code compiled for a CPU, sums in fp32 whatever they read."""
-PRODUCTS = ("gemm", "bmm", "attention", "token attention", "summed")
+PRODUCTS = ("gemm", "bmm", "attention", "scored attention", "token attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]
 """When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""
