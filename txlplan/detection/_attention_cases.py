@@ -1,12 +1,14 @@
 """Attention by code of our own, forward and backward, for the probe of a CPU.
 
 As training calls it: forward, queries, keys, values and distances have just been computed; backward, they and the probabilities
-were kept for long. And as scoring does, which keeps no probabilities.
+were kept for long. And as scoring does, which keeps no probabilities: keys and values of the memory, and distances, lie head by
+head and were last read a segment ago.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -69,11 +71,18 @@ def _forward(sequences: int, heads: int, queries: int, memory: int, width: int, 
 
 
 def _scored(sequences: int, heads: int, queries: int, memory: int, width: int, dtype: torch.dtype) -> Work:
-    scores = _scores(sequences, heads, queries, memory, width, partial(filled, dtype=dtype, device="cpu"))
-    masked = _masked(queries, memory)
+    new = partial(cold, dtype=dtype)
+    warm = _scores(sequences, heads, queries, memory, width, partial(filled, dtype=dtype, device="cpu"))
+    masked, remembered = _masked(queries, memory), 2 * sequences * memory + memory + queries
+
+    def layer() -> CompiledScores:
+        keys, values = (new(sequences, heads, memory, width).transpose(1, 2) for _ in range(2))
+        return replace(warm, k_BMHK=keys, v_BMHK=values, r_SHK=new(heads, memory + queries, width).transpose(0, 1))
+
+    layers = in_turn(layer, float(remembered * heads * width * dtype.itemsize))
 
     def work() -> None:
-        scores.mix(masked, keep_probabilities=False)
+        next(layers).mix(masked, keep_probabilities=False)
 
     return work
 
