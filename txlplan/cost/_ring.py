@@ -115,7 +115,7 @@ def _packed(rows: FloatArray, elements: float, numbers: Numbers, *, packs: bool)
 
 
 def streamed(at: Lengths, numbers: Numbers) -> Op:
-    """Every weight, key and value read once a token, at the memory's bandwidth as far as the cache misses them.
+    """Every weight, key and value read once a token, at the memory's bandwidth for reading as far as the cache misses them.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
     in cache. (Compiled sums are fed while they compute, see `as_summed`.)
@@ -130,9 +130,12 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
         name="weights, keys and values",
         group=STREAMED,
         section="embedding",
-        kind="gemm",
+        kind="summed",
         phase="forward",
         dtype=numbers.dtype,
+        m=1.0,
+        n=1.0,
+        k=1.0,
         bytes_moved=(weights + words + kept) * numbers.compute,
         launches=0.0,
     )

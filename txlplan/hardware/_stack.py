@@ -124,7 +124,7 @@ class StackProfile:
     token_host: tuple[TokenHost, ...] = ()
     """The same for tokens that a CPU generates, by precision and by what a layer moves; none: as above."""
     reading_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
-    """At which tokens that compiled code reads on a CPU take weights from memory. None: the device's bandwidth."""
+    """At which tokens take weights from memory on a CPU. None: the device's bandwidth."""
     launch_s: Annotated[float, SECONDS] | None = None
     """Device time that each kernel costs on top of its work."""
     efficiency: tuple[EfficiencyPoint, ...] = ()
