@@ -11,10 +11,11 @@ import pytest
 from record_factory import make_device, make_model, make_record
 
 from txlplan.calibration import Observation, calibrate, enough, from_records
+from txlplan.calibration._factors import TIME
 from txlplan.calibration._observations import Observations, predicted
 from txlplan.choices import Task
 from txlplan.errors import BarMissedError, InputError
-from txlplan.hardware import Cluster, EfficiencyPoint, StackProfile, SystemProfile
+from txlplan.hardware import Cluster, EfficiencyPoint, StackProfile, SystemProfile, TokenHost
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
@@ -84,6 +85,12 @@ def test_what_the_truth_differs_in_is_found() -> None:
     assert result.stack.id == STACK.id
     assert result.stack.provenance == "calibrated"
     assert "8 made up" in result.stack.sources["calibrated.host"]
+
+
+def test_the_host_s_factor_moves_tokens_too() -> None:
+    tokens = (TokenHost(dtype="fp32", layer_bytes=1 << 20, op_s=4e-6),)
+    moved = TIME["host"].apply(replace(STACK, token_host=tokens), 1.5)
+    assert [point.op_s for point in moved.token_host] == pytest.approx([6e-6])
 
 
 def test_what_differs_by_task_is_found_by_task() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from machine_factory import PC
@@ -110,3 +112,19 @@ def test_masks_of_scores_are_drawn_both_ways_and_take_what_was_measured() -> Non
     stack = StackProfile(id="ours", family="txlplan", version="0", implementation="fast", efficiency=points)
     ((seconds, _, _),) = _op_times([stream], PC.device, stack, None)
     assert seconds[rows].ravel() == pytest.approx(elements / (0.1 * PC.device.memory_bandwidth_bytes_per_s))
+
+
+def test_a_scored_segment_takes_what_was_measured_without_keeping_anything() -> None:
+    """Or where that was not measured, as long as one that keeps probabilities."""
+    model = ModelConfig(
+        id="m", n_layer=1, d_model=256, n_head=HEADS, d_head=WIDTH, d_inner=512, vocab_size=256, tgt_len=QUERIES, mem_len=MEMORY
+    )
+    kept, scored = point("forward", 3, 2e-3), replace(point("forward", 3, 1e-3), kind="scored attention")
+    settings = Settings(model=model, task="score", optimization=Optimization(), implementation="fast", own_attention=True)
+    stream = build(settings, np.array([float(ROWS)]))
+    row = stream.names.index("compiled attention")
+    for points, expected in (((kept, scored), 1e-3), ((kept,), 2e-3)):
+        stack = StackProfile(id="ours", family="txlplan", version="0", implementation="fast", efficiency=points)
+        ((seconds, _, measured),) = _op_times([stream], PC.device, stack, None)
+        assert seconds[row, 0] == pytest.approx(expected, rel=1e-6)
+        assert measured[row, 0] == (len(points) > 1)

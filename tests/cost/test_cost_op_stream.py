@@ -225,7 +225,7 @@ def test_scoring_and_generating_keep_nothing(tiny_model: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["reference", "fast", "fused", "published"])
-@pytest.mark.parametrize("task", ["train", "score"])
+@pytest.mark.parametrize("task", ["train", "score", "generate"])
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_a_template_taken_from_a_like_one_is_what_would_be_written_down(
     tiny_model: ModelConfig, implementation: Any, task: Any, precision: Any
@@ -237,6 +237,7 @@ def test_a_template_taken_from_a_like_one_is_what_would_be_written_down(
         precision=precision,
         implementation=implementation,
         fused_dropout=True,
+        bf16_units=True,
     )
     sizes = np.array([1.0, 5.0])
     found, written = template(settings, sizes).stream(sizes), build(settings, sizes)

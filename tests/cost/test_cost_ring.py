@@ -253,3 +253,14 @@ def test_sums_are_fed_while_they_compute_and_nothing_is_streamed_apart(tiny_mode
     apart = stream.names.index("weights, keys and values")
     assert stream.bytes_moved[apart][0] == 0
     assert stream.bytes_moved[apart][1] > weights_bytes
+
+
+def test_what_tokens_read_comes_at_the_bandwidth_of_reading_where_that_was_measured() -> None:
+    """Beside products of a CPU, whatever the cache holds of it."""
+    device = replace(devices.get("generic-cpu"), cache_bytes=None)
+    stack = replace(stacks.get("txlplan-cpu"), reading_bandwidth_bytes_per_s=2 * device.memory_bandwidth_bytes_per_s)
+    stream = stream_of(presets.get("demo-bytes"), "generate")
+    row = stream.names.index("weights, keys and values")
+    for measured_on, times in ((device.id, 2), ("another", 1)):
+        seconds = step_time(stream, device, replace(stack, measured_device=measured_on)).op_s[row, 0]
+        assert seconds == pytest.approx(stream.bytes_moved[row, 0] / device.memory_bandwidth_bytes_per_s / times)

@@ -54,6 +54,15 @@ def test_reading_dispatches_more_lightly_than_training(result):
     assert 1e-7 < result.stack.host_reading_op_s < result.stack.host_op_s * 1.5
 
 
+def test_tokens_show_what_the_host_takes_for_their_operations(result):
+    """In each precision that was measured, of layers that move little and much."""
+    for dtype in {"fp32", "bf16"} & set(result.device.peak_flops_per_s):
+        points = [point for point in result.stack.token_host if point.dtype == dtype]
+        assert len(points) == 3
+        assert [point.layer_bytes for point in points] == sorted({point.layer_bytes for point in points})
+        assert all(1e-7 < point.op_s < 5e-3 for point in points)
+
+
 def test_bf16_is_measured_however_slow_it_is():
     rates = _dtypes("cpu", lambda: None)
     assert set(rates) >= {"fp32", "bf16"}
@@ -143,7 +152,10 @@ def test_a_case_dispatches_the_operations_that_it_counts(kind):
     assert counter.kernels == pytest.approx(case.operations, rel=0.35)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("gemm", "fp32"), ("bmm", "fp32"), ("attention", "fp32"), ("attention", "bf16")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("gemm", "fp32"), ("bmm", "fp32"), ("attention", "fp32"), ("attention", "bf16"), ("scored attention", "fp32")],
+)
 def test_products_count_their_flops_as_torch_does(kind, dtype):
     """Which leaves out packed products."""
     from torch.utils.flop_counter import FlopCounterMode, mm_flop
@@ -191,7 +203,7 @@ def test_products_of_a_gpu_count_their_flops_as_torch_does(dtype):
             built = case.total if (case.kind, case.phase) != ("attention", "backward") else case.total * 7 / 5
             assert counter.get_total_flops() == built, (case.kind, case.phase, case.shape)
             checked.add((case.kind, case.phase))
-    both_ways = set(PRODUCTS) - {"summed", "token attention"}
+    both_ways = set(PRODUCTS) - {"summed", "scored attention", "token attention"}
     backward = {(kind, phase) for kind in both_ways for phase in ("forward", "backward")}
     assert checked == {*backward, ("gemm", "weights")}
 

@@ -13,7 +13,7 @@ from records_reference import PLAIN, cell, default, field_documentation, titled,
 
 from txlplan.benchmarks import Matrix
 from txlplan.config._schema import toml_key
-from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Link, Price, Spread, StackProfile, SystemProfile
+from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Link, Price, Spread, StackProfile, SystemProfile, TokenHost
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling
 from txlplan.units import Quantity
@@ -42,6 +42,7 @@ FILES: dict[str, tuple[tuple[str, type[Any]], ...]] = {
     "A stack": (
         ("profiles/stacks/ID.toml", StackProfile),
         ("[[efficiency]]", EfficiencyPoint),
+        ("[[token_host]]", TokenHost),
         ("[spread]", Spread),
     ),
 }

@@ -33,7 +33,8 @@ def _host(stack: StackProfile, factor: float) -> StackProfile:
     backward = None if stack.host_backward_op_s is None else stack.host_backward_op_s * factor
     reading = None if stack.host_reading_op_s is None else stack.host_reading_op_s * factor
     forward = (stack.host_op_s or 0.0) * factor
-    return replace(stack, host_op_s=forward, host_backward_op_s=backward, host_reading_op_s=reading)
+    tokens = tuple(replace(each, op_s=each.op_s * factor) for each in stack.token_host)
+    return replace(stack, host_op_s=forward, host_backward_op_s=backward, host_reading_op_s=reading, token_host=tokens)
 
 
 def _context(stack: StackProfile, factor: float) -> StackProfile:

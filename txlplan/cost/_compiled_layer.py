@@ -166,8 +166,9 @@ def compiled_attention(section: Section, at: Lengths) -> None:
     """Of a segment that is scored: one call, which keeps nothing."""
     c = section.numbers.compute
     read = (at.BTW + 2 * at.BSW + at.S * at.W) * c
+    shape, mixed = _scored(section, at).product, at.BTW * c
     section.attention(
-        "compiled attention", SCORES, **_scored(section, at).product, operands=read, kept=at.BTW * c, products=(3, 0)
+        "compiled attention", SCORES, **shape, operands=read, kept=mixed, products=(3, 0), kind="scored attention"
     )
 
 

@@ -22,6 +22,7 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "gemm": ("gemm",),
     "bmm": ("bmm", "gemm"),
     "attention": ("attention", "bmm", "gemm"),
+    "scored attention": ("scored attention", "attention", "bmm", "gemm"),
     "token attention": ("token attention", "bmm", "gemm"),
     "summed": ("summed",),
     "softmax": ("softmax", "elementwise", "copy"),

@@ -128,6 +128,11 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
     for cluster in range(model.n_clusters):
         _logits(section, model, cluster, at.B, join=join)
         logits = at.B * outputs(model, cluster) * f
+        if section.numbers.cast:
+            narrow = logits * section.numbers.compute / f
+            section.run(
+                f"cluster {cluster} widening", SOFTMAX, "copy", read=narrow, written=logits, dtype=section.numbers.narrow
+            )
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
     if model.n_clusters > 1:
         moved = 2 * at.B * model.vocab_size * f

@@ -98,7 +98,7 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
     clock_hz = rated_clock_hz(device)
     return Prepared(
         product=product,
-        batched=_rows(kind in ("bmm", "attention", "token attention") for kind in stream.kinds),
+        batched=_rows(kind in ("bmm", "attention", "scored attention", "token attention") for kind in stream.kinds),
         tail=_rows(_in_tail(name, group) for name, group in zip(stream.names, stream.groups, strict=True)),
         scores=_rows(group == SCORES for group in stream.groups) & ~product,
         loss=_rows(kind in ("loss", "softmax") for kind in stream.kinds),

@@ -16,7 +16,7 @@ from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabil
 from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._numbers import Numbers, Shape
-from txlplan.cost._op_stream import Figure, FloatArray, Op
+from txlplan.cost._op_stream import Figure, FloatArray, Op, OpStream
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
@@ -115,7 +115,7 @@ def _packed(rows: FloatArray, elements: float, numbers: Numbers, *, packs: bool)
 
 
 def streamed(at: Lengths, numbers: Numbers) -> Op:
-    """Every weight, key and value read once a token, at the memory's bandwidth as far as the cache misses them.
+    """Every weight, key and value read once a token, at the memory's bandwidth for reading as far as the cache misses them.
 
     It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
     in cache. (Compiled sums are fed while they compute, see `as_summed`.)
@@ -130,12 +130,20 @@ def streamed(at: Lengths, numbers: Numbers) -> Op:
         name="weights, keys and values",
         group=STREAMED,
         section="embedding",
-        kind="gemm",
+        kind="summed",
         phase="forward",
         dtype=numbers.dtype,
+        m=1.0,
+        n=1.0,
+        k=1.0,
         bytes_moved=(weights + words + kept) * numbers.compute,
         launches=0.0,
     )
+
+
+def reads_tokens(stream: OpStream) -> bool:
+    """Whether it is of single tokens that a CPU reads."""
+    return STREAMED in stream.groups
 
 
 def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
@@ -268,7 +276,7 @@ def _attend_segment(section: Section, at: Lengths) -> None:
     section.held = section.held + row
     section.run("aligned scores", SCORES, "copy", launches=at.B, read=at.BHTS * c, written=at.BHTS * c, around=0.0, dtype=d)
     hidden = (at.BHTS if model.same_length else at.rows * at.T * model.n_head) * c
-    section.run("score mask", SCORES, launches=3 * at.B, read=hidden, written=hidden, around=0.0, dtype=d)
+    section.run("score mask", SCORES, launches=at.B, read=hidden, written=hidden, around=0.0, dtype=d)
     _softmax(section, at, at.B)
     section.product("weighted values", VALUES, "bmm", **shape, n=keys, k=width, launches=at.B)
     mixed = at.BTW * c

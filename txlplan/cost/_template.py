@@ -193,6 +193,12 @@ def _part(stream: OpStream, row: int) -> str | None:
     return {"softmax backward": "loss backward", "old memory": None}.get(section, section)
 
 
+def _is_like(settings: Settings, other: Settings) -> bool:
+    """Whether the same operations run in the precision of `other`: published code has its own, and some pack weights."""
+    published = settings.implementation == "published" and other.precision != "fp32"
+    return not published and settings.packs == other.packs
+
+
 _TEMPLATES: dict[Settings, Template] = {}
 
 
@@ -202,7 +208,7 @@ def template(settings: Settings, micro_batch: FloatArray) -> Template:
         if len(_TEMPLATES) >= _KEPT:
             _TEMPLATES.clear()
         like = _LIKE.get(settings.precision)
-        if like is not None and (like == "fp32" or settings.implementation != "published"):
+        if like is not None and _is_like(settings, replace(settings, precision=like)):
             _TEMPLATES[settings] = template(replace(settings, precision=like), micro_batch).alike(settings)
         else:
             _TEMPLATES[settings] = Template(settings, micro_batch[:_KEPT])

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase, summed
+from txlplan.cost._ring import reads_tokens
 from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
@@ -90,6 +91,10 @@ def step_times(
     for stream, (op_s, compute_bound, measured) in zip(streams, _op_times(streams, device, stack, threads), strict=True):
         reading = "backward" not in stream.phases
         dispatch = {region: _dispatch_s(stack, region, reading=reading) for region in REGIONS}
+        if stack.token_host and reads_tokens(stream):
+            token_s = token_host_s(stream, stack, threads or device.cores)
+            dispatch["forward"] = float(token_s.min())
+            op_s = op_s + stream.dispatched * (token_s - token_s.min())
         knee = 1.0 if device.kind == "cpu" else np.inf
         found.append(StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee))
     return found
@@ -159,6 +164,26 @@ def _dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
     forward = _HOST_OP_S if stack.host_op_s is None else stack.host_op_s
     backward = stack.host_backward_op_s
     return backward if region == "backward" and backward is not None else forward
+
+
+def token_host_s(stream: OpStream, stack: StackProfile, threads: int) -> FloatArray:
+    """Host time of an operation of a token, between points by the logarithm of what a layer moves, [candidates].
+
+    What tokens of its precision took, or those of fp32.
+    """
+    precision = next(dtype for kind, dtype in zip(stream.kinds, stream.dtypes, strict=True) if kind in PRODUCTS)
+    own = [point for point in stack.token_host if point.dtype == precision]
+    points = sorted(own or stack.token_host, key=lambda point: point.layer_bytes)
+    moved, seconds = ([getattr(point, name) for point in points] for name in ("layer_bytes", "op_s"))
+    found: FloatArray = np.interp(np.log(np.maximum(layer_bytes(stream) / threads, 1.0)), np.log(moved), seconds)
+    return found
+
+
+def layer_bytes(stream: OpStream) -> FloatArray:
+    """Read and written by the operations of one layer, [candidates]."""
+    rows = [row for row, section in enumerate(stream.sections) if section == "layers"]
+    moved: FloatArray = stream.bytes_moved[rows].sum(axis=0)
+    return moved
 
 
 _Times = tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]

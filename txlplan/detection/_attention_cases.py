@@ -1,12 +1,14 @@
 """Attention by code of our own, forward and backward, for the probe of a CPU.
 
 As training calls it: forward, queries, keys, values and distances have just been computed; backward, they and the probabilities
-were kept for long.
+were kept for long. And as scoring does, which keeps no probabilities: keys and values of the memory, and distances, lie head by
+head and were last read a segment ago.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from txlplan.detection._case import DTYPES, Case, filled
 from txlplan.detection._cold import cold, in_turn, kept_results
 from txlplan.detection._timing import Work
-from txlplan.hardware import Phase
+from txlplan.hardware import OpKind, Phase
 from txlplan.model._tiles import kept_scores, scored_blocks
 from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._own_code import can_compile
@@ -32,11 +34,13 @@ def attention_cases(dtype: str) -> Iterator[Case]:
     narrow = DTYPES[dtype] == torch.bfloat16
     if has_attention_code(torch.device("cpu"), DTYPES[dtype]) and can_compile("attention_bf16" if narrow else "attention"):
         for segment in _SEGMENTS:
-            yield _case("forward", dtype, _FORWARD, *segment, partial(_forward, *segment, DTYPES[dtype]))
-            yield _case("backward", dtype, _BACKWARD, *segment, partial(_backward, *segment, DTYPES[dtype]))
+            yield _case("attention", "forward", dtype, _FORWARD, *segment, partial(_forward, *segment, DTYPES[dtype]))
+            yield _case("attention", "backward", dtype, _BACKWARD, *segment, partial(_backward, *segment, DTYPES[dtype]))
+            yield _case("scored attention", "forward", dtype, _FORWARD, *segment, partial(_scored, *segment, DTYPES[dtype]))
 
 
 def _case(
+    kind: OpKind,
     phase: Phase,
     dtype: str,
     products: int,
@@ -51,7 +55,7 @@ def _case(
     seen = sum(rows * keys for rows, keys in blocks)
     work = 2.0 * products * sequences * heads * seen * width
     shape = (round(queries / len(blocks)), round(seen / queries), width)
-    return Case(kind="attention", phase=phase, dtype=dtype, work=work, operations=1, build=build, shape=shape)
+    return Case(kind=kind, phase=phase, dtype=dtype, work=work, operations=1, build=build, shape=shape)
 
 
 def _forward(sequences: int, heads: int, queries: int, memory: int, width: int, dtype: torch.dtype) -> Work:
@@ -62,6 +66,23 @@ def _forward(sequences: int, heads: int, queries: int, memory: int, width: int, 
     def work() -> None:
         _, probabilities = scores.mix(masked, keep_probabilities=True)
         kept.append(probabilities)
+
+    return work
+
+
+def _scored(sequences: int, heads: int, queries: int, memory: int, width: int, dtype: torch.dtype) -> Work:
+    new = partial(cold, dtype=dtype)
+    warm = _scores(sequences, heads, queries, memory, width, partial(filled, dtype=dtype, device="cpu"))
+    masked, remembered = _masked(queries, memory), 2 * sequences * memory + memory + queries
+
+    def layer() -> CompiledScores:
+        keys, values = (new(sequences, heads, memory, width).transpose(1, 2) for _ in range(2))
+        return replace(warm, k_BMHK=keys, v_BMHK=values, r_SHK=new(heads, memory + queries, width).transpose(0, 1))
+
+    layers = in_turn(layer, float(remembered * heads * width * dtype.itemsize))
+
+    def work() -> None:
+        next(layers).mix(masked, keep_probabilities=False)
 
     return work
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,9 +21,10 @@ from txlplan.detection._host import Dispatch, dispatch_cost
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward, weight_gradient
 from txlplan.detection._timing import Progress, Work, nothing, time_call
+from txlplan.detection._tokens import Token, token_host, token_times
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
-from txlplan.hardware import DeviceProfile, Phase, StackProfile, SystemProfile
+from txlplan.hardware import Cluster, DeviceProfile, Phase, StackProfile, SystemProfile
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
 from txlplan.nn._widened import has_fast_bf16
@@ -67,14 +68,16 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
         suit_products(bf16=False)
-        dispatch = [dispatch_cost(where, synchronize)]
+        dispatch, tokens = [dispatch_cost(where, synchronize)], [_tokens(where)]
         workers = _workers(where, dtypes, _WORKERS_SHARE[where] * budget_s, progress)
         dispatch.append(dispatch_cost(where, synchronize))
+        tokens.append(_tokens(where))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
         torch.set_num_threads(1)
         suit_products(bf16=False)
         dispatch.append(dispatch_cost(where, synchronize))
+        tokens.append(_tokens(where))
     notes += [*workers.notes, *_incomplete(measured), *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
     circumstances = Circumstances(
         where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
@@ -82,9 +85,21 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     device = device_profile(circumstances, measured)
     stack = stack_profile(circumstances, measured, device)
     system = system_profile(circumstances, device, stack)
+    middle = [Token.middle(several) for several in zip(*tokens, strict=True)]
+    stack = replace(stack, token_host=token_host(Cluster(system=system, device=device), stack, middle))
     stack, more = closed(system, device, stack, workers)
     notes += more
     return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
+
+
+def _tokens(where: str) -> list[Token]:
+    """On a CPU, by all its cores. Leaves one thread, and products torch's own."""
+    if where != "cpu":
+        return []
+    found = list(token_times(("fp32", "bf16"), usable_cpus()))
+    torch.set_num_threads(1)
+    suit_products(bf16=False)
+    return found
 
 
 _NO_COMPILER = "no C++ compiler works here: attention in C++, and how fast compiled tokens read, were not measured"

@@ -34,13 +34,13 @@ _FEW = (
     (6, 768, 2048), (12, 2048, 640), (4, 8192, 256),
 )  # fmt: skip
 _TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
-_TOKENS = ((4, 128, 64), (32, 256, 64), (128, 128, 32))
-"""Sequences × heads, keys, head width."""
+_TOKENS = ((4, 129, 64), (32, 257, 64), (128, 129, 32))
+"""Sequences × heads, keys (of the memory, and its own), head width."""
 _TOKENS_IN_PLACE = (
-    (1, 8, 128, 64), (4, 8, 256, 64), (8, 16, 96, 32), (2, 4, 512, 32), (8, 12, 32, 32), (4, 4, 48, 64), (16, 8, 192, 32),
+    (1, 8, 129, 64), (4, 8, 257, 64), (8, 16, 97, 32), (2, 4, 513, 32), (8, 12, 33, 32), (4, 4, 65, 64), (16, 8, 193, 32),
 )  # fmt: skip
-"""Sequences, heads, keys, head width."""
-_TOKEN_POSITIONS = ((4, 4, 128, 64), (8, 16, 256, 64), (12, 4, 512, 32))
+"""Sequences, heads, keys (one more than a multiple, as all tokens have: others are faster), head width."""
+_TOKEN_POSITIONS = ((4, 4, 129, 64), (8, 16, 257, 64), (12, 4, 513, 32))
 """Heads, sequences, keys, head width."""
 _LEAST_IN_TURN_BYTES, _MOST_TURNS = 8 << 20, 128
 """Of operands that are read in turn: beyond a core's own cache, within the last one. Half of that where it is more.
@@ -225,7 +225,7 @@ def token_positions(heads: int, sequences: int, keys: int, width: int, dtype: st
 
     def build() -> Work:
         new, read = _filled_or_read(dtype, device)
-        queries, several = new(heads, sequences, width), [read(heads, keys, width) for _ in range(count)]
+        queries, several = new(sequences, heads, width).transpose(0, 1), [read(heads, keys, width) for _ in range(count)]
         return _apart(lambda: (torch.bmm(queries, each.transpose(1, 2)) for each in several), device)
 
     work = 2.0 * heads * sequences * keys * width

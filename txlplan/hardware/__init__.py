@@ -19,7 +19,7 @@ from txlplan.hardware._prices import (
     priced,
     with_prices,
 )
-from txlplan.hardware._stack import PRODUCTS, EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile
+from txlplan.hardware._stack import PRODUCTS, EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile, TokenHost
 from txlplan.hardware._system import Host, Link, Price, PriceKind, SystemProfile
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Spread",
     "StackProfile",
     "SystemProfile",
+    "TokenHost",
     "age_days",
     "age_text",
     "booked_without_system",

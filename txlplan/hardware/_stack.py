@@ -16,6 +16,7 @@ OpKind = Literal[
     "gemm",
     "bmm",
     "attention",
+    "scored attention",
     "token attention",
     "summed",
     "softmax",
@@ -30,11 +31,11 @@ OpKind = Literal[
     "copy",
     "collective",
 ]
-"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel, `token
-attention` that of single tokens on a CPU;
+"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel; on a
+CPU `scored attention` is that of segments by code of our own which keeps nothing, and `token attention` that of single tokens;
 `summed` is products of few rows in code compiled for a CPU, sums in fp32 whatever they read; `random` is masks of dropout that
 torch draws on a CPU, `dropout` what code of our own draws and multiplies in one pass, or draws alone (int8)."""
-PRODUCTS = ("gemm", "bmm", "attention", "token attention", "summed")
+PRODUCTS = ("gemm", "bmm", "attention", "scored attention", "token attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]
 """When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""
@@ -66,6 +67,23 @@ class EfficiencyPoint:
     """CPU threads it was measured with; None: all."""
     phase: Phase | None = None
     """None: forward and backward together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenHost:
+    """What one operation of a token costs the host on a CPU, where the layers of a model move so much.
+
+    It rises with that: what a layer reads drives the code of its operations, and what they find there, out of a core's caches.
+    """
+
+    __pydantic_config__ = STRICT
+
+    dtype: str
+    """Of products."""
+    layer_bytes: Annotated[int, BYTES]
+    """Read and written by a layer's operations, over the threads."""
+    op_s: Annotated[float, SECONDS]
+    """Host time of one operation: what whole tokens took beyond the operations as they were timed one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,8 +123,10 @@ class StackProfile:
     """The same for one operation of the backward pass (the autograd engine dispatches it)."""
     host_reading_op_s: Annotated[float, SECONDS] | None = None
     """The same where nothing is differentiated: scoring, generating. None: as the forward pass of training."""
+    token_host: tuple[TokenHost, ...] = ()
+    """The same for tokens that a CPU generates, by precision and by what a layer moves; none: as above."""
     reading_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
-    """At which tokens that compiled code reads on a CPU take weights from memory. None: the device's bandwidth."""
+    """At which tokens take weights from memory on a CPU. None: the device's bandwidth."""
     launch_s: Annotated[float, SECONDS] | None = None
     """Device time that each kernel costs on top of its work."""
     efficiency: tuple[EfficiencyPoint, ...] = ()

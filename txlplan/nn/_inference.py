@@ -19,7 +19,7 @@ from txlplan.nn._attention_code import CompiledScores, has_attention_code
 from txlplan.nn._compiled_token import ReadToken, attention_to_compile, compiled_read_token
 from txlplan.nn._fused_attention import fused_scores
 from txlplan.nn._head import Head
-from txlplan.nn._kept_attention import attend_segment, attend_token, attend_token_in_place
+from txlplan.nn._kept_attention import attend_segment, attend_token, attend_token_in_place, future
 from txlplan.nn._layer_weights import Attend, LayerWeights
 from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._ring import KeyValueRing
@@ -230,10 +230,10 @@ class Inference:
         """Of every slot that a token sees, as `distances`."""
         return self.distances(self._visible_slots + 1)
 
-    def _masked(self, tokens: int, keys: int) -> Tensor | None:
-        """[T, S], True where a query may not see a key; None where that is but the future."""
+    def _masked(self, tokens: int, keys: int) -> Tensor:
+        """[T, S], True where a query may not see a key; where that is but the future, [T, T] to be added."""
         if not self.config.same_length:
-            return None
+            return future(tokens, self._dtype, self._like.device)
         key_S = torch.arange(keys, device=self._like.device)
         distance_TS = torch.arange(keys - tokens, keys, device=self._like.device).unsqueeze(1) - key_S
         return (distance_TS < 0) | (distance_TS >= self.config.mem_len)

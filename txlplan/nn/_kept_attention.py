@@ -12,22 +12,22 @@ from torch import Tensor
 
 
 def attend_segment(
-    q_THK: Tensor, u_HK: Tensor, v_HK: Tensor, keys_HSK: Tensor, values_HSK: Tensor, r_HSK: Tensor, masked_TS: Tensor | None
+    q_THK: Tensor, u_HK: Tensor, v_HK: Tensor, keys_HSK: Tensor, values_HSK: Tensor, r_HSK: Tensor, mask: Tensor
 ) -> Tensor:
     """[T, W] of one row whose keys include the new tokens'. `r_HSK` is of the distances S - 1, …, 0.
 
-    Without `masked_TS` (True: not to be seen) the keys after each query are the masked ones. The relative shift is a view:
-    element (i, j) of the aligned scores is element (i, j + T - 1 - i) of the unaligned.
+    `mask`: [T, S], True for keys not to be seen; or what `future` gives, for those after each query. The relative shift is a
+    view: element (i, j) of the aligned scores is element (i, j + T - 1 - i) of the unaligned.
     """
     tokens, keys = q_THK.shape[0], keys_HSK.shape[1]
     content_HTK, position_HTK = _queries(q_THK, u_HK, v_HK, keys_HSK.dtype)
     unaligned_HTS = torch.bmm(position_HTK, r_HSK.transpose(1, 2))
     position_HTS = unaligned_HTS.as_strided(unaligned_HTS.shape, (tokens * keys, keys - 1, 1), tokens - 1)
     scores_HTS = torch.baddbmm(position_HTS, content_HTK, keys_HSK.transpose(1, 2))
-    if masked_TS is None:
-        scores_HTS[:, :, keys - tokens :] += _future(tokens, scores_HTS)
+    if mask.dtype == torch.bool:
+        scores_HTS.masked_fill_(mask, float("-inf"))
     else:
-        scores_HTS.masked_fill_(masked_TS, float("-inf"))
+        scores_HTS[:, :, keys - tokens :] += mask
     probability_HTS = torch.softmax(scores_HTS, dim=-1, dtype=_wide(scores_HTS.dtype)).to(values_HSK.dtype)
     return torch.bmm(probability_HTS, values_HSK).transpose(0, 1).flatten(1)
 
@@ -82,9 +82,9 @@ def _queries(q: Tensor, u_HK: Tensor, v_HK: Tensor, dtype: torch.dtype) -> tuple
     return content, position
 
 
-def _future(tokens: int, like: Tensor) -> Tensor:
-    """[T, T], minus infinity where the key comes after the query."""
-    return torch.full((tokens, tokens), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
+def future(tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[T, T], minus infinity where the key comes after the query, to be added to the scores of new keys."""
+    return torch.full((tokens, tokens), float("-inf"), dtype=dtype, device=device).triu(1)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,69 @@
+"""Whole tokens of small models: what is taken from them gives them back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from txlplan.cost import estimate
+from txlplan.detection._tokens import Token, _model, token_host, token_times
+from txlplan.hardware import Cluster, devices, stacks, systems
+from txlplan.plan_file import Plan
+from txlplan.workload import Workload
+
+_DEVICE = devices.get("generic-cpu")
+_CLUSTER = Cluster(system=systems.get("generic-cpu"), device=_DEVICE)
+_STACK = replace(stacks.get("txlplan-cpu"), host_reading_op_s=5e-6)
+
+
+def _step_s(token: Token, **changes: Any) -> float:
+    plan = Plan(micro_batch=4, precision=token.precision, threads=token.threads)
+    stack = replace(_STACK, **changes)
+    return float(estimate(Workload(model=token.model, task="generate"), _CLUSTER, stack, [plan]).step_s[0])
+
+
+def _tokens(longer: float) -> list[Token]:
+    """That take so many times as long as where nothing disturbs the host."""
+    made = [
+        Token(model=_model(width), precision=precision, threads=2, seconds=0.0)
+        for precision in ("fp32", "bf16")
+        for width in (128, 384)
+    ]
+    return [replace(token, seconds=longer * _step_s(token)) for token in made]
+
+
+def test_tokens_that_were_timed_come_back() -> None:
+    tokens = _tokens(1.3)
+    points = token_host(_CLUSTER, _STACK, tokens)
+    assert [point.dtype for point in points] == [token.precision for token in tokens]
+    for token in tokens:
+        assert _step_s(token, token_host=points) == pytest.approx(token.seconds, rel=1e-3)
+
+
+def test_a_precision_without_products_is_left_out() -> None:
+    wide = replace(_DEVICE, peak_flops_per_s={"fp32": 1e11})
+    found = token_host(replace(_CLUSTER, device=wide), _STACK, _tokens(1.3))
+    assert {point.dtype for point in found} == {"fp32"}
+
+
+def test_tokens_quicker_than_their_operations_leave_the_host_something() -> None:
+    assert {point.op_s for point in token_host(_CLUSTER, _STACK, _tokens(0.01))} == {1e-6}
+
+
+def test_the_middle_of_several_is_their_median() -> None:
+    token = _tokens(1.0)[0]
+    assert Token.middle([replace(token, seconds=seconds) for seconds in (3.0, 1.0, 1.5)]).seconds == 1.5
+
+
+def test_tokens_are_read_by_each_model_in_each_precision() -> None:
+    threads = torch.get_num_threads()
+    try:
+        found = list(token_times(("fp32",), threads))
+    finally:
+        torch.set_num_threads(threads)
+    assert [each.precision for each in found] == ["fp32"] * 3
+    assert all(0 < each.seconds < 10 for each in found)
+    assert len({each.model.d_model for each in found}) == 3
