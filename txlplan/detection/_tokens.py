@@ -22,7 +22,7 @@ from txlplan.engine.sampling import choose
 from txlplan.hardware import Cluster, StackProfile, TokenHost
 from txlplan.model import ModelConfig
 from txlplan.nn import Inference, TransformerXL
-from txlplan.nn._widened import suit_products
+from txlplan.nn._suited_products import suit_products
 from txlplan.plan_file import Plan, Sampling
 from txlplan.workload import Workload
 
