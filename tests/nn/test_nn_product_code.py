@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from txlplan.nn import _product_code
-from txlplan.nn._own_code import library
+from txlplan.nn._own_code import can_compile, library
 from txlplan.nn._product_code import has_tiles, multiply, tile_products
 
 needs_tiles = pytest.mark.skipif(not has_tiles(), reason="needs a CPU with AMX, and a C++ compiler that knows it and OpenMP")
@@ -177,6 +177,12 @@ def test_results_go_where_they_are_to(calls: list[tuple[int, ...]]) -> None:
     torch.mm(a, b, out=out)
     check(out, a, b)
     assert calls == [(256, 128, 256)] * 2
+    known = out[:1].clone()
+    torch.addmm(out[:1], a, b, out=out)
+    check(out, a, b, known)
+    with pytest.raises(RuntimeError):
+        torch.mm(a, b, out=torch.empty(256, dtype=BF16).expand(256, 256))
+    assert len(calls) == 2, "what is read or written twice is torch's"
 
 
 @pytest.mark.parametrize(
@@ -206,6 +212,9 @@ class _Library:
         return True
 
 
-@needs_tiles
+@pytest.mark.skipif(
+    not (torch.cpu._is_amx_tile_supported() and can_compile("product_bf16")),
+    reason="needs a CPU with AMX, and a C++ compiler that knows it and OpenMP",
+)
 def test_the_code_asks_the_system_for_tiles() -> None:
     assert library("product_bf16").has_products()

@@ -1,5 +1,4 @@
-"""Products of torch's that are taken over on a CPU, also where autograd and autocast call them. Code that `torch.compile` made
-calls torch's own."""
+"""Products of torch's that are taken over on a CPU, also where autograd, autocast or compiled code calls them."""
 
 from __future__ import annotations
 

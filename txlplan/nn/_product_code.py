@@ -1,6 +1,5 @@
-"""Products of bf16 by compiled code of our own, `product_bf16.cpp`, on CPUs with AMX: on average 1.5 times as fast as torch's,
-which leave a thread idle where the depth is great (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13,
-2026-11-27).
+"""Products of bf16 by compiled code of our own, `product_bf16.cpp`, on CPUs with AMX: those of a layer's training step take
+torch's 1.04 to 1.64 times as long (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13, 2026-11-27).
 
 Shape suffixes: M rows, D depth, N columns.
 """
@@ -8,30 +7,32 @@ Shape suffixes: M rows, D depth, N columns.
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from txlplan.nn._overrides import Override, can_override, overriding
+from txlplan.nn._overrides import Override, overriding
 from txlplan.nn._own_code import can_compile, library
+from txlplan.nn._widened import told_instructions
 
 _LEAST = 64
 """Rows, columns and depth: of fewer, more is packed than multiplied."""
 _LEAST_PRODUCTS = 1 << 21
 """Multiplications: fewer take less than a call costs."""
+_MOST_DEPTH = 1 << 16
+"""A thread packs 32 rows and columns of the whole depth at least: of this, 8 MiB."""
 
 
 def tile_products() -> torch.library.Library | None:
     """What takes over torch's products of bf16 for as long as it is kept; None where this CPU has no AMX, or it is told not to
     use it, or there is no compiler."""
-    return overriding(("mm", "addmm"), _override, _into) if can_override() and has_tiles() else None
+    return overriding(("mm", "addmm"), _override, _into) if has_tiles() else None
 
 
 def has_tiles() -> bool:
     """Whether there is code for this CPU."""
-    told = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    told = told_instructions()
     if not torch.cpu._is_amx_tile_supported() or (told and "AMX" not in told and told not in {"ALL", "DEFAULT"}):
         return False
     return can_compile("product_bf16") and bool(library("product_bf16").has_products())
@@ -88,12 +89,9 @@ def _suit(operands: tuple[Tensor, ...]) -> bool:
     if left_MD.dtype is not torch.bfloat16 or left_MD.dim() != 2 or right_DN.dim() != 2:
         return False
     (M, D), (depth, N) = left_MD.shape, right_DN.shape
-    if (
-        depth != D
-        or min(M, N, D) < _LEAST
-        or M * N * D < _LEAST_PRODUCTS
-        or any(each.dtype is not torch.bfloat16 for each in operands)
-    ):
+    if depth != D or min(M, N, D) < _LEAST or M * N * D < _LEAST_PRODUCTS or D > _MOST_DEPTH:
+        return False
+    if right_DN.dtype is not torch.bfloat16:
         return False
     return _lies_in_lines(left_MD) and _lies_in_lines(right_DN) and all(_is_added(each, M, N) for each in added)
 
@@ -109,11 +107,16 @@ def _is_added(added: Tensor, M: int, N: int) -> bool:
 def _takes(out_MN: Tensor, operands: tuple[Tensor, ...]) -> bool:
     """Whether the product can be written there: not over a factor, nor over what is added but in its own place."""
     *added, left_MD, right_DN = operands
-    if out_MN.dtype is not torch.bfloat16 or out_MN.shape != (left_MD.shape[0], right_DN.shape[1]) or out_MN.stride(1) != 1:
+    M, N = left_MD.shape[0], right_DN.shape[1]
+    if out_MN.dtype is not torch.bfloat16 or out_MN.shape != (M, N) or out_MN.stride(1) != 1 or out_MN.stride(0) < N:
         return False
     own = out_MN.untyped_storage().data_ptr()
-    in_place = [each for each in added if (each.data_ptr(), each.stride()) != (out_MN.data_ptr(), out_MN.stride())]
-    return all(each.untyped_storage().data_ptr() != own for each in (left_MD, right_DN, *in_place))
+    elsewhere = [each for each in added if not _is_same(each, out_MN)]
+    return all(each.untyped_storage().data_ptr() != own for each in (left_MD, right_DN, *elsewhere))
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
 
 
 def _strides(factor: Tensor) -> tuple[int, int]:

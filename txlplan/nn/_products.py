@@ -65,7 +65,7 @@ class PlainProduct:
 
 
 class WidenedProduct:
-    """The same in fp32, whose weight is widened anew each time: for compiled code, in which `suit_products` changes nothing."""
+    """The same in fp32, whose weight is widened anew each time: for compiled code, which computes few rows by itself."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None = None, *, activation: str = "none") -> None:
         self._weight_NK, self._bias_N, self._activation = weight_NK, bias_N, activation

@@ -15,9 +15,8 @@ _in_force: list[torch.library.Library] = []
 def suit_products(*, bf16: bool) -> None:
     """Set up this process's products on the CPU for a plan in bf16, or in anything else, from one call to the next.
 
-    In bf16 they are widened where torch has no fast ones, and large ones are by code of our own where the CPU has AMX, also
-    autograd's and autocast's. Code that `torch.compile` made calls torch's own. A torch that lends none of its kernels goes on
-    with them.
+    In bf16 they are widened where torch has no fast ones, and large ones are by code of our own where the CPU has AMX; those
+    too that autograd, autocast or compiled code calls. A torch that lends none of its kernels goes on with them.
     """
     if not bf16:
         _in_force.clear()

@@ -37,9 +37,14 @@ def has_fast_bf16() -> bool:
     """
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16:
+    if told_instructions() in _WITHOUT_BF16:
         return False
     return not torch.cpu._is_avx512_supported() or bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def told_instructions() -> str:
+    """The instruction set that oneDNN is told not to go beyond, in capital letters; "": none."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
 
 
 def widened_products() -> torch.library.Library:
