@@ -222,7 +222,8 @@ def _changed(change: Change) -> str:
 
 def _speed(row: Row) -> tuple[str, str, str, str]:
     speed = row.tokens_per_s
-    mad = "" if speed is None else f"{speed.mad / speed.median:.1%}" if speed.median else ""
+    several = speed is not None and bool(speed.median) and row.repeats - row.failed > 1
+    mad = f"{speed.mad / speed.median:.1%}" if speed is not None and several else ""
     return _count(speed), mad, _number(row.predicted_tokens_per_s), _percent(row.tokens_error)
 
 

@@ -137,9 +137,14 @@ def _busy() -> Iterator[str]:
 
 
 def _incomplete(measured: Measurement) -> Iterator[str]:
-    missing = measured.unmeasured
+    missing, reached = measured.unmeasured, len(measured.timed)
     if missing:
-        yield f"{missing} of {missing + len(measured.timed)} operations were not reached in time"
+        yield f"{missing} of {missing + reached} operations were not reached in time"
+    if missing > reached:
+        yield (
+            "predictions by these profiles are not to be relied on: `txlplan hardware probe` again when the machine is idle, "
+            "or with more --seconds"
+        )
 
 
 def _dtypes(where: str, synchronize: Work) -> dict[str, Rates]:
