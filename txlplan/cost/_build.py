@@ -112,7 +112,7 @@ class Settings:
 
     @property
     def gpu_loss(self) -> bool:
-        """Whether the loss is computed in chunks as large as on a GPU."""
+        """Whether words' probabilities are computed as on a GPU, and their loss in chunks as large."""
         return self.implementation == "fused" or (self.implementation == "reference" and self.fused_dropout)
 
     @property

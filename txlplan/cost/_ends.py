@@ -122,18 +122,20 @@ def loss(section: Section, at: Lengths, tail_shares: Sequence[float], *, made_up
 def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> None:
     """Log-probabilities of the next word over the whole vocabulary, one row a sequence; and the word drawn by them.
 
-    `join`: the head's words are put together each time, not once before.
+    `join`: the head's words are put together each time, not once before. A GPU's log-softmax widens logits of fp16 as it reads
+    them, but not those of bf16 (ATen's SoftMax.cpp: `half_to_float`).
     """
     f, model = section.numbers.wide, at.model
     for cluster in range(model.n_clusters):
         _logits(section, model, cluster, at.B, join=join)
         logits = at.B * outputs(model, cluster) * f
-        if section.numbers.cast:
-            narrow = logits * section.numbers.compute / f
+        narrow, widens_itself = logits * section.numbers.compute / f, section.gpu_loss and section.numbers.dtype == "fp16"
+        if section.numbers.cast and not widens_itself:
             section.run(
                 f"cluster {cluster} widening", SOFTMAX, "copy", read=narrow, written=logits, dtype=section.numbers.narrow
             )
-        section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
+        read = narrow if widens_itself else logits
+        section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=read, written=logits)
     if model.n_clusters > 1:
         moved = 2 * at.B * model.vocab_size * f
         section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=moved)
