@@ -102,32 +102,41 @@ def test_reading_is_dispatched_as_measured_for_reading(cpu: DeviceProfile, measu
         assert step_time(build(settings_, np.ones(1)), cpu, stack).dispatch_s["forward"] == forward_s
 
 
-def test_what_a_token_s_operation_costs_the_host_rises_with_what_a_layer_moves(
-    cpu: DeviceProfile, measured_stack: StackProfile
-):
-    """Between points by its logarithm, the same beyond them; of another precision by fp32; of segments not at all."""
+def test_what_a_token_s_operation_costs_the_host_rises_with_a_layer_s_weights(cpu: DeviceProfile, measured_stack: StackProfile):
+    """Between points by their logarithm, the same beyond them and with more rows; of another precision by fp32; of segments
+    and compiled tokens not at all."""
     model, one = presets.get("demo-bytes"), np.ones(1)
 
-    def seconds(task: Any, precision: Any, points: tuple[TokenHost, ...]) -> tuple[float, float]:
+    def seconds(
+        task: Any, precision: Any, points: tuple[TokenHost, ...], rows: float = 1.0, *, compiled: bool = False
+    ) -> tuple[float, float]:
         """Of a step, and operations that it dispatches."""
-        settings_ = Settings(model=model, task=task, optimization=Optimization(), implementation="fast", precision=precision)
-        stream = build(settings_, one)
-        time = step_time(stream, cpu, replace(measured_stack, host_reading_op_s=0.0, token_host=points))
+        settings_ = Settings(
+            model=model, task=task, optimization=Optimization(), implementation="fast", precision=precision, compiled=compiled
+        )
+        stream = build(settings_, rows * one)
+        time = step_time(stream, cpu, replace(measured_stack, host_reading_op_s=1e-6, token_host=points))
         launches = stream.total(stream.dispatched, "forward")
         return float(time.region_s("forward", stream.total(time.op_s, "forward"), launches)[0]), float(launches[0])
 
     token = build(Settings(model=model, task="generate", optimization=Optimization(), implementation="fast"), one)
-    moved = float(layer_bytes(token)[0]) / cpu.cores
+    width = model.n_head * model.d_head
+    assert layer_bytes(token)[0] == pytest.approx(4 * (4 * width * model.d_model + 2 * model.d_model * model.d_inner))
+    weights = float(layer_bytes(token)[0]) / cpu.cores
     for low, high, op_s in ((1 / 4, 4.0, 6e-6), (1 / 8, 2.0, 7e-6), (2.0, 8.0, 4e-6), (1 / 8, 1 / 2, 8e-6)):
         bounds = ((low, 4e-6), (high, 8e-6))
-        points = tuple(TokenHost(dtype="fp32", layer_bytes=round(share * moved), op_s=each) for share, each in bounds)
-        (without_s, launches), (with_s, _) = (seconds("generate", "fp32", each) for each in ((), points))
-        assert with_s - without_s == pytest.approx(launches * op_s, rel=1e-3)
+        points = tuple(TokenHost(dtype="fp32", layer_bytes=round(share * weights), op_s=each) for share, each in bounds)
+        for rows in (1.0, 64.0):
+            (without_s, launches), (with_s, _) = (seconds("generate", "fp32", each, rows) for each in ((), points))
+            assert with_s - without_s == pytest.approx(launches * (op_s - 1e-6), rel=1e-3)
+            compiled = [seconds("generate", "fp32", each, rows, compiled=True) for each in ((), points)]
+            assert compiled[0] == compiled[1]
         assert seconds("score", "fp32", points) == seconds("score", "fp32", ())
-    narrow = (TokenHost(dtype="bf16", layer_bytes=1, op_s=3e-6), TokenHost(dtype="fp32", layer_bytes=1, op_s=9e-6))
-    for precision, op_s in (("fp32", 9e-6), ("bf16", 3e-6)):
-        (without_s, launches), (with_s, _) = (seconds("generate", precision, each) for each in ((), narrow))
-        assert with_s - without_s == pytest.approx(launches * op_s)
+    wide, narrow = (TokenHost(dtype=dtype, layer_bytes=1, op_s=op_s) for dtype, op_s in (("fp32", 9e-6), ("bf16", 3e-6)))
+    for precision, own_s in (("fp32", 9e-6), ("bf16", 3e-6), ("fp16", 9e-6)):
+        (without_s, launches), (with_s, _) = (seconds("generate", precision, each) for each in ((), (narrow, wide)))
+        assert with_s - without_s == pytest.approx(launches * (own_s - 1e-6))
+    assert seconds("generate", "fp16", (narrow,)) == seconds("generate", "fp16", ())
 
 
 def test_generating_draws_a_word_for_every_row():

@@ -264,3 +264,14 @@ def test_what_tokens_read_comes_at_the_bandwidth_of_reading_where_that_was_measu
     for measured_on, times in ((device.id, 2), ("another", 1)):
         seconds = step_time(stream, device, replace(stack, measured_device=measured_on)).op_s[row, 0]
         assert seconds == pytest.approx(stream.bytes_moved[row, 0] / device.memory_bandwidth_bytes_per_s / times)
+
+
+@pytest.mark.parametrize("implementation", ["fast", "fused"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_logits_are_widened_apart_but_those_of_fp16_on_a_gpu(
+    tiny_model: ModelConfig, implementation: Any, precision: Any
+) -> None:
+    stream = stream_of(tiny_model, "generate", precision=precision, implementation=implementation)
+    itself, logits = (precision, implementation) == ("fp16", "fused"), BATCH * tiny_model.vocab_size
+    assert ("cluster 0 widening" in stream.names) is (precision != "fp32" and not itself)
+    assert stream.bytes_moved[stream.names.index("cluster 0 log-softmax"), 0] == logits * ((2 if itself else 4) + 4)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from txlplan.cost import estimate
-from txlplan.detection._tokens import Token, _model, token_host, token_times
+from txlplan.detection import _tokens as tokens_module
+from txlplan.detection._tokens import Token, _model, _token_s, token_host, token_times
 from txlplan.hardware import Cluster, devices, stacks, systems
+from txlplan.nn import Inference
+from txlplan.nn._ring import KeyValueRing
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
@@ -67,3 +72,28 @@ def test_tokens_are_read_by_each_model_in_each_precision() -> None:
     assert [each.precision for each in found] == ["fp32"] * 3
     assert all(0 < each.seconds < 10 for each in found)
     assert len({each.model.d_model for each in found}) == 3
+
+
+@pytest.mark.parametrize("longest_s", [0.5, 3.5, 1e3])
+def test_a_slide_counts_as_in_a_long_run_however_many_tokens_are_timed(
+    monkeypatch: pytest.MonkeyPatch, longest_s: float
+) -> None:
+    """By a clock that a token moves by 1 s and a slide by 64 s, one of which falls on 32 tokens."""
+    clock, read, make_room = [0.0], Inference.read, KeyValueRing.make_room
+
+    def slow_read(self: Inference, words: Tensor, ring: KeyValueRing) -> Tensor:
+        clock[0] += 1.0
+        return read(self, words, ring)
+
+    def slow_make_room(self: KeyValueRing, tokens: int) -> None:
+        before = self._end
+        make_room(self, tokens)
+        clock[0] += 64.0 * (self._end < before)
+
+    monkeypatch.setattr(Inference, "read", slow_read)
+    monkeypatch.setattr(KeyValueRing, "make_room", slow_make_room)
+    monkeypatch.setattr(tokens_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(tokens_module, "_LONGEST_S", longest_s)
+    state = torch.get_rng_state()
+    assert _token_s(_model(128), "fp32") == 1.0 + 64.0 / 32
+    assert torch.equal(torch.get_rng_state(), state)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from txlplan import resources
-from txlplan.hardware import devices, stacks, systems
+from txlplan.config import parse_toml
+from txlplan.errors import ConfigError
+from txlplan.hardware import StackProfile, devices, stacks, systems
 
 _SHIPPED = resources.shipped("profiles")
 _FILES = {kind: sorted((_SHIPPED / kind).glob("*.toml")) for kind in ("devices", "systems", "stacks")}
@@ -190,3 +192,12 @@ def test_what_was_published_can_be_named():
 def test_the_v100_of_a_dgx_1_is_as_its_data_sheet_says():
     device = devices.get("v100-sxm2-16gb")
     assert (device.power_w, device.memory_bandwidth_bytes_per_s, device.peak("fp16")) == (300.0, 900e9, 125e12)
+
+
+@pytest.mark.parametrize("wrong", [{"op": "0 s"}, {"op": "-1 us"}, {"layer": "0 B"}, {"dtype": "fp8"}])
+def test_what_a_token_s_operation_costs_the_host_is_of_a_precision_and_more_than_nothing(wrong: dict[str, str]) -> None:
+    point = {"dtype": "fp32", "layer": "1 MiB", "op": "5 us"}
+    raw = {"id": "ours", "family": "ours", "version": "0"}
+    assert parse_toml(StackProfile, {**raw, "token_host": [point]}, "ours.toml").token_host[0].op_s == pytest.approx(5e-6)
+    with pytest.raises(ConfigError, match=rf"ours\.toml: .*token_host.*{next(iter(wrong))}"):
+        parse_toml(StackProfile, {**raw, "token_host": [point | wrong]}, "ours.toml")

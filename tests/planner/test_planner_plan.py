@@ -318,6 +318,13 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
     narrow = [replace(point, dtype="bf16") for point in (*tiles, *own)]
     plans = Space().plain(workload, PC, replace(measured, efficiency=(*measured.efficiency, *narrow)))
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32", "bf16"}
+    for rates, dtype in (({"dropout": 0.1}, "fp32"), ({"dropatt": 0.1}, "int8")):
+        drops = replace(workload, model=replace(workload.model, **rates))
+        dropout = EfficiencyPoint(kind="dropout", dtype=dtype, work=1e6, utilisation=0.1)
+        assert "compiled" not in {each.attention for each in Space().plain(drops, PC, measured)}
+        assert "compiled" in {each.attention for each in Space().plain(replace(drops, task="score"), PC, measured)}
+        with_dropout = replace(measured, efficiency=(*measured.efficiency, dropout))
+        assert "compiled" in {each.attention for each in Space().plain(drops, PC, with_dropout)}
     asked = Space(attention=("compiled",), precision=("bf16",)).plain(workload, PC, measured)
     assert {(each.precision, each.attention) for each in asked} == {("bf16", "compiled")}
     halved = replace(PC, device=replace(PC.device, peak_flops_per_s={**PC.device.peak_flops_per_s, "fp16": 1e12}))

@@ -10,7 +10,7 @@ import numpy as np
 
 from txlplan.choices import Checkpointing, Precision, Task
 from txlplan.cost._compiled_layer import compiled_layer
-from txlplan.cost._ends import DRAWING, RowsMadeUp, embedding, log_probabilities, loss, remember, zipf_shares
+from txlplan.cost._ends import DRAWING, RowsMadeUp, embedding, log_probabilities, loss, remember, widens_logits, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._fused_layer import fused_layer
 from txlplan.cost._layer import Lengths, layer
@@ -112,8 +112,13 @@ class Settings:
 
     @property
     def gpu_loss(self) -> bool:
-        """Whether the loss is computed in chunks as large as on a GPU."""
+        """Whether words' probabilities are computed as on a GPU, and their loss in chunks as large."""
         return self.implementation == "fused" or (self.implementation == "reference" and self.fused_dropout)
+
+    @property
+    def widens_logits(self) -> bool:
+        """Whether a token's logits are widened by no operation of their own, though narrow."""
+        return self.task == "generate" and widens_logits(self.numbers, on_gpu=self.gpu_loss)
 
     @property
     def made_up(self) -> RowsMadeUp:

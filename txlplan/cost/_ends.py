@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from txlplan.cost._layer import RESIDUAL, Lengths
+from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure
 from txlplan.cost._section import Section
 from txlplan.model import ModelConfig
@@ -128,12 +129,13 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
     for cluster in range(model.n_clusters):
         _logits(section, model, cluster, at.B, join=join)
         logits = at.B * outputs(model, cluster) * f
-        if section.numbers.cast:
-            narrow = logits * section.numbers.compute / f
+        narrow = logits * section.numbers.compute / f
+        apart = section.numbers.cast and not widens_logits(section.numbers, on_gpu=section.gpu_loss)
+        if apart:
             section.run(
                 f"cluster {cluster} widening", SOFTMAX, "copy", read=narrow, written=logits, dtype=section.numbers.narrow
             )
-        section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits, written=logits)
+        section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits if apart else narrow, written=logits)
     if model.n_clusters > 1:
         moved = 2 * at.B * model.vocab_size * f
         section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=moved)
@@ -141,6 +143,12 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
     temperature, sampling = DRAWING
     section.run(temperature, SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
     section.run(sampling, SOFTMAX, "sampling", launches=6, read=words, written=2 * words)
+
+
+def widens_logits(numbers: Numbers, *, on_gpu: bool) -> bool:
+    """Whether log-softmax widens logits as it reads them: a GPU's those of fp16, but not of bf16 (ATen's SoftMax.cpp:
+    `half_to_float`)."""
+    return on_gpu and numbers.dtype == "fp16"
 
 
 DRAWING = ("temperature", "sampling")

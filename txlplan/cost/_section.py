@@ -18,7 +18,8 @@ class Section:
     `own_loss`: a table of several clusters is split once, and logits of very many words are computed a chunk of words at a
     time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
     stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `gpu_loss`:
-    these chunks are as large as on a GPU. `own_dropout`: code of our own drops, see txlplan.nn: `_dropout_code`.
+    words' probabilities are computed as on a GPU, in chunks as large. `own_dropout`: code of our own drops, see txlplan.nn:
+    `_dropout_code`.
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.

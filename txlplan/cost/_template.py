@@ -194,9 +194,10 @@ def _part(stream: OpStream, row: int) -> str | None:
 
 
 def _is_like(settings: Settings, other: Settings) -> bool:
-    """Whether the same operations run in the precision of `other`: published code has its own, and some pack weights."""
+    """Whether the same operations run in the precision of `other`: published code has its own, some pack weights, some widen
+    logits in no operation of its own."""
     published = settings.implementation == "published" and other.precision != "fp32"
-    return not published and settings.packs == other.packs
+    return not published and settings.packs == other.packs and settings.widens_logits == other.widens_logits
 
 
 _TEMPLATES: dict[Settings, Template] = {}

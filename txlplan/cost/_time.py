@@ -19,7 +19,7 @@ from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase, summed
 from txlplan.cost._ring import reads_tokens
-from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile
+from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile, TokenHost
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),
@@ -90,9 +90,9 @@ def step_times(
     found = []
     for stream, (op_s, compute_bound, measured) in zip(streams, _op_times(streams, device, stack, threads), strict=True):
         reading = "backward" not in stream.phases
-        dispatch = {region: _dispatch_s(stack, region, reading=reading) for region in REGIONS}
-        if stack.token_host and reads_tokens(stream):
-            token_s = token_host_s(stream, stack, threads or device.cores)
+        dispatch = {region: eager_dispatch_s(stack, region, reading=reading) for region in REGIONS}
+        if points := _token_points(stream, stack):
+            token_s = token_host_s(stream, points, threads or device.cores)
             dispatch["forward"] = float(token_s.min())
             op_s = op_s + stream.dispatched * (token_s - token_s.min())
         knee = 1.0 if device.kind == "cpu" else np.inf
@@ -158,7 +158,8 @@ def computed_in(kind: str, dtype: str) -> str:
     return "fp32" if kind == "summed" else dtype
 
 
-def _dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
+def eager_dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
+    """Host time of one operation whose code and operands nothing drives out of a core's caches."""
     if reading and stack.host_reading_op_s is not None:
         return stack.host_reading_op_s
     forward = _HOST_OP_S if stack.host_op_s is None else stack.host_op_s
@@ -166,24 +167,33 @@ def _dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> float:
     return backward if region == "backward" and backward is not None else forward
 
 
-def token_host_s(stream: OpStream, stack: StackProfile, threads: int) -> FloatArray:
-    """Host time of an operation of a token, between points by the logarithm of what a layer moves, [candidates].
+def _token_points(stream: OpStream, stack: StackProfile) -> list[TokenHost]:
+    """What tokens of a stream's precision took, or those of fp32; none for anything but a token of separate operations.
 
-    What tokens of its precision took, or those of fp32.
+    Compiled tokens are dispatched so much quicker than an eager layer that nothing disturbs, see `COMPILED_DISPATCH`.
     """
+    if not reads_tokens(stream) or np.any(stream.dispatched != stream.launches):
+        return []
     precision = next(dtype for kind, dtype in zip(stream.kinds, stream.dtypes, strict=True) if kind in PRODUCTS)
-    own = [point for point in stack.token_host if point.dtype == precision]
-    points = sorted(own or stack.token_host, key=lambda point: point.layer_bytes)
-    moved, seconds = ([getattr(point, name) for point in points] for name in ("layer_bytes", "op_s"))
-    found: FloatArray = np.interp(np.log(np.maximum(layer_bytes(stream) / threads, 1.0)), np.log(moved), seconds)
+    own, wide = ([point for point in stack.token_host if point.dtype == dtype] for dtype in (precision, "fp32"))
+    return own or wide
+
+
+def token_host_s(stream: OpStream, points: Sequence[TokenHost], threads: int) -> FloatArray:
+    """Host time of an operation of a token, between points by the logarithm of a layer's weights, [candidates]."""
+    ordered = sorted(points, key=lambda point: point.layer_bytes)
+    weights, seconds = ([getattr(point, name) for point in ordered] for name in ("layer_bytes", "op_s"))
+    found: FloatArray = np.interp(np.log(np.maximum(layer_bytes(stream) / threads, 1.0)), np.log(weights), seconds)
     return found
 
 
 def layer_bytes(stream: OpStream) -> FloatArray:
-    """Read and written by the operations of one layer, [candidates]."""
-    rows = [row for row, section in enumerate(stream.sections) if section == "layers"]
-    moved: FloatArray = stream.bytes_moved[rows].sum(axis=0)
-    return moved
+    """Of the weights that one layer's products read, [candidates]: n·k of the m·k + k·n + m·n numbers that each moves."""
+    places = enumerate(zip(stream.sections, stream.kinds, strict=True))
+    rows = [row for row, place in places if place == ("layers", "gemm")]
+    m, n, k, moved = (figure[rows] for figure in (stream.m, stream.n, stream.k, stream.bytes_moved))
+    weights: FloatArray = (moved * (n * k) / (m * k + k * n + m * n)).sum(axis=0)
+    return weights
 
 
 _Times = tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]

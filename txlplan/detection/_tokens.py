@@ -2,7 +2,7 @@
 
 Operations timed one by one find their code, and what torch keeps of them, in a core's caches, from where the weights and keys
 that a layer reads drive it in a token. So what an operation of a token costs the host is taken from what is left of whole
-tokens, of layers that move little and of layers that move much.
+tokens, of layers of few weights and of many.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from txlplan.choices import Precision
 from txlplan.cost import Settings, build, estimate
-from txlplan.cost._time import layer_bytes
+from txlplan.cost._time import eager_dispatch_s, layer_bytes
 from txlplan.engine.sampling import choose
 from txlplan.hardware import Cluster, StackProfile, TokenHost
 from txlplan.model import ModelConfig
@@ -30,9 +30,10 @@ _ROWS = 4
 _WIDTHS = (128, 384, 640)
 """Layers of 0.3 to 7 MB of weights in bf16: much less than a core's own cache has, and much more."""
 _MEMORY = 64
-_REPEATS = _MEMORY // 2
-"""In which the memory slides back once."""
 _WARM_UP = 2
+_UNTIL_SLIDE = _MEMORY // 2
+"""Tokens after which a full memory slides back, see `KeyValueRing`."""
+_REPEATS = _UNTIL_SLIDE - _WARM_UP
 _LONGEST_S = 0.15
 """Of the tokens of one model; on a busy machine, whose threads wait for each other, they are fewer."""
 _LEAST_SHARE = 0.2
@@ -79,8 +80,11 @@ def _model(width: int) -> ModelConfig:
 
 
 def _token_s(model: ModelConfig, precision: Precision) -> float:
-    """The mean, as one of them slides the memory back."""
-    reader = Inference(TransformerXL(model), rows=_ROWS, dtype=torch.bfloat16 if precision == "bf16" else None)
+    """The mean of some, and their share of one slide of the memory, which is timed apart: however few they are, it counts as
+    in a long run. The caller's random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        module = TransformerXL(model)
+    reader = Inference(module, rows=_ROWS, dtype=torch.bfloat16 if precision == "bf16" else None)
     ring, random, sampling = reader.ring(_ROWS, longest=1), torch.Generator(), Sampling()
     ring.filled = [model.mem_len] * _ROWS
     words = torch.zeros(_ROWS, 1, dtype=torch.int64)
@@ -95,7 +99,11 @@ def _token_s(model: ModelConfig, precision: Precision) -> float:
     while done < _REPEATS and time.perf_counter() < start_s + _LONGEST_S:
         token()
         done += 1
-    return (time.perf_counter() - start_s) / done
+    token_s = (time.perf_counter() - start_s) / done
+    ring.advance(_REPEATS - done)
+    start_s = time.perf_counter()
+    ring.make_room(1)
+    return token_s + (time.perf_counter() - start_s) / _UNTIL_SLIDE
 
 
 def token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token]) -> tuple[TokenHost, ...]:
@@ -106,12 +114,12 @@ def token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token]) -
 def _host(cluster: Cluster, stack: StackProfile, token: Token) -> TokenHost:
     workload = Workload(model=token.model, task="generate")
     plan = Plan(micro_batch=_ROWS, precision=token.precision, threads=token.threads)
-    least_s = _LEAST_SHARE * (stack.host_reading_op_s or 0.0)
+    least_s = _LEAST_SHARE * eager_dispatch_s(stack, "forward", reading=True)
     without_s, with_s = (_step_s(cluster, stack, workload, plan, op_s) for op_s in (0.0, 1.0))
     stream = build(Settings.of(workload, cluster.device, stack, plan), np.array([float(_ROWS)]))
     op_s = max(least_s, (token.seconds - without_s) / (with_s - without_s))
-    moved = round(float(layer_bytes(stream)[0]) / token.threads)
-    return TokenHost(dtype=token.precision, layer_bytes=moved, op_s=float(f"{op_s:.4g}"))
+    weights = round(float(layer_bytes(stream)[0]) / token.threads)
+    return TokenHost(dtype=token.precision, layer_bytes=weights, op_s=float(f"{op_s:.4g}"))
 
 
 def _step_s(cluster: Cluster, stack: StackProfile, workload: Workload, plan: Plan, op_s: float) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from txlplan.choices import Task
-from txlplan.config._schema import STRICT
+from txlplan.choices import Precision, Task
+from txlplan.config._schema import STRICT, toml_key
+from txlplan.errors import InputError
 from txlplan.hardware._device import Provenance
 from txlplan.hardware._kernels import KernelModel, OddProducts, ReservedModel
 from txlplan.units import BYTES, BYTES_PER_S, SECONDS
@@ -71,19 +73,24 @@ class EfficiencyPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenHost:
-    """What one operation of a token costs the host on a CPU, where the layers of a model move so much.
+    """What one operation of a token costs the host on a CPU, where the layers of a model have so many weights.
 
     It rises with that: what a layer reads drives the code of its operations, and what they find there, out of a core's caches.
     """
 
     __pydantic_config__ = STRICT
 
-    dtype: str
+    dtype: Precision
     """Of products."""
     layer_bytes: Annotated[int, BYTES]
-    """Read and written by a layer's operations, over the threads."""
+    """Of a layer's weights, over the threads."""
     op_s: Annotated[float, SECONDS]
     """Host time of one operation: what whole tokens took beyond the operations as they were timed one by one."""
+
+    def __post_init__(self) -> None:
+        for name in ("layer_bytes", "op_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{toml_key(name)} = {getattr(self, name)} must be more than zero, and finite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +131,7 @@ class StackProfile:
     host_reading_op_s: Annotated[float, SECONDS] | None = None
     """The same where nothing is differentiated: scoring, generating. None: as the forward pass of training."""
     token_host: tuple[TokenHost, ...] = ()
-    """The same for tokens that a CPU generates, by precision and by what a layer moves; none: as above."""
+    """The same for tokens that a CPU generates, by precision and by a layer's weights; none: as above."""
     reading_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
     """At which tokens take weights from memory on a CPU. None: the device's bandwidth."""
     launch_s: Annotated[float, SECONDS] | None = None

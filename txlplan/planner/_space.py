@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
 from txlplan.cost import Estimates, Plans, allowed, check, estimate
+from txlplan.cost._compiled_layer import MASK
 from txlplan.cost._plans import code
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, StackProfile
@@ -38,7 +39,8 @@ class Space:
     """CPU threads of a process; ignored on other devices."""
     attention: tuple[AttentionPath, ...] | None = None
     """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape,
-    and, where it trains or scores, by code of our own where it was measured with that; elsewhere the fast path."""
+    and, where it trains or scores, by code of our own where it was measured with that, and with dropout where the model drops;
+    elsewhere the fast path."""
     own_code: bool = True
     """Attention may be computed by code of our own, which a C++ compiler must be there for."""
     data_parallel: tuple[int, ...] | None = None
@@ -151,13 +153,13 @@ class Space:
         rows = np.array(layouts, dtype=np.int32).reshape(len(layouts), len(_LAYOUT))[columns.pop("layout")]
         columns |= dict(zip(_LAYOUT, rows.T, strict=True))
         plans = Plans.from_columns(len(rows), **columns)
-        return plans if self.attention else plans.take(np.flatnonzero(_measured(plans, stack)))
+        return plans if self.attention else plans.take(np.flatnonzero(_measured(plans, workload, stack)))
 
     def _attention(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
         if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task == "generate":
             return ("fast",)
         plain: tuple[AttentionPath, ...] = ("fast", "reference") if workload.task == "train" else ("fast",)
-        return (*plain, "compiled") if self.own_code and _own_code(stack) else plain
+        return (*plain, "compiled") if self.own_code and _own_code(workload, stack) else plain
 
     def _compile(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[int, ...]:
         if self.compile is not None:
@@ -204,15 +206,31 @@ class Space:
             yield from ((size, share // size) for size in sizes)
 
 
-def _own_code(stack: StackProfile) -> list[Precision]:
-    """Precisions in which the stack was measured with attention of our own, each way."""
-    known = {(point.dtype, point.phase) for point in stack.efficiency if point.kind == "attention"}
-    return [precision for precision in get_args(Precision) if known >= {(precision, "forward"), (precision, "backward")}]
+def _own_code(workload: Workload, stack: StackProfile) -> list[Precision]:
+    """Precisions in which the stack was measured with attention of our own, each way, and with dropout of our own where the
+    workload drops.
+
+    That draws as it drops: by operations that only move as much, it would be several times too quick, and chosen for that.
+    """
+    attention = {(point.dtype, point.phase) for point in stack.efficiency if point.kind == "attention"}
+    dropout = {point.dtype for point in stack.efficiency if point.kind == "dropout"}
+    return [
+        precision
+        for precision in get_args(Precision)
+        if attention >= {(precision, "forward"), (precision, "backward")} and dropout >= _dropped(workload, precision)
+    ]
 
 
-def _measured(plans: Plans, stack: StackProfile) -> npt.NDArray[np.bool_]:
+def _dropped(workload: Workload, precision: Precision) -> set[str]:
+    """Dtypes of what dropout of our own would drop or draw."""
+    if workload.task != "train":
+        return set()
+    return ({precision} if workload.model.dropout > 0 else set()) | ({MASK} if workload.model.dropatt > 0 else set())
+
+
+def _measured(plans: Plans, workload: Workload, stack: StackProfile) -> npt.NDArray[np.bool_]:
     """Which plans compute attention in a way that the stack was measured with."""
-    known = np.isin(plans.precision, [code("precision", name) for name in _own_code(stack)])
+    known = np.isin(plans.precision, [code("precision", name) for name in _own_code(workload, stack)])
     measured: npt.NDArray[np.bool_] = known | (plans.attention != code("attention", "compiled"))
     return measured
 
