@@ -9,8 +9,8 @@ from txlplan.cost import estimate
 from txlplan.detection._worker import WorkerRun, Workers
 from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, SystemProfile
 
-_UNSTEADY = 0.4
-"""Of a logarithm: 1.5 times. Steps took 1.13 to 1.32 times their operations in all probes below."""
+_UNSTEADY = 0.3
+"""Of a logarithm: 1.35 times. The farthest step that was seen to tell of others took 1.32 times its operations, see below."""
 _COMMON = 0.5
 """Share of what one small model's step misses, in logarithms, that others' miss too: by least squares 0.51 over three probes,
 whose steps took 1.13, 1.20 and 1.25 times their operations, with 8 other models after each, half in bf16, that trained 1.08,
