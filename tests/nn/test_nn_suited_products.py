@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from txlplan.nn import _suited_products
 from txlplan.nn._product_code import has_tiles
 from txlplan.nn._suited_products import suit_products
 from txlplan.nn._widened import has_fast_bf16
@@ -19,8 +18,10 @@ def _kernels() -> list[str]:
     return [line for line in lines if line.startswith("CPU")]
 
 
-def test_what_is_set_up_is_taken_back() -> None:
-    """Where torch is fast in bf16 and there are no tiles, nothing is set up."""
+@pytest.mark.parametrize("limit", ["", "AVX512_CORE_AMX", "AVX512_CORE_BF16", "AVX512_CORE"])
+def test_what_is_set_up_is_what_the_cpu_may_use_and_is_taken_back(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch is fast in bf16 and there are no tiles, nothing is."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     own = _kernels()
     try:
         suit_products(bf16=True)
@@ -29,19 +30,7 @@ def test_what_is_set_up_is_taken_back() -> None:
         assert _kernels() == during, "once is enough"
     finally:
         suit_products(bf16=False)
-    assert (during == own) is (has_fast_bf16() and not has_tiles())
+    large = [each for each in _OPERATIONS if each.startswith(("aten::mm", "aten::addmm"))]
+    expected = _OPERATIONS if not has_fast_bf16() else large if has_tiles() else []
+    assert sum("_overrides.py" in line for line in during) == len(expected)
     assert _kernels() == own
-
-
-@pytest.mark.parametrize(("fast", "tiles", "name"), [(True, True, "tiles"), (False, False, "widened"), (True, False, None)])
-def test_each_cpu_has_its_products(fast: bool, tiles: bool, name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {each: torch.library.Library("txlplan_tests", "FRAGMENT") for each in ("tiles", "widened")}
-    monkeypatch.setattr(_suited_products, "has_fast_bf16", lambda: fast)
-    monkeypatch.setattr(_suited_products, "tile_products", lambda: made["tiles"] if tiles else None)
-    monkeypatch.setattr(_suited_products, "widened_products", lambda: made["widened"])
-    try:
-        suit_products(bf16=True)
-        assert _suited_products._in_force == ([made[name]] if name else [])
-    finally:
-        suit_products(bf16=False)
-    assert not _suited_products._in_force

@@ -90,7 +90,7 @@ def _projections(section: Section, scored: _Scored) -> None:
     at, wide = scored.at, section.numbers.wide
     c, width = section.numbers.compute, at.model.d_model
     weight, segment, memory = 3.0 * at.W * width, 3 * at.BTW * c, 2 * (at.BSW - at.BTW) * c
-    inside, gradient = _gradient_bytes(section, at) + (scored.kept + at.BTW + at.S * at.W) * c, weight * wide
+    inside, gradient = _made_backward_bytes(section, at) + (scored.kept + at.BTW + at.S * at.W) * c, weight * wide
     normed = memory_elements(at) if at.model.norm == "pre" else 0.0 * at.B
     widened = (at.BTD + normed) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
     beside = inside + segment + memory + weight * c + widened
@@ -110,7 +110,7 @@ def _projections(section: Section, scored: _Scored) -> None:
         section.gradient("keys and values of memory", PROJECTIONS, **shape, around=around + normed * c)
 
 
-def _gradient_bytes(section: Section, at: Lengths) -> FloatArray:
+def _made_backward_bytes(section: Section, at: Lengths) -> FloatArray:
     """Of queries, keys, values, distances and biases, and beside them of the mask of dropout."""
     products = (at.BTW + 2 * at.BSW + at.S * at.W) * section.numbers.compute
     return products + 2.0 * at.W * section.numbers.wide + _mask_bytes(section, at)
@@ -128,7 +128,7 @@ def _scores_and_values(section: Section, scored: _Scored) -> None:
     """
     at, c = scored.at, section.numbers.compute
     mixed, keys, distances, kept = at.BTW * c, at.BSW * c, float(at.S * at.W) * c, scored.kept * c
-    around, mask_bytes = _gradient_bytes(section, at) + mixed, _mask_bytes(section, at)
+    around, mask_bytes = _made_backward_bytes(section, at) + mixed, _mask_bytes(section, at)
     drops = at.model.dropatt > 0 and section.training
     if drops:
         section.run("compiled mask", SCORES, "dropout", read=0.0, written=mask_bytes, launches=SEEDED, dtype=MASK)

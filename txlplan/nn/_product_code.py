@@ -1,5 +1,5 @@
-"""Products of bf16 by compiled code of our own, `product_bf16.cpp`, on CPUs with AMX: those of a layer's training step take
-torch's 1.04 to 1.64 times as long (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13, 2026-11-27).
+"""Products of bf16 by compiled code of our own, `product_bf16.cpp`, on CPUs with AMX. Those of a layer's training step take
+torch 1.04 to 1.64 times as long (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13, 2026-11-27).
 
 Shape suffixes: M rows, D depth, N columns.
 """
@@ -32,10 +32,13 @@ def tile_products() -> torch.library.Library | None:
 
 def has_tiles() -> bool:
     """Whether there is code for this CPU."""
+    return may_use_tiles() and can_compile("product_bf16") and bool(library("product_bf16").has_products())
+
+
+def may_use_tiles() -> bool:
+    """Whether this CPU has AMX, and oneDNN is not told to do without."""
     told = told_instructions()
-    if not torch.cpu._is_amx_tile_supported() or (told and "AMX" not in told and told not in {"ALL", "DEFAULT"}):
-        return False
-    return can_compile("product_bf16") and bool(library("product_bf16").has_products())
+    return torch.cpu._is_amx_tile_supported() and (not told or "AMX" in told or told in {"ALL", "DEFAULT"})
 
 
 def _override(kernel: Any, _name: str) -> Override:
