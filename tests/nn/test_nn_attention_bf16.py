@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -34,7 +33,7 @@ def without_tiles(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 @pytest.fixture(params=["tiles", "registers"], autouse=True)
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, without_tiles: ctypes.CDLL) -> Iterator[str]:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, without_tiles: ctypes.CDLL) -> str:
     """Tiles where the CPU has them."""
     if request.param == "tiles":
         uses_tiles = library("attention_bf16").uses_tiles()
@@ -45,9 +44,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, withou
         monkeypatch.setattr(
             _attention_code, "library", lambda name: without_tiles if name == "attention_bf16" else library(name)
         )
-    before = torch.get_num_threads()
-    yield request.param
-    torch.set_num_threads(before)
+    return request.param
 
 
 def mean_error(found: Tensor, exact: Tensor) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from txlplan.nn._own_code import can_compile
 from txlplan.nn._positions import key_mask
 
 pytestmark = pytest.mark.skipif(not can_compile("attention"), reason="needs a C++ compiler that knows OpenMP")
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def assert_as_in_float64(case: Case) -> None:

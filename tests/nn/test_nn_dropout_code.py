@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +27,6 @@ RATES = st.sampled_from([1e-6, 0.1, 0.5, 0.9, 0.999, 1 - 1e-6])
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 MANY = 1 << 20
 FOUR_SIGMA = 4.0
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def seeded(seed: int) -> Tensor:

@@ -19,14 +19,6 @@ needs_tiles = pytest.mark.skipif(not has_tiles(), reason="needs a CPU with AMX, 
 BF16 = torch.bfloat16
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """As before, after a test that sets them."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Shapes of all products by tiles, while these take over torch's."""
