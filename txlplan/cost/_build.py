@@ -209,7 +209,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
     embedding(first, at)
     (compiled_layer if settings.own_attention else _LAYERS[settings.implementation])(layers, at)
-    remember(last, at)
+    remember(last, at, joins=settings.implementation == "published" or at.T < at.M)
     if settings.task == "generate":
         log_probabilities(last, at)
     else:

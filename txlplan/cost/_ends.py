@@ -81,16 +81,17 @@ def _table(section: Section, at: Lengths, cluster: int) -> None:
             section.back(f"{name} projection shared", EMBEDDING, read=read, written=size, around=size, taken=sharing * size)
 
 
-def remember(section: Section, at: Lengths) -> None:
-    """The last dropout, and the new memory: inputs of all layers stacked, then joined to what stays of the old one.
+def remember(section: Section, at: Lengths, *, joins: bool) -> None:
+    """The last dropout, and the new memory: inputs of all layers stacked and, if `joins`, joined to what stays of the old one.
 
     Old and new are alive together until the loss is computed. The layers' inputs, held until now, are given back.
     """
     f, r, model = section.numbers.wide, section.numbers.residual, at.model
     section.dropout("last dropout", RESIDUAL, elements=at.BTD, size=r, rate=model.dropout)
     inputs, memory = model.n_layer * at.BTD * r, model.n_layer * at.B * at.M * model.d_model * f
-    section.run("inputs stacked", MEMORY, "copy", read=inputs, written=inputs)
-    section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + inputs)
+    if joins:
+        section.run("inputs stacked", MEMORY, "copy", read=inputs, written=inputs)
+    section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + joins * inputs)
 
 
 def loss(section: Section, at: Lengths, tail_shares: Sequence[float], *, made_up: RowsMadeUp) -> None:

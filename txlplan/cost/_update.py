@@ -21,8 +21,8 @@ gradient: 7 × 4. LAMB and Adafactor go over each tensor operation by operation.
 _LAUNCHES: dict[OptimizerName, tuple[int, int]] = {"adafactor": (22, 13), "lamb": (13, 13)}
 """Of a matrix and of a vector; adam and adamw are one operation over all."""
 _STATE_PER_PARAMETER: dict[OptimizerName, float] = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0}
-_CLIP_BYTES = 12.0
-"""Per parameter: read for the norm, read and written for the scaling."""
+_NORM_BYTES, _SCALING_BYTES, _WRITTEN_SCALED_BYTES = 4.0, 8.0, 4.0
+"""Per parameter: read for the norm; read and written for the scaling, or only written where fused Adam scales as it reads."""
 
 
 _TENSORS_AT_ONCE, _ELEMENTS_AT_ONCE = 24.0, 320 * 65536.0
@@ -41,12 +41,15 @@ def update(optimization: Optimization, model: ModelConfig, precision: Precision,
     """
     parameters, tensors = float(parameter_count(model)), float(len(parameter_shapes(model)))
     over_all = tensors / _TENSORS_AT_ONCE + parameters / _ELEMENTS_AT_ONCE if on_gpu else tensors
+    clips = optimization.clip_norm is not None
+    on_the_way = clips and optimization.optimizer not in _LAUNCHES and precision != "fp16"
     ops = [_over_parameters("bookkeeping", 0.0, _STEP_CALLS, 0.0)]
-    if optimization.clip_norm is not None:
-        ops.append(_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * over_all, 0.0))
+    if clips:
+        ops.append(_clipping(parameters, over_all, apart=not on_the_way))
     if precision == "fp16":
         ops.append(_over_parameters(UNSCALING, 8.0 * parameters, 1.0, 0.0))
-    moved = _PASSES_BYTES[optimization.optimizer] * parameters
+    passes = _PASSES_BYTES[optimization.optimizer] + _WRITTEN_SCALED_BYTES * on_the_way
+    moved = passes * parameters
     if optimization.optimizer not in _LAUNCHES:
         return [*ops, _over_parameters(optimization.optimizer, moved, over_all if on_gpu else 1.0, 0.0)]
     of_matrix, of_vector = _LAUNCHES[optimization.optimizer]
@@ -112,7 +115,7 @@ def published_update(optimization: Optimization, model: ModelConfig, precision: 
         raise InputError(f"the published implementation has no {name}", hint=f"it has {', '.join(_PUBLISHED_BYTES)}")
     parameters, tensors = float(parameter_count(model)), float(len(parameter_shapes(model)))
     largest = max(prod(shape) for shape in parameter_shapes(model).values()) * 4.0
-    ops = [_over_parameters("gradient clipping", _CLIP_BYTES * parameters, 2 * tensors, 0.0)]
+    ops = [_clipping(parameters, tensors, apart=True)]
     if precision == "fp16":
         ops.append(_over_parameters("master copies", _O2_BYTES * parameters, 4.0, 0.0))
     launches = tensors * _PUBLISHED_LAUNCHES[name]
@@ -128,6 +131,12 @@ def state_bytes(optimization: Optimization, model: ModelConfig) -> float:
         return factor * parameter_count(model) * 4.0
     shapes = parameter_shapes(model).values()
     return 4.0 * sum(shape[0] + shape[1] if len(shape) == 2 else prod(shape) for shape in shapes)
+
+
+def _clipping(parameters: float, launches: float, *, apart: bool) -> Op:
+    """The norm of all gradients, and `apart` what scales them: as many operations."""
+    moved = (_NORM_BYTES + _SCALING_BYTES * apart) * parameters
+    return _over_parameters("gradient clipping", moved, (1 + apart) * launches, 0.0)
 
 
 def _over_parameters(name: str, bytes_moved: float, launches: float, temporary_bytes: float) -> Op:

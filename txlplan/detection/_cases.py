@@ -7,7 +7,7 @@ so that the same accounting in cost/ gives back the measured time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import cycle, islice, repeat
 
@@ -21,6 +21,7 @@ from txlplan.detection._cold import Operands, cold, in_turn
 from txlplan.detection._dropout_cases import dropout_cases, random
 from txlplan.detection._product_cases import products
 from txlplan.detection._timing import Work
+from txlplan.engine.clipping import total_norm
 from txlplan.engine.sampling import drawn
 
 
@@ -214,7 +215,7 @@ def sampling(rows: int, words: int, device: str) -> Case:
 
 
 def optimizer(elements: int, device: str) -> Case:
-    """AdamW, fused: reads weight, gradient and two states, writes weight and states.
+    """AdamW, fused, which scales gradients on its way: reads weight, gradient and two states, and writes all four.
 
     On a CPU of so many tensors that no cache holds them: each was last touched a whole step ago.
     """
@@ -225,30 +226,29 @@ def optimizer(elements: int, device: str) -> Case:
         for parameter in parameters:
             parameter.grad = torch.full_like(parameter, VALUE)
         adam = torch.optim.AdamW(parameters, lr=1e-3, fused=True, capturable=device == "cuda")
+        adam.grad_scale = torch.ones((), device=device)  # type: ignore[attr-defined]
         return lambda: adam.step()
 
-    return Case(kind="optimizer", dtype="fp32", work=28.0 * elements, operations=count, build=build)
+    return Case(kind="optimizer", dtype="fp32", work=32.0 * elements, operations=count, build=build)
 
 
 def clipping(elements: int) -> Case:
-    """Gradients clipped, tensor after tensor: read for the norm of all, then read and written."""
+    """The norm of gradients, which are read tensor after tensor."""
     count = max(1, _CLIPPED // elements)
 
     def build() -> Work:
-        parameters = [torch.empty(elements).requires_grad_() for _ in range(count)]
-        for parameter in parameters:
-            parameter.grad = torch.full_like(parameter, VALUE)
-        return lambda: _clip(parameters)
+        gradients = [filled(elements // 512, 512, dtype=torch.float32, device="cpu") for _ in range(count)]
 
-    return Case(kind="optimizer", dtype="fp32", work=12.0 * elements / 2, operations=2 * count, build=build)
+        def work() -> None:
+            total_norm(gradients)
 
+        return work
 
-def _clip(parameters: Sequence[Tensor]) -> None:
-    torch.nn.utils.clip_grad_norm_(parameters, 1e9)
+    return Case(kind="optimizer", dtype="fp32", work=4.0 * elements, operations=count, build=build)
 
 
 _UPDATED, _CLIPPED = 1 << 23, 1 << 24
-"""Parameters of one update, which have three more numbers each, and gradients that are clipped together."""
+"""Parameters of one update, which have three more numbers each, and gradients whose norm is one."""
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
 

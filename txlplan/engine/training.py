@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from txlplan.data import Dataset, SegmentLoader
 from txlplan.engine import optimizers, schedules
 from txlplan.engine.backend import Backend
+from txlplan.engine.clipping import clip
 from txlplan.errors import RunFailedError
 from txlplan.nn import TransformerXL
 from txlplan.plan_file import PlanFile
@@ -169,7 +170,7 @@ class Trainer:
         optimizers.set_learning_rate(self.optimizer, learning_rate)
         if self.settings.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            clip(self.optimizer, self.settings.clip_norm, scaled=self.scaler.is_enabled())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=not self._adds_to_captured)

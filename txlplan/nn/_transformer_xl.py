@@ -115,7 +115,7 @@ class TransformerXL(nn.Module):
     def layers_and_memory(self, x_BTD: Tensor, memory_LBMD: Tensor, valid_length: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` does between the words' embeddings [B, T, D] and the hidden states."""
         hidden_BTD, inputs = self._through_layers(x_BTD, memory_LBMD, valid_length)
-        return hidden_BTD, _remember(memory_LBMD, torch.stack(inputs))
+        return hidden_BTD, _remember(memory_LBMD, inputs)
 
     def capture(self, tokens_BT: Tensor, autocast: AbstractContextManager[Any]) -> None:
         """From now on the layers train as two graphs of kernels, on segments of words like these; see `_captured`.
@@ -180,9 +180,8 @@ class TransformerXL(nn.Module):
         return self.softmax.log_probabilities(hidden_BD, self.embedding)
 
 
-def _remember(memory_LBMD: Tensor, recent_LBTD: Tensor) -> Tensor:
-    """The last M states of memory and segment, as a tensor of their own [L, B, M, D]."""
-    slots, tokens = memory_LBMD.shape[2], recent_LBTD.shape[2]
-    kept = max(slots - tokens, 0)
-    new = recent_LBTD[:, :, max(tokens - slots, 0) :].to(memory_LBMD.dtype)
-    return torch.cat([memory_LBMD[:, :, slots - kept :].detach(), new], dim=2)
+def _remember(memory_LBMD: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """The last M states of memory and segment, as a tensor of their own [L, B, M, D]. `inputs`: a layer's, [B, T, D] each."""
+    slots, tokens = memory_LBMD.shape[2], inputs[0].shape[1]
+    new_LBMD = torch.stack([each[:, max(tokens - slots, 0) :] for each in inputs]).to(memory_LBMD.dtype)
+    return new_LBMD if tokens >= slots else torch.cat([memory_LBMD[:, :, tokens:].detach(), new_LBMD], dim=2)
