@@ -20,8 +20,6 @@ _LEAST = 64
 """Rows, columns and depth: of fewer, more is packed than multiplied."""
 _LEAST_PRODUCTS = 1 << 21
 """Multiplications: fewer take less than a call costs."""
-_MOST_DEPTH = 1 << 16
-"""A thread packs 32 rows and columns of the whole depth at least: of this, 8 MiB."""
 
 
 def tile_products() -> torch.library.Library | None:
@@ -92,7 +90,7 @@ def _suit(operands: tuple[Tensor, ...]) -> bool:
     if left_MD.dtype is not torch.bfloat16 or left_MD.dim() != 2 or right_DN.dim() != 2:
         return False
     (M, D), (depth, N) = left_MD.shape, right_DN.shape
-    if depth != D or min(M, N, D) < _LEAST or M * N * D < _LEAST_PRODUCTS or D > _MOST_DEPTH:
+    if depth != D or min(M, N, D) < _LEAST or M * N * D < _LEAST_PRODUCTS:
         return False
     if right_DN.dtype is not torch.bfloat16:
         return False

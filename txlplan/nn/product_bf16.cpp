@@ -1,9 +1,8 @@
 // C [M, N] = A [M, D] B [D, N], and what is added to it, of bf16 with sums in fp32: by tiles of AMX, for many rows, columns and
 // depth. A and B are packed as tiles are read, one after the other: squares of STEP by STEP numbers, all of a depth together.
 //
-// What is read again and again is to be in a core's first cache, and what meets it once only is loaded past that. Of a shallow
-// product that is a block of STEP rows of A, and columns of B pass by, so many as the second cache holds. Of a deep one it is a
-// piece of STEP columns of B, and blocks of A pass by; their sums so far wait in fp32.
+// The depth is taken in pieces, of which a block of STEP rows of A fills most of a core's first cache; so many columns of B as
+// the second holds pass by it, loaded past the first. Of several pieces the sums so far wait in fp32 beside B.
 
 #ifndef TILES
 #error "this CPU, or the compiler for it, has no tiles"
@@ -12,8 +11,9 @@
 namespace {
 
 constexpr int64_t TILE = 16 * STEP, SQUARE = 2 * TILE;  // numbers; of the sums in fp32 as well
-constexpr int64_t DEEP = 16;                            // squares: so many are half of the first cache
-constexpr int64_t LEFT = 256, RIGHT = 512;  // squares that are packed at a time: half a MiB of A, one of B, or two
+constexpr int64_t PIECE = 16;               // squares of the depth
+constexpr int64_t RIGHT = 512, SUMS = 256;  // squares of B at a time, half as many beside sums, and of those: one MiB each
+constexpr int64_t LEFT = 8;  // blocks of A that are packed at a time where its columns lie together: more is read on end
 
 struct Matrix {  // one of the distances is 1
   const bfloat16* first;
@@ -68,8 +68,8 @@ inline void pack_right(const Matrix& b, int64_t d, int64_t n, bfloat16* to) {
   }
 }
 
-// C, a square, (+)= so many squares of A and of B. PAST: what is loaded past the first cache is A, else B.
-template <bool ADD, bool PAST>
+// C, a square, (+)= so many squares of A and of B, which is loaded past the first cache.
+template <bool ADD>
 inline void multiply(int64_t depth, const bfloat16* a, const bfloat16* b, float* c) {
   constexpr int64_t ROW = 64;  // bytes
   asm volatile("" ::: "memory");  // what tiles read is not known to be read
@@ -80,19 +80,11 @@ inline void multiply(int64_t depth, const bfloat16* a, const bfloat16* b, float*
     _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
   }
   for (int64_t d = 0; d < depth; ++d, a += SQUARE, b += SQUARE) {
-    if constexpr (PAST) {
-      _tile_loadd(6, b, ROW); _tile_stream_loadd(4, a, ROW);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, b + TILE, ROW);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_stream_loadd(5, a + TILE, ROW);
-    } else {
-      _tile_stream_loadd(6, b, ROW); _tile_loadd(4, a, ROW);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_stream_loadd(7, b + TILE, ROW);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, a + TILE, ROW);
-    }
+    _tile_stream_loadd(6, b, ROW); _tile_loadd(4, a, ROW);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_stream_loadd(7, b + TILE, ROW);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, a + TILE, ROW);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
@@ -101,83 +93,95 @@ inline void multiply(int64_t depth, const bfloat16* a, const bfloat16* b, float*
   asm volatile("" ::: "memory");
 }
 
-inline void put(const Product& p, const float* c, int64_t m, int64_t n) {
-  const __mmask32 there = first_of(p.columns - n);
-  for (int64_t i = 0; i < std::min(p.rows - m, STEP); ++i) {
-    const float* sums = c + i / LINE * TILE + i % LINE * LINE;
-    __m512 x = _mm512_load_ps(sums), y = _mm512_load_ps(sums + TILE / 2);
-    if (p.added) {
-      const __m512i more = _mm512_maskz_loadu_epi16(there, p.added + (m + i) * p.added_row + n);
-      auto wide = [](__m256i half) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)); };
-      x = _mm512_add_ps(x, wide(_mm512_castsi512_si256(more))), y = _mm512_add_ps(y, wide(_mm512_extracti64x4_epi64(more, 1)));
-    }
-    _mm512_mask_storeu_epi16(p.out + (m + i) * p.out_row + n, there, narrowed(x, y));
+// Of a square's row, of which so many columns are there, what becomes of the sums.
+inline __m512i result(const Product& p, const float* sums, int64_t row, int64_t n, __mmask32 there) {
+  __m512 x = _mm512_load_ps(sums), y = _mm512_load_ps(sums + TILE / 2);
+  if (p.added) {
+    const __m512i more = _mm512_maskz_loadu_epi16(there, p.added + row * p.added_row + n);
+    auto wide = [](__m256i half) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)); };
+    x = _mm512_add_ps(x, wide(_mm512_castsi512_si256(more))), y = _mm512_add_ps(y, wide(_mm512_extracti64x4_epi64(more, 1)));
   }
+  return narrowed(x, y);
+}
+
+// Squares side by side. Whole lines are written past the caches, two and two, without what was there being read first.
+inline void put(const Product& p, const float* c, int64_t m, int64_t n, int64_t many) {
+  const bool aligned = reinterpret_cast<uintptr_t>(p.out + n) % 64 == 0 && p.out_row % STEP == 0;
+  const bool whole = aligned && n + many * STEP <= p.columns;
+  for (int64_t i = 0; i < std::min(p.rows - m, STEP); ++i)
+    for (int64_t j = 0; j < many; ++j) {
+      const int64_t column = n + j * STEP;
+      const __mmask32 there = first_of(p.columns - column);
+      const __m512i line = result(p, c + j * SQUARE + i / LINE * TILE + i % LINE * LINE, m + i, column, there);
+      bfloat16* const to = p.out + (m + i) * p.out_row + column;
+      whole ? _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line) : _mm512_mask_storeu_epi16(to, there, line);
+    }
 }
 
 class Work {  // of one thread
  public:
   explicit Work(const Product& product)
-      : p(product), depth(squares(p.depth)), deep(depth > DEEP), blocks(deep ? std::max<int64_t>(LEFT / depth, 1) : 1),
-        panels(std::max<int64_t>((deep ? 2 : 1) * RIGHT / depth, 1)) {
+      : p(product), depth(squares(p.depth)), pieces(parts(depth, PIECE)), piece(parts(depth, pieces)),
+        panels((pieces > 1 ? RIGHT / 2 : RIGHT) / piece), blocks(pieces > 1 ? SUMS / panels : 1),
+        lefts(p.left_column == 1 ? 1 : LEFT) {
     lay(), arena.open(), lay();
   }
 
   void run(Share rows, Share columns) {  // in STEPs
-    for (int64_t n = columns.first; n < columns.last; n += panels) {
-      const int64_t panels_here = std::min(panels, columns.last - n);
-      take_right(n, panels_here);
-      for (int64_t m = rows.first; m < rows.last; m += blocks) {
-        const int64_t blocks_here = std::min(blocks, rows.last - m);
-        take_left(m, blocks_here);
-        deep ? by_columns(m, blocks_here, n, panels_here) : by_rows(m, n, panels_here);
-      }
-    }
+    const int64_t down = pieces > 1 ? blocks : rows.last - rows.first;
+    for (int64_t n = columns.first; n < columns.last; n += panels)
+      for (int64_t m = rows.first; m < rows.last; m += down)
+        add_up(m, std::min(down, rows.last - m), n, std::min(panels, columns.last - n));
   }
 
  private:
+  static int64_t parts(int64_t whole, int64_t of) { return (whole + of - 1) / of; }
+
   void lay() {
-    b = arena.take<bfloat16>(panels * depth * SQUARE), a = arena.take<bfloat16>(blocks * depth * SQUARE);
-    c = arena.take<float>(blocks * SQUARE);
+    b = arena.take<bfloat16>(panels * piece * SQUARE), a = arena.take<bfloat16>(lefts * piece * SQUARE);
+    c = arena.take<float>((pieces > 1 ? blocks * panels : 2) * SQUARE);
   }
 
-  template <class Pack>
-  void each(bool along, int64_t many, Pack pack) const {  // square of so many rows or columns; along the depth, or across it
-    for (int64_t d = 0; d < (along ? 1 : depth); ++d)
-      for (int64_t i = 0; i < many; ++i)
-        for (int64_t e = d; e < (along ? depth : d + 1); ++e) pack(i, e, (i * depth + e) * SQUARE);
-  }
-  void take_left(int64_t m, int64_t many) {
-    const Matrix left{p.left, p.left_row, p.left_column, p.rows, p.depth};
-    each(left.column == 1, many, [&](int64_t i, int64_t d, int64_t at) { pack_left(left, (m + i) * STEP, d * STEP, a + at); });
-  }
-  void take_right(int64_t n, int64_t many) {
-    const Matrix right{p.right, p.right_row, p.right_column, p.depth, p.columns};
-    each(right.column != 1, many, [&](int64_t i, int64_t d, int64_t at) { pack_right(right, d * STEP, (n + i) * STEP, b + at); });
-  }
-
-  void by_rows(int64_t m, int64_t n, int64_t many) {
-    for (int64_t i = 0; i < many; ++i) {
-      multiply<false, false>(depth, a, b + i * depth * SQUARE, c);
-      put(p, c, m * STEP, (n + i) * STEP);
-    }
-  }
-  void by_columns(int64_t m, int64_t many, int64_t n, int64_t panels_here) {
-    for (int64_t j = 0; j < panels_here; ++j)
-      for (int64_t d = 0; d < depth; d += DEEP) {
-        const int64_t piece = std::min(DEEP, depth - d);
-        for (int64_t i = 0; i < many; ++i) {
-          const bfloat16 *x = a + (i * depth + d) * SQUARE, *y = b + (j * depth + d) * SQUARE;
-          d ? multiply<true, true>(piece, x, y, c + i * SQUARE) : multiply<false, true>(piece, x, y, c + i * SQUARE);
-          if (d + piece == depth) put(p, c + i * SQUARE, (m + i) * STEP, (n + j) * STEP);
+  void add_up(int64_t m, int64_t down, int64_t n, int64_t across) {
+    for (int64_t d = 0; d < depth; d += piece) {
+      const int64_t deep = std::min(piece, depth - d);
+      take_right(n, across, d, deep);
+      for (int64_t i = 0; i < down; ++i) {
+        if (i % lefts == 0) take_left(m + i, std::min(lefts, down - i), d, deep);
+        for (int64_t j = 0; j < across; j += 2) {
+          const int64_t two = std::min<int64_t>(2, across - j);
+          float* const sums = c + (pieces > 1 ? i * panels + j : 0) * SQUARE;
+          for (int64_t k = 0; k < two; ++k) {
+            const bfloat16 *x = a + i % lefts * deep * SQUARE, *y = b + (j + k) * deep * SQUARE;
+            d ? multiply<true>(deep, x, y, sums + k * SQUARE) : multiply<false>(deep, x, y, sums + k * SQUARE);
+          }
+          if (d + deep == depth) put(p, sums, (m + i) * STEP, (n + j) * STEP, two);
         }
       }
+    }
+  }
+
+  // Squares of so many rows or columns; along the depth, or across it.
+  template <class Pack>
+  static void each(bool along, int64_t many, int64_t deep, Pack pack) {
+    for (int64_t d = 0; d < (along ? 1 : deep); ++d)
+      for (int64_t i = 0; i < many; ++i)
+        for (int64_t e = d; e < (along ? deep : d + 1); ++e) pack(i, e, (i * deep + e) * SQUARE);
+  }
+  void take_left(int64_t m, int64_t many, int64_t first, int64_t deep) {
+    const Matrix left{p.left, p.left_row, p.left_column, p.rows, p.depth};
+    each(left.column == 1, many, deep,
+         [&](int64_t i, int64_t d, int64_t at) { pack_left(left, (m + i) * STEP, (first + d) * STEP, a + at); });
+  }
+  void take_right(int64_t n, int64_t many, int64_t first, int64_t deep) {
+    const Matrix right{p.right, p.right_row, p.right_column, p.depth, p.columns};
+    each(right.column != 1, many, deep,
+         [&](int64_t i, int64_t d, int64_t at) { pack_right(right, (first + d) * STEP, (n + i) * STEP, b + at); });
   }
 
   const Product& p;
-  const int64_t depth;  // in squares
-  const bool deep;
-  const int64_t blocks, panels;  // at a time
+  const int64_t depth, pieces, piece;   // the depth, how many pieces, and such a one, in squares
+  const int64_t panels, blocks, lefts;  // at a time: columns of B, rows whose sums wait, rows of A that are packed, in STEPs
   Arena arena;
   bfloat16 *a, *b;
   float* c;
@@ -204,5 +208,6 @@ extern "C" void multiply(const Product* p) {
     const int64_t down = threads_down(threads, blocks, panels), across = threads / down;
     Tiles tiles;
     Work(*p).run(share(blocks, down, thread / across), share(panels, across, thread % across));
+    _mm_sfence();
   }
 }
