@@ -130,13 +130,13 @@ def _batches(asked: int | str | None, model: ModelConfig) -> tuple[int | None, i
 
 
 def _with_data(asked: Question, workload: Workload) -> tuple[DataSettings, Workload]:
-    """What is read, and the workload with its length. Raises DataError for data that the model cannot take.
+    """What is read, and the workload with its length. Where no data is named, none is looked for.
 
-    Data that is named and not here yet is taken on trust; where none is named, none is looked for.
+    Raises DataError for data that is not there, or that the model cannot take.
     """
     training = asked.task == "train"
     settings = DataSettings(directory=str(Path(asked.data or "data").absolute()), split="train" if training else "test")
-    if asked.data is None or not Path(asked.data).exists():
+    if asked.data is None:
         return settings, workload
     from txlplan.data import open_dataset  # (a tenth of a second, and most plans are asked for without data)
 

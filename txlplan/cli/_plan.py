@@ -107,8 +107,6 @@ def plan(
     output.document(document, lambda console: _plan_output.show(console, found, written))
     if out is not None and data is None:
         output.say(f"note: no --data was given; the plan file names {found.plan_file.data.directory}")
-    if data is not None and not data.exists():
-        output.say(f"note: {data} is not there: whether it suits the model was not checked; `txlplan data prepare` makes it")
     output.next_step(_next(found, given, out))
 
 
