@@ -35,6 +35,7 @@ class Occupied:
     recurrent_memory_bytes: FloatArray
     weight_copies_bytes: FloatArray
     context_bytes: FloatArray
+    saving_bytes: FloatArray
     gradient_bytes: FloatArray
     saved_bytes: FloatArray
     """Activations of the micro-batch at the highest point, and of those in flight."""
@@ -47,7 +48,8 @@ class Occupied:
     def total_bytes(self) -> FloatArray:
         """Everything."""
         live = self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
-        return live + self.gradient_bytes + self.saved_bytes + self.transient_bytes + self.waste_bytes + self.context_bytes
+        passing = self.gradient_bytes + self.saved_bytes + self.transient_bytes
+        return live + passing + self.waste_bytes + self.context_bytes + self.saving_bytes
 
 
 def whatever_is_kept_bytes(found: Occupied) -> FloatArray:
@@ -58,6 +60,7 @@ def whatever_is_kept_bytes(found: Occupied) -> FloatArray:
         + found.recurrent_memory_bytes
         + found.weight_copies_bytes
         + found.context_bytes
+        + found.saving_bytes
     )
 
 
@@ -99,6 +102,7 @@ def occupied(layout: Layout, stack: StackProfile, plans: Plans, stage: Stage, wa
         recurrent_memory_bytes=kept.recurrent_memory_bytes * (stage.layers / settings.model.n_layer),
         weight_copies_bytes=kept.weight_copies_bytes * sharded,
         context_bytes=kept.context_bytes,
+        saving_bytes=kept.saving_bytes,
         gradient_bytes=gradients,
         saved_bytes=walked.saved_bytes + waiting,
         transient_bytes=walked.transient_bytes,
