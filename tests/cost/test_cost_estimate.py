@@ -13,6 +13,7 @@ from machine_factory import SMALL_GPU
 
 from txlplan.cost import estimate
 from txlplan.cost._energy import energy_j_per_step
+from txlplan.cost._occupied import _SAVED_INTO
 from txlplan.cost._statics import _NARROW_BYTES
 from txlplan.errors import InputError
 from txlplan.estimates import Range
@@ -120,14 +121,24 @@ def memory(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan
     return {term.name: term.value for term in estimate(workload, cluster, stack, [plan])[0].part("memory")}
 
 
+def saving(model: ModelConfig, micro_batch: int, cluster: Cluster, stack: StackProfile) -> tuple[float, dict[str, float]]:
+    """What saving takes in all, of which the step has freed a part, and the other terms."""
+    terms = memory(Workload(model=model), cluster, stack, Plan(micro_batch=micro_batch))
+    return terms["saving"] + _SAVED_INTO * terms["saved activations"], terms
+
+
 def test_a_cpu_holds_the_largest_file_of_a_checkpoint_twice(cpus: Cluster, stack: StackProfile) -> None:
-    train = Workload(model=MODEL)
-    small = memory(train, cpus, stack, Plan(micro_batch=8))
-    assert small["saving"] == 2 * (small["parameters"] + small["optimizer states"] + small["recurrent memory"])
-    large = replace(train, model=replace(MODEL, n_layer=400))
-    assert memory(large, cpus, stack, Plan(micro_batch=8))["saving"] == 2 * CHECKPOINT_FILE_BYTES
-    many_words = replace(train, model=replace(MODEL, vocab_size=300_000))
-    assert memory(many_words, cpus, stack, Plan(micro_batch=8))["saving"] == 2 * 300_000 * MODEL.d_model * 4
+    small_bytes, small = saving(MODEL, 1, cpus, stack)
+    assert small_bytes == pytest.approx(2 * (small["parameters"] + small["optimizer states"] + small["recurrent memory"]))
+    large_bytes, _ = saving(replace(MODEL, n_layer=400), 1, cpus, stack)
+    assert large_bytes == pytest.approx(2 * CHECKPOINT_FILE_BYTES)
+    of_many_words_bytes, _ = saving(replace(MODEL, vocab_size=300_000), 1, cpus, stack)
+    assert of_many_words_bytes == pytest.approx(2 * 300_000 * MODEL.d_model * 4)
+
+
+def test_a_checkpoint_is_written_into_what_the_step_has_freed(cpus: Cluster, stack: StackProfile) -> None:
+    terms = memory(Workload(model=MODEL), cpus, stack, Plan(micro_batch=64))
+    assert terms.get("saving", 0.0) == 0.0
 
 
 def test_what_does_not_save_from_where_it_computes_holds_no_file(cpus: Cluster, stack: StackProfile) -> None:

@@ -148,7 +148,11 @@ def _memory_terms(found: Evaluated, stack: StackProfile) -> Iterator[Term]:
         ("largest transient", held.transient_bytes, f"inputs and outputs around {found.parts.stream.names[row]!r}"),
         ("weight copies", held.weight_copies_bytes, "parameters in the precision of products, kept by autocast"),
         ("context", held.context_bytes, "the process or device context before anything is allocated"),
-        ("saving", held.saving_bytes, "the largest file of a checkpoint, twice, by a process on a CPU"),
+        (
+            "saving",
+            held.saving_bytes,
+            "the largest file of a checkpoint, twice, beyond what the step has freed; by a process on a CPU",
+        ),
         (
             "allocator waste",
             held.waste_bytes,
