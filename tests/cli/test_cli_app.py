@@ -89,16 +89,13 @@ def test_a_variable_that_names_no_directory_is_said(txlplan: Any, monkeypatch: p
         (("records", "import", "missing.jsonl"), "`txlplan records export` wrote"),
         (("prices", "import", "missing.csv"), "InstanceType"),
         (("hardware", "add", "*"), "GeForce RTX 5090"),
+        (
+            ("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--data", "no-data"),
+            "data prepare INPUT... --output no-data",
+        ),
     ],
 )
 def test_what_is_not_there_says_what_to_give(txlplan: Any, arguments: tuple[str, ...], hint: str) -> None:
     result = txlplan(*arguments)
     assert result.exit_code == 2
     assert hint in result.stderr.split("hint:")[1]
-
-
-def test_data_that_is_not_there_is_planned_for_and_said(txlplan: Any) -> None:
-    asked = ("plan", "--model", "demo-bytes", "--system", "generic-cpu", "--tokens", "1e6", "--data", "no-data")
-    result = txlplan(*asked)
-    assert result.exit_code == 0
-    assert "note: no-data is not there" in result.stderr

@@ -13,6 +13,7 @@ from txlplan.data import Settings, prepare
 from txlplan.plan_file import read_plan_file
 
 ON = ("--system", "dgx-1", "--model", "nvidia-wt103-base")
+CPU = ("--system", "generic-cpu", "--model", "demo-bytes", "--tokens", "1e6")
 
 
 def test_estimate_explains(txlplan: Any) -> None:
@@ -174,6 +175,23 @@ def test_what_does_not_fit_is_named_with_changes_that_fit(txlplan: Any) -> None:
     assert txlplan("plan", *asked, "--precision", "fp16", *fixed[2:], "--without", "checkpointing,offload").exit_code == 0
 
 
+@pytest.mark.parametrize("attention", ["fast", "reference", "compiled"])
+def test_a_plan_computes_attention_as_asked(txlplan: Any, attention: str) -> None:
+    planned = txlplan("plan", *CPU, "--attention", attention, "--json").json
+    others = [runner_up["plan"] for runner_up in planned["choice"]["runners_up"]]
+    assert {plan["attention"] for plan in (planned["plan_file"]["plan"], *others)} == {attention}
+    assert f"--attention {attention} " in txlplan("plan", *CPU, "--attention", attention).stderr
+
+
+def test_compiled_attention_is_not_planned_for_a_machine_without_a_compiler(
+    txlplan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    refused = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--attention", "compiled")
+    assert refused.exit_code == 2
+    assert "no C++ compiler is found" in refused.stderr
+
+
 def test_plan_for_this_machine(txlplan: Any) -> None:
     document = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--json").json
     assert document["plan_file"]["run"]["device"] in ("cpu", "cuda")
@@ -196,6 +214,9 @@ def test_plan_for_this_machine(txlplan: Any) -> None:
         (("plan", *ON, "--tokens", "many"), 2, "plan: tokens: 'many'"),
         (("plan", *ON, "--tokens", "-5"), 2, "plan: tokens: '-5'"),
         (("plan", *ON, "--global-batch", "0"), 2, "global_batch"),
+        (("plan", *ON, "--attention", "tiles"), 2, "'tiles' is not one of"),
+        (("plan", *ON, "--attention", "compiled"), 2, "on a CPU by our own stack; this is to train on NVIDIA Tesla V100"),
+        (("plan", *CPU, "--attention", "compiled", "--without", "compiled-attention"), 2, "it is not to be used"),
         (("plan", *ON, "--objective", "fastes"), 2, "did you mean 'fastest'"),
         (("plan", *ON, "--objective", "cheapest", "--system", "v100-sxm2-16gb"), 2, "price"),
     ],

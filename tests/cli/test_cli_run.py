@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -66,6 +67,8 @@ def test_train_score_generate_and_fail_at_a_damaged_checkpoint(txlplan: Any, tra
     assert record["workload"]["optimization"]["clip_norm"] == 0.25
     assert record["peak_memory_bytes"] > 10**7
     assert "predicted" in trained.stderr
+    before_it_started = trained.stderr.partition("step 1/10")[0]
+    assert re.search(r"run: fp32, micro-batch \d.*, 1 thread, (fast|reference|compiled) attention\n", before_it_started)
 
     scored = txlplan("run", "--task", "score", "--checkpoint", tmp_path / "run", "--threads", "1")
     assert scored.exit_code == 0, scored.stderr

@@ -13,11 +13,13 @@ from machine_factory import SMALL_GPU
 
 from txlplan.cost import estimate
 from txlplan.cost._energy import energy_j_per_step
+from txlplan.cost._occupied import _SAVED_INTO
+from txlplan.cost._statics import _NARROW_BYTES
 from txlplan.errors import InputError
 from txlplan.estimates import Range
 from txlplan.hardware import Cluster, Link, Spread, StackProfile, SystemProfile
 from txlplan.model import ModelConfig
-from txlplan.plan_file import Plan
+from txlplan.plan_file import CHECKPOINT_FILE_BYTES, Plan
 from txlplan.workload import Optimization, Workload
 
 MODEL = ModelConfig(
@@ -113,6 +115,42 @@ def test_accumulation_keeps_the_memory_of_every_chunk_and_all_gradients() -> Non
     assert terms[1]["recurrent memory"] == 2 * terms[0]["recurrent memory"]
     assert terms[0]["recurrent memory"] == MODEL.n_layer * 8 * MODEL.mem_len * MODEL.d_model * 4
     assert terms[1]["gradients"] > terms[0].get("gradients", 0.0)
+
+
+def memory(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan) -> dict[str, float]:
+    return {term.name: term.value for term in estimate(workload, cluster, stack, [plan])[0].part("memory")}
+
+
+def saving(model: ModelConfig, micro_batch: int, cluster: Cluster, stack: StackProfile) -> tuple[float, dict[str, float]]:
+    """What saving takes in all, of which the step has freed a part, and the other terms."""
+    terms = memory(Workload(model=model), cluster, stack, Plan(micro_batch=micro_batch))
+    return terms["saving"] + _SAVED_INTO * terms["saved activations"], terms
+
+
+def test_a_cpu_holds_the_largest_file_of_a_checkpoint_twice(cpus: Cluster, stack: StackProfile) -> None:
+    small_bytes, small = saving(MODEL, 1, cpus, stack)
+    assert small_bytes == pytest.approx(2 * (small["parameters"] + small["optimizer states"] + small["recurrent memory"]))
+    large_bytes, _ = saving(replace(MODEL, n_layer=400), 1, cpus, stack)
+    assert large_bytes == pytest.approx(2 * CHECKPOINT_FILE_BYTES)
+    of_many_words_bytes, _ = saving(replace(MODEL, vocab_size=300_000), 1, cpus, stack)
+    assert of_many_words_bytes == pytest.approx(2 * 300_000 * MODEL.d_model * 4)
+
+
+def test_a_checkpoint_is_written_into_what_the_step_has_freed(cpus: Cluster, stack: StackProfile) -> None:
+    terms = memory(Workload(model=MODEL), cpus, stack, Plan(micro_batch=64))
+    assert terms.get("saving", 0.0) == 0.0
+
+
+def test_what_does_not_save_from_where_it_computes_holds_no_file(cpus: Cluster, stack: StackProfile) -> None:
+    assert memory(Workload(model=MODEL, task="score"), cpus, stack, Plan(micro_batch=8)).get("saving", 0.0) == 0.0
+    assert memory(Workload(model=MODEL), CLUSTER, STACK, Plan(micro_batch=8)).get("saving", 0.0) == 0.0
+
+
+def test_a_process_that_multiplies_bf16_on_a_cpu_holds_what_does(cpus: Cluster, stack: StackProfile) -> None:
+    wide, narrow = (
+        memory(Workload(model=MODEL), cpus, stack, Plan(micro_batch=8, precision=precision)) for precision in ("fp32", "bf16")
+    )
+    assert narrow["context"] - wide["context"] == _NARROW_BYTES
 
 
 def test_optimizer_states() -> None:

@@ -138,6 +138,25 @@ def test_a_signal_to_torchrun_stops_both_processes_with_a_checkpoint(plan_of):
     assert [event.step for event in found if isinstance(event, Saved)] == [count(found, Step)]
 
 
+LOADED = """
+import sys
+from txlplan.engine.worker import main
+print(main(sys.argv[1:]), "torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+def test_a_process_that_scores_by_compiled_code_loads_no_compiler(plan_of, work, tmp_path):
+    trained, said = work(plan_of(steps=1)), []
+    score = plan_of(steps=None, workload={"task": "score"}, data={"split": "valid"}, plan={"attention": "compiled"})
+    for name in ("compiles", "finds it"):
+        run = dataclasses.replace(score.run, directory=str(tmp_path / name), checkpoint=str(trained.directory))
+        write_plan_file(tmp_path / name / "plan.toml", dataclasses.replace(score, run=run))
+        command = [sys.executable, "-c", LOADED, str(tmp_path / name / "plan.toml"), "--steps", "1"]
+        said.append(subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LONG_S, check=True).stdout.strip())
+    assert said == ["0 True", "0 False"]
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
 def test_compiled_code_is_kept_in_the_cache_directory(plan_of, work, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -189,10 +190,18 @@ def test_a_compiled_step_writes_the_same_text(plan_of, work, tmp_path):
     assert compiled.of(Generated) == plain.of(Generated)
 
 
-def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_path):
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One that is there and compiles nothing, for code of our own and for torch's, which reads CXX but once."""
+    monkeypatch.setenv("CXX", "false")
     _own_code.library.cache_clear()
-    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
-        plain, compiled = generated_compiled(plan_of, work, tmp_path)
+    with torch._inductor.config.patch({"cpp.cxx": ("false",), "force_disable_caches": True}):
+        yield
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_the_plain_step_runs_and_says_so(plan_of, work, tmp_path):
+    plain, compiled = generated_compiled(plan_of, work, tmp_path)
     assert compiled.exit_code == 0
     assert "runs uncompiled" in compiled.of(Noted)[-1].text
     assert compiled.of(Generated) == plain.of(Generated)
@@ -222,10 +231,9 @@ def test_attention_by_our_own_code_scores_the_same(plan_of, work, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_attention_in_cpp_is_refused_and_says_what_to_do(plan_of, work, capsys):
-    _own_code.library.cache_clear()
-    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
-        ran = work(plan_of(steps=5, plan={"attention": "compiled"}))
+    ran = work(plan_of(steps=5, plan={"attention": "compiled"}))
     assert ran.exit_code == 4
     assert ran.of(Step) == []
     assert 'attention = "fast"' in capsys.readouterr().err

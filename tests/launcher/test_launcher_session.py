@@ -65,7 +65,13 @@ def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     assert [record.kind for record in open_store().list()] == ["run", "trial", "trial"]
     first, *turns = said[:5]
     assert first == "trials of up to 2 plans, at most 60.0 s (0.6% of the predicted run)"
-    assert turns == ["trial 1: fp32, micro-batch 1", "trial 2: fp32, micro-batch 2", "trial 1 again", "trial 2 again"]
+    assert turns == [
+        "trial 1: fp32, micro-batch 1, fast attention",
+        "trial 2: fp32, micro-batch 2, fast attention",
+        "trial 1 again",
+        "trial 2 again",
+    ]
+    assert said[-1] == "run: fp32, micro-batch 2, fast attention"
     with pytest.raises(InputError, match="holds a run already"):
         run_planned(planned)
 

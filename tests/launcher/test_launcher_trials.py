@@ -129,7 +129,7 @@ def tuned_with(
 def test_fastest_plan_wins_and_says_why(tuned_with: Callable[..., Tuned]) -> None:
     tuned = tuned_with({1: 0.5, 2: 0.25})
     assert tuned.winner.plan.micro_batch == 2
-    assert "micro-batch 2: 400 tokens/s" in tuned.reason
+    assert "micro-batch 2, fast attention: 400 tokens/s" in tuned.reason
     assert "200 tokens/s" in tuned.reason
     records = open_store().list(kind="trial", parent="the-run")
     assert sorted(record.plan.micro_batch for record in records) == [1, 2]
@@ -199,7 +199,7 @@ def test_another_device_model_or_optimizer_has_learnt_nothing(
 
 def test_describe() -> None:
     plan = Plan(micro_batch=4, accumulation=2, precision="bf16", data_parallel=2, threads=3, activation_checkpointing="full")
-    assert describe(plan) == "bf16, micro-batch 4 × 2, 2 devices, 3 threads, activation checkpointing"
+    assert describe(plan) == "bf16, micro-batch 4 × 2, 2 devices, 3 threads, activation checkpointing, fast attention"
     assert describe(dataclasses.replace(plan, accumulation=1, data_parallel=1, threads=None, activation_checkpointing="none"))
 
 

@@ -10,7 +10,7 @@ from txlplan import planner, resources
 from txlplan.advice._offers import LOCAL, candidate
 from txlplan.advice._proposal import Proposal
 from txlplan.advice._workload import workload_of
-from txlplan.choices import Objective, Precision, Task
+from txlplan.choices import AttentionPath, Objective, Precision, Task
 from txlplan.config import parse_toml
 from txlplan.config._schema import STRICT
 from txlplan.cost import tokens_per_step
@@ -52,6 +52,8 @@ class Question:
     """What is not to be used: tensor-parallel, zero, offload, …"""
     precision: Precision | None = None
     micro_batch: int | None = None
+    attention: AttentionPath | None = None
+    """How attention is computed; None: as is best."""
     runnable: bool = False
     """Only plans that this version runs."""
     data: str | None = None
@@ -130,13 +132,13 @@ def _batches(asked: int | str | None, model: ModelConfig) -> tuple[int | None, i
 
 
 def _with_data(asked: Question, workload: Workload) -> tuple[DataSettings, Workload]:
-    """What is read, and the workload with its length. Raises DataError for data that the model cannot take.
+    """What is read, and the workload with its length. Where no data is named, none is looked for.
 
-    Data that is named and not here yet is taken on trust; where none is named, none is looked for.
+    Raises DataError for data that is not there, or that the model cannot take.
     """
     training = asked.task == "train"
     settings = DataSettings(directory=str(Path(asked.data or "data").absolute()), split="train" if training else "test")
-    if asked.data is None or not Path(asked.data).exists():
+    if asked.data is None:
         return settings, workload
     from txlplan.data import open_dataset  # (a tenth of a second, and most plans are asked for without data)
 
@@ -150,13 +152,19 @@ def _with_data(asked: Question, workload: Workload) -> tuple[DataSettings, Workl
 
 
 def _space(asked: Question) -> planner.Space:
+    has_compiler = asked.system != LOCAL or resources.cpp_compiler() is not None
     space = planner.Space(
         runnable=asked.runnable,
         precision=(asked.precision,) if asked.precision else None,
         micro_batch=(asked.micro_batch,) if asked.micro_batch is not None else None,
-        own_code=asked.system != LOCAL or resources.cpp_compiler() is not None,
+        attention=(asked.attention,) if asked.attention else None,
+        own_code=has_compiler,
     )
-    return planner.without(space, asked.without)
+    space = planner.without(space, asked.without)
+    if asked.attention == "compiled" and not space.own_code:
+        lacking = "it is not to be used" if has_compiler else "no C++ compiler is found (g++, or what CXX names)"
+        raise InputError(f"attention = 'compiled': {lacking}", hint='attention = "fast" is for everything')
+    return space
 
 
 def _settled(workload: Workload, choice: Choice) -> Workload:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from txlplan.choices import Precision
+from txlplan.choices import AttentionPath, Precision
 from txlplan.cli import _plan_output
 from txlplan.cli._output import JsonOption, Output
 from txlplan.cli._targets import (
@@ -49,6 +49,7 @@ _Objective = Annotated[
 ]
 _Budget = Annotated[str | None, typer.Option("--budget", help="Most rent, e.g. '500 USD'.")]
 _PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Only this arithmetic.")]
+_Attention = Annotated[AttentionPath | None, typer.Option("--attention", help="Only attention computed this way.")]
 _MicroBatch = Annotated[int | None, typer.Option("--micro-batch", min=1, help="Only so many sequences at a time.")]
 _Explain = Annotated[bool, typer.Option("--explain", help="Say why other values of each setting were not chosen.")]
 _Data = Annotated[Path | None, typer.Option("--data", help="Directory that `txlplan data prepare` wrote.")]
@@ -79,6 +80,7 @@ def plan(
     without: WithoutOption = None,
     precision: _PrecisionOption = None,
     micro_batch: _MicroBatch = None,
+    attention: _Attention = None,
     runnable: RunnableOption = False,
     explain: _Explain = False,
     devices: DevicesOption = None,
@@ -107,8 +109,6 @@ def plan(
     output.document(document, lambda console: _plan_output.show(console, found, written))
     if out is not None and data is None:
         output.say(f"note: no --data was given; the plan file names {found.plan_file.data.directory}")
-    if data is not None and not data.exists():
-        output.say(f"note: {data} is not there: whether it suits the model was not checked; `txlplan data prepare` makes it")
     output.next_step(_next(found, given, out))
 
 

@@ -17,14 +17,8 @@ Refusal = tuple[npt.NDArray[np.bool_], str, str | None]
 
 
 def check(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> None:
-    """Raise InputError for the first plan that cannot be."""
-    for wrong, message, hint in (
-        *_devices(plans, cluster),
-        *_divisions(plans, workload),
-        *_states(plans, cluster, stack),
-        *_attention(plans, cluster, workload, stack),
-        *_tasks(plans, workload, stack),
-    ):
+    """Raise InputError for the first plan that cannot be, by what no plan can, where there is such."""
+    for wrong, message, hint in sorted(_refusals(plans, cluster, workload, stack), key=lambda refusal: not refusal[0].all()):
         if wrong.any():
             plan = plans[int(np.flatnonzero(wrong)[0])]
             raise InputError(message.format(plan=plan), hint=hint)
@@ -33,15 +27,17 @@ def check(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfil
 def allowed(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> npt.NDArray[np.bool_]:
     """Which of the plans `check` would take, [candidates]."""
     found = np.ones(len(plans), dtype=bool)
-    for wrong, _, _ in (
-        *_devices(plans, cluster),
-        *_divisions(plans, workload),
-        *_states(plans, cluster, stack),
-        *_attention(plans, cluster, workload, stack),
-        *_tasks(plans, workload, stack),
-    ):
+    for wrong, _, _ in _refusals(plans, cluster, workload, stack):
         found &= ~wrong
     return found
+
+
+def _refusals(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
+    yield from _devices(plans, cluster)
+    yield from _divisions(plans, workload)
+    yield from _states(plans, cluster, stack)
+    yield from _attention(plans, cluster, workload, stack)
+    yield from _tasks(plans, workload, stack)
 
 
 def _devices(plans: Plans, cluster: Cluster) -> Iterator[Refusal]:

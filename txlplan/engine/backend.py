@@ -145,7 +145,13 @@ def _device(kind: str, world: World) -> torch.device:
 
 
 def _be_deterministic(device: torch.device) -> None:
-    """Bit-exact on a CPU; on CUDA an operation without a deterministic kernel warns and runs."""
+    """Bit-exact on a CPU; on CUDA an operation without a deterministic kernel warns and runs.
+
+    `use_deterministic_algorithms` would tell torch's compiler too, and load it: 18 MiB and a second of a process that scores.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        torch.set_deterministic_debug_mode("error")

@@ -18,12 +18,12 @@ class Candidate:
 
 
 def describe(plan: Plan) -> str:
-    """A plan in a few words: `fp32, micro-batch 16 × 2, 1 device, 2 threads`."""
+    """A plan in a few words: `fp32, micro-batch 16 × 2, 2 threads, fast attention`."""
     accumulation = f" × {plan.accumulation}" if plan.accumulation > 1 else ""
     parts = [plan.precision, f"micro-batch {plan.micro_batch}{accumulation}"]
     parts += [f"{plan.n_devices} devices"] if plan.n_devices > 1 else []
     parts += [counted(plan.threads, "thread")] if plan.threads else []
     parts += ["activation checkpointing"] if plan.activation_checkpointing != "none" else []
-    parts += [f"{plan.attention} attention"] if plan.attention != "fast" else []
+    parts += [f"{plan.attention} attention"]
     parts += ["compiled"] if plan.compile else []
     return ", ".join(parts)

@@ -64,6 +64,7 @@ def run_planned(
         if tuned.stopped:
             return Session(record=None, tuned=tuned)
         chosen = tuned.winner
+    say(f"run: {describe(chosen.plan)}")
     plan_file = with_plan(plan_file, chosen)
     view = _view(plan_file, chosen.estimate, "", steps)
     with nullcontext() if on_text else view:

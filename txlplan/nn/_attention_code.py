@@ -67,14 +67,14 @@ class CompiledScores:
 
         `masked_keys` [1 or B, 1, T, S].
         """
-        mixed_BTHK, kept = _attend(*self._operands(masked_keys), keep_probabilities)
+        mixed_BTHK, kept = _OPS.attend.default(*self._operands(masked_keys), keep_probabilities)
         return mixed_BTHK, kept
 
     def gradients(self, of_mixed_BTHK: Tensor, known: Tensor) -> Gradients:
         """Given the gradient of the weighted values, and what `mix` kept, or the mask to compute it again."""
         again = known.dtype == torch.bool
         masked_keys, kept = (known, self.qkv_BT3HK.new_empty(0)) if again else (known.new_empty(0, dtype=torch.bool), known)
-        return Gradients(*_attend_backward(of_mixed_BTHK.contiguous(), kept, *self._operands(masked_keys), again))
+        return Gradients(*_OPS.attend_backward.default(of_mixed_BTHK.contiguous(), kept, *self._operands(masked_keys), again))
 
     def _operands(self, masked_keys: Tensor) -> _Given:
         return (
@@ -93,7 +93,6 @@ class CompiledScores:
 _Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, float]
 
 
-@torch.library.custom_op("txlplan::attend", mutates_args=())
 def _attend(
     qkv_BT3HK: Tensor,
     k_BMHK: Tensor,
@@ -117,7 +116,6 @@ def _attend(
     return mixed_BTHK, kept
 
 
-@torch.library.custom_op("txlplan::attend_backward", mutates_args=())
 def _attend_backward(
     of_mixed_BTHK: Tensor,
     kept: Tensor,
@@ -165,8 +163,28 @@ def _like(
     return torch.empty_like(qkv_BT3HK), kv_BM2HK, r, torch.empty_like(u_HK), torch.empty_like(v_HK)
 
 
-_attend.register_fake(lambda qkv_BT3HK, k_BMHK, *rest: _made(qkv_BT3HK, k_BMHK, rest[-1]))
-_attend_backward.register_fake(lambda _of_mixed, _kept, qkv, k, _v, *rest: _like(qkv, k, *rest[:3]))
+_OPERANDS = ", ".join(
+    (
+        *(f"Tensor {name}" for name in ("qkv", "memory_keys", "memory_values", "distances")),
+        *("Tensor content_bias", "Tensor position_bias", "Tensor masked_keys", "Tensor? keep", "float kept_scale"),
+    )
+)
+_LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
+"""Not `custom_op`, whose operations load torch's compiler: 26 MiB of a process that scores."""
+for _signature, _function in (
+    (f"attend({_OPERANDS}, bool keeps) -> (Tensor, Tensor)", _attend),
+    (
+        f"attend_backward(Tensor of_mixed, Tensor kept, {_OPERANDS}, bool again) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+        _attend_backward,
+    ),
+):
+    _LIBRARY.define(_signature)
+    _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")
+_OPS = torch.ops.txlplan
+torch.library.register_fake("txlplan::attend", lambda qkv, k, *rest: _made(qkv, k, rest[-1]), lib=_LIBRARY)
+torch.library.register_fake(
+    "txlplan::attend_backward", lambda _of_mixed, _kept, qkv, k, _v, *rest: _like(qkv, k, *rest[:3]), lib=_LIBRARY
+)
 register_flop_formula(torch.ops.txlplan.attend)(lambda qkv, k, *_, **__: 3 * _product_flops(qkv, k))
 register_flop_formula(torch.ops.txlplan.attend_backward)(
     lambda _, kept, qkv, k, *__, **___: (6 if kept[0] else 8) * _product_flops(qkv, k)

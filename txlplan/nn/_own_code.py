@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import hashlib
 import platform
-import zlib
-from importlib import resources
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import torch
+
+from txlplan import resources
 from txlplan.model._tiles import SCORED_QUERIES, SUMMED_ROWS
+from txlplan.nn._kept_code import keep_code, kept_code
 
 Name = Literal["attention", "attention_bf16", "dropout", "product_bf16", "token"]
 _SHARED: dict[Name, tuple[str, ...]] = {
@@ -25,18 +30,28 @@ FLAGS = (
 
 
 @functools.cache
-def library(name: Name) -> Any:
-    """Compiled by the compiler that torch's own uses, and kept where it keeps its code: some seconds the first time on a
-    machine. Raises what torch raises where it cannot compile."""
+def library(name: Name) -> ctypes.CDLL:
+    """Compiled by the compiler that torch's own uses, some ten seconds the first time on a machine, and kept for the next.
+
+    Raises what torch raises where it cannot compile.
+    """
+    made_from = _made_from(source(name))
+    return kept_code(name, made_from) or _compiled(name, made_from)
+
+
+def _compiled(name: Name, made_from: str) -> ctypes.CDLL:
+    """Torch keeps it too, and tells by its flags what it was compiled for."""
     from torch._inductor.codecache import CppCodeCache
 
-    return CppCodeCache.load(source(name), extra_flags=(*FLAGS, f"-DCPU={_cpu()}"))
+    compiled: ctypes.CDLL = CppCodeCache.load(source(name), extra_flags=(*FLAGS, f"-DMADE_FROM=0x{made_from}"))
+    keep_code(name, made_from, Path(compiled._name))
+    return compiled
 
 
 def source(name: Name) -> str:
     """All that is compiled as one."""
-    files, parts = resources.files("txlplan.nn"), ("vectors.h", *_SHARED[name], f"{name}.cpp")
-    return "\n".join(files.joinpath(each).read_text(encoding="utf-8") for each in parts)
+    directory, parts = files("txlplan.nn"), ("vectors.h", *_SHARED[name], f"{name}.cpp")
+    return "\n".join(directory.joinpath(each).read_text(encoding="utf-8") for each in parts)
 
 
 @functools.cache
@@ -49,9 +64,25 @@ def can_compile(name: Name) -> bool:
     return True
 
 
-def _cpu() -> int:
-    """Another number for a CPU of other instructions, which may keep compiled code in the same directory."""
+def _made_from(code: str) -> str:
+    """Another number for other code, flags, compiler, torch, or CPU, which may all keep compiled code in one directory."""
+    parts = [code, *FLAGS, _compiler(), torch.__version__, _cpu()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _compiler() -> str:
+    """Changes when it is replaced by a newer one."""
+    found = resources.cpp_compiler()
+    if found is None:
+        return "none"
+    path = Path(found).resolve()
+    said = path.stat()
+    return f"{path} {said.st_size} {said.st_mtime_ns}"
+
+
+def _cpu() -> str:
+    """What tells its instructions from those of others."""
     said = Path("/proc/cpuinfo")
     lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
     features = [line for line in lines if line.lower().startswith(("flags", "features"))]
-    return zlib.crc32(" ".join([platform.machine(), platform.processor(), *features[:1]]).encode())
+    return " ".join([platform.machine(), platform.processor(), *features[:1]])

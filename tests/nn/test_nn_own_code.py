@@ -1,0 +1,90 @@
+"""Compiled code of our own is compiled once, kept, and loaded without torch's compiler, each time by a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+
+LOAD = """
+import sys
+from txlplan.nn._own_code import can_compile
+print(can_compile("dropout"), "torch._inductor" in sys.modules)
+"""
+COMPILED, FOUND, NOT_COMPILED = "True True", "True False", "False True"
+
+
+@pytest.fixture
+def kept(home: Path) -> Path:
+    """Where libraries are kept; none is yet. What torch keeps lies elsewhere."""
+    return home / "xdg_cache_home" / "txlplan" / "own_code"
+
+
+def start() -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", LOAD], stdout=subprocess.PIPE, text=True)
+
+
+def loaded() -> str:
+    return finished(start())
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=120)
+    return said.strip()
+
+
+def test_what_was_compiled_is_loaded_without_torchs_compiler(kept):
+    assert [loaded(), loaded()] == [COMPILED, FOUND]
+    assert len(list(kept.iterdir())) == 1
+
+
+def cut(library: Path) -> None:
+    library.write_bytes(library.read_bytes()[:-1000])
+
+
+def made_from_other_code(library: Path) -> None:
+    name, made_from, contents = library.stem.split("-")
+    library.rename(library.with_name(f"{name}-{made_from[::-1]}-{contents}.so"))
+
+
+def made_for_another_machine(library: Path) -> None:
+    """Whole, and nothing that can be loaded."""
+    name, made_from, _ = library.stem.split("-")
+    library.unlink()
+    library.with_name(f"{name}-{made_from}-e3b0c44298fc1c14.so").write_bytes(b"")
+
+
+def test_a_library_that_is_not_what_is_wanted_is_compiled_again(kept):
+    loaded()
+    (library,) = kept.iterdir()
+    whole = library.read_bytes()
+    for spoil in (cut, made_from_other_code, made_for_another_machine):
+        spoil(library)
+        assert loaded() == COMPILED
+        assert library.read_bytes() == whole
+    assert loaded() == FOUND
+
+
+def test_processes_that_compile_at_once_leave_one_library(kept, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "of-torch"))
+    processes = [start() for _ in range(2)]
+    assert [finished(each) for each in processes] == [COMPILED] * 2
+    assert len(list(kept.iterdir())) == 1
+    assert loaded() == FOUND
+
+
+def test_a_directory_that_cannot_be_written_is_done_without(kept):
+    kept.parent.mkdir(parents=True)
+    kept.write_text("no directory", encoding="utf-8")
+    assert [loaded(), loaded()] == [COMPILED] * 2
+
+
+def test_code_of_another_compiler_is_not_loaded(kept, monkeypatch):
+    loaded()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert loaded() == NOT_COMPILED
