@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import psutil
 
@@ -174,6 +175,16 @@ def _say(error: BaseException) -> None:
         sys.stderr.write("".join(traceback.format_exception(error)))
 
 
+def _exit(code: int) -> NoReturn:
+    """At once where there were several processes: Gloo's threads outlive its groups, and one that lets go of a tensor while the
+    interpreter ends aborts the process (torch 2.13)."""
+    if "WORLD_SIZE" not in os.environ:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     keep_freed_memory()
-    sys.exit(main(age_s=max(0.0, time.time() - psutil.Process().create_time()), alone=True))
+    _exit(main(age_s=max(0.0, time.time() - psutil.Process().create_time()), alone=True))
