@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
+from txlplan.resources import cpp_compiler
+
+pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler here: nothing is compiled")
 
 LOAD = """
 import sys

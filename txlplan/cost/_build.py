@@ -365,17 +365,17 @@ def _cached_bytes(settings: Settings, layers: Section) -> float:
 def _memory_exchanged(
     settings: Settings, at: Lengths, forward: list[Op], inputs_bytes: FloatArray, cached_bytes: float
 ) -> list[Op]:
-    """After `memory joined` the layers' inputs go, unless checkpointing needs them, and the new memory is beside the old.
+    """After `new memory` the layers' inputs go, unless checkpointing needs them, and the new memory is beside the old.
 
     What autocast alone holds is counted from here on; it goes when the loss is computed.
     """
     model = settings.model
-    split = 1 + next(row for row, op in enumerate(forward) if op.name == "memory joined")
+    split = 1 + next(row for row, op in enumerate(forward) if op.name == "new memory")
     memory_bytes = model.n_layer * at.B * at.M * model.d_model * settings.numbers.wide
     inputs = 0.0 if settings.checkpointing == "full" else model.n_layer * inputs_bytes
     return [
         *forward[:split],
-        _note("memory joined", "softmax", True, memory_bytes - inputs),
+        _note("new memory", "softmax", True, memory_bytes - inputs),
         _note("casts cached", "softmax", True, np.full(at.B.shape, cached_bytes)),
         *forward[split:],
         _note("casts forgotten", "softmax", True, np.full(at.B.shape, -cached_bytes)),

@@ -17,7 +17,7 @@ Refusal = tuple[npt.NDArray[np.bool_], str, str | None]
 
 
 def check(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> None:
-    """Raise InputError for the first plan that cannot be, by what no plan can, where there is such."""
+    """Raise InputError for the first plan that cannot be. What refuses every plan is told before what refuses a few."""
     for wrong, message, hint in sorted(_refusals(plans, cluster, workload, stack), key=lambda refusal: not refusal[0].all()):
         if wrong.any():
             plan = plans[int(np.flatnonzero(wrong)[0])]

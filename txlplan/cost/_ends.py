@@ -88,10 +88,13 @@ def remember(section: Section, at: Lengths, *, joins: bool) -> None:
     """
     f, r, model = section.numbers.wide, section.numbers.residual, at.model
     section.dropout("last dropout", RESIDUAL, elements=at.BTD, size=r, rate=model.dropout)
-    inputs, memory = model.n_layer * at.BTD * r, model.n_layer * at.B * at.M * model.d_model * f
-    if joins:
+    a_slot = model.n_layer * at.B * model.d_model
+    memory, inputs = a_slot * at.M * f, a_slot * (at.T if joins else at.M) * r
+    apart = joins or r != f  # what is joined, or widened, is stacked before
+    if apart:
         section.run("inputs stacked", MEMORY, "copy", read=inputs, written=inputs)
-    section.run("memory joined", MEMORY, "copy", read=memory, written=memory, around=memory + joins * inputs)
+    read = memory if joins else inputs
+    section.run("new memory", MEMORY, "copy", read=read, written=memory, around=memory + apart * inputs)
 
 
 def loss(section: Section, at: Lengths, tail_shares: Sequence[float], *, made_up: RowsMadeUp) -> None:

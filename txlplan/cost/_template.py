@@ -188,7 +188,7 @@ def _part(stream: OpStream, row: int) -> str | None:
     if section == "softmax":
         if group == MEMORY:
             return None if stream.launches[row, 0] == 0 else "memory"
-        before = "memory joined" in stream.names[row:]
+        before = "new memory" in stream.names[row:]
         return "before memory" if before else "loss"
     return {"softmax backward": "loss backward", "old memory": None}.get(section, section)
 

@@ -147,7 +147,7 @@ def _device(kind: str, world: World) -> torch.device:
 def _be_deterministic(device: torch.device) -> None:
     """Bit-exact on a CPU; on CUDA an operation without a deterministic kernel warns and runs.
 
-    `use_deterministic_algorithms` would tell torch's compiler too, and load it: 18 MiB and a second of a process that scores.
+    `use_deterministic_algorithms` would tell torch's compiler too, and load it for that.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.utils.deterministic.fill_uninitialized_memory = False

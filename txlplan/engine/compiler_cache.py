@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from txlplan import resources
 
@@ -12,4 +13,5 @@ def keep_compiled_code() -> None:
 
     Before torch's compiler is imported, by whatever needs it, which chooses a directory then.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(resources.user_cache() / "compiled"))
+    with suppress(RuntimeError):  # of a user without a home: torch has a temporary directory for that
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(resources.user_cache() / "compiled"))

@@ -170,7 +170,7 @@ _OPERANDS = ", ".join(
     )
 )
 _LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
-"""Not `custom_op`, whose operations load torch's compiler: 26 MiB of a process that scores."""
+"""Not `custom_op`, whose operations load torch's compiler."""
 for _signature, _function in (
     (f"attend({_OPERANDS}, bool keeps) -> (Tensor, Tensor)", _attend),
     (

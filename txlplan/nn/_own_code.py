@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import os
 import platform
 from importlib.resources import files
 from pathlib import Path
@@ -65,8 +66,10 @@ def can_compile(name: Name) -> bool:
 
 
 def _made_from(code: str) -> str:
-    """Another number for other code, flags, compiler, torch, or CPU, which may all keep compiled code in one directory."""
-    parts = [code, *FLAGS, _compiler(), torch.__version__, _cpu()]
+    """Another number for other code, flags, compiler, torch, or CPU, which may all keep compiled code in one directory; and for
+    a CPU that torch is told to compile for."""
+    told = (os.environ.get(name, "") for name in ("TORCHINDUCTOR_CPP_MARCH", "ATEN_CPU_CAPABILITY"))
+    parts = [code, *FLAGS, _compiler(), torch.__version__, _cpu(), *told]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

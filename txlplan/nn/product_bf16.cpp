@@ -1,5 +1,5 @@
 // C [M, N] = A [M, D] B [D, N], and what is added to it, of bf16 with sums in fp32: by tiles of AMX, for many rows, columns and
-// depth. A and B are packed as tiles are read, one after the other: squares of STEP by STEP numbers, all of a depth together.
+// depth. A and B are packed as tiles are read, one after the other: squares of STEP by STEP numbers, those of a depth together.
 //
 // The depth is taken in pieces, of which a block of STEP rows of A fills most of a core's first cache; so many columns of B as
 // the second holds pass by it, loaded past the first. Of several pieces the sums so far wait in fp32 beside B.
