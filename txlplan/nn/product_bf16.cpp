@@ -104,17 +104,14 @@ inline __m512i result(const Product& p, const float* sums, int64_t row, int64_t 
   return narrowed(x, y);
 }
 
-// Squares side by side. Whole lines are written past the caches, two and two, without what was there being read first.
+// Squares side by side: lines of a row together.
 inline void put(const Product& p, const float* c, int64_t m, int64_t n, int64_t many) {
-  const bool aligned = reinterpret_cast<uintptr_t>(p.out + n) % 64 == 0 && p.out_row % STEP == 0;
-  const bool whole = aligned && n + many * STEP <= p.columns;
   for (int64_t i = 0; i < std::min(p.rows - m, STEP); ++i)
     for (int64_t j = 0; j < many; ++j) {
       const int64_t column = n + j * STEP;
       const __mmask32 there = first_of(p.columns - column);
       const __m512i line = result(p, c + j * SQUARE + i / LINE * TILE + i % LINE * LINE, m + i, column, there);
-      bfloat16* const to = p.out + (m + i) * p.out_row + column;
-      whole ? _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line) : _mm512_mask_storeu_epi16(to, there, line);
+      _mm512_mask_storeu_epi16(p.out + (m + i) * p.out_row + column, there, line);
     }
 }
 
@@ -208,6 +205,5 @@ extern "C" void multiply(const Product* p) {
     const int64_t down = threads_down(threads, blocks, panels), across = threads / down;
     Tiles tiles;
     Work(*p).run(share(blocks, down, thread / across), share(panels, across, thread % across));
-    _mm_sfence();
   }
 }
