@@ -13,12 +13,11 @@ from machine_factory import SMALL_GPU
 
 from txlplan.cost import estimate
 from txlplan.cost._energy import energy_j_per_step
-from txlplan.cost._statics import _NARROW_BYTES
 from txlplan.errors import InputError
 from txlplan.estimates import Range
 from txlplan.hardware import Cluster, Link, Spread, StackProfile, SystemProfile
 from txlplan.model import ModelConfig
-from txlplan.plan_file import CHECKPOINT_FILE_BYTES, Plan
+from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
 
 MODEL = ModelConfig(
@@ -114,45 +113,6 @@ def test_accumulation_keeps_the_memory_of_every_chunk_and_all_gradients() -> Non
     assert terms[1]["recurrent memory"] == 2 * terms[0]["recurrent memory"]
     assert terms[0]["recurrent memory"] == MODEL.n_layer * 8 * MODEL.mem_len * MODEL.d_model * 4
     assert terms[1]["gradients"] > terms[0].get("gradients", 0.0)
-
-
-def memory(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan) -> dict[str, float]:
-    return {term.name: term.value for term in estimate(workload, cluster, stack, [plan])[0].part("memory")}
-
-
-def saving(model: ModelConfig, micro_batch: int, cluster: Cluster, stack: StackProfile) -> float:
-    return memory(Workload(model=model), cluster, stack, Plan(micro_batch=micro_batch)).get("saving", 0.0)
-
-
-def test_a_cpu_holds_the_largest_file_of_a_checkpoint_twice_but_for_what_the_step_has_freed(
-    cpus: Cluster, stack: StackProfile
-) -> None:
-    small = memory(Workload(model=MODEL), cpus, stack, Plan(micro_batch=1))
-    tensors = small["parameters"] + small["optimizer states"] + small["recurrent memory"]
-    assert tensors < CHECKPOINT_FILE_BYTES
-    assert 0.5 * 2 * tensors < small["saving"] < 2 * tensors - 0.3 * small["parameters"]
-    large = replace(MODEL, n_layer=6, d_model=320, n_head=5, d_inner=1280)
-    assert 0.5 * 2 * CHECKPOINT_FILE_BYTES < saving(large, 1, cpus, stack) < 2 * CHECKPOINT_FILE_BYTES
-    of_many_words = saving(replace(MODEL, vocab_size=300_000), 1, cpus, stack)
-    assert 2 * CHECKPOINT_FILE_BYTES < of_many_words < 2 * 300_000 * MODEL.d_model * 4
-
-
-def test_a_checkpoint_is_written_into_what_the_step_has_freed(cpus: Cluster, stack: StackProfile) -> None:
-    """Activations, and gradients, which a wide model has most of."""
-    assert saving(MODEL, 64, cpus, stack) == 0.0
-    assert saving(replace(MODEL, n_layer=4, d_model=1024, d_inner=8192), 1, cpus, stack) == 0.0
-
-
-def test_what_does_not_save_from_where_it_computes_holds_no_file(cpus: Cluster, stack: StackProfile) -> None:
-    assert memory(Workload(model=MODEL, task="score"), cpus, stack, Plan(micro_batch=8)).get("saving", 0.0) == 0.0
-    assert memory(Workload(model=MODEL), CLUSTER, STACK, Plan(micro_batch=8)).get("saving", 0.0) == 0.0
-
-
-def test_a_process_that_multiplies_bf16_on_a_cpu_holds_what_does(cpus: Cluster, stack: StackProfile) -> None:
-    wide, narrow = (
-        memory(Workload(model=MODEL), cpus, stack, Plan(micro_batch=8, precision=precision)) for precision in ("fp32", "bf16")
-    )
-    assert narrow["context"] - wide["context"] == _NARROW_BYTES
 
 
 def test_optimizer_states() -> None:

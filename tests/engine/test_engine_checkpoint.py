@@ -143,7 +143,7 @@ def test_another_batch_keeps_the_weights_and_starts_the_streams_anew(work, plan_
 
 
 def test_tensors_larger_than_a_bucket_are_spread_over_files(work, plan_of, monkeypatch, tmp_path):
-    monkeypatch.setattr(tensor_files, "CHECKPOINT_FILE_BYTES", 4096)
+    monkeypatch.setattr(tensor_files, "BUCKET_BYTES", 4096)
     plan_file = plan_of(steps=4)
     work(plan_file, "--steps", "2")
     assert len(list(checkpoint.newest(tmp_path / "run").glob("*.safetensors"))) > 5

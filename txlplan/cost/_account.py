@@ -61,6 +61,6 @@ def account(
         forward_flops=steps * float(stream.total(stream.flops, "forward")[0]),
         backward_flops=steps * float(stream.total(stream.flops, "recompute", "backward")[0]),
         saved_bytes=float(stream.total(stream.saved_bytes, "forward")[0]) if layout.training else 0.0,
-        peak_bytes=float((held.total_bytes - held.context_bytes - held.saving_bytes - held.waste_bytes)[0]),
+        peak_bytes=float((held.total_bytes - held.context_bytes - held.waste_bytes)[0]),
         peak_operation=f"{found.parts.stream.names[row]} ({found.parts.stream.phases[row]})",
     )

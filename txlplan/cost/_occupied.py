@@ -23,10 +23,6 @@ _HEAP_WASTE = 0.9
 """Share of what comes and goes that a CPU's heap holds beside it, where a stack says nothing: with glibc 2.36 and torch
 2.13, steady training steps of eight small models held 0.8 to 1.2 times the activations, gradients and transients more
 than those (VmHWM less the process's context and what stays). Freed blocks below the moving mmap threshold stay mapped."""
-_SAVED_INTO = 0.35
-"""Of activations and gradients that a step has freed, a share that its checkpoint is written into: least squares over twelve
-models of 4 to 8 layers of 256 to 512, in which 18 to 236 MiB were freed and saving 64 MiB added 66 to none; off by 12 MiB (root
-mean square; 2 cores of an Intel Xeon, torch 2.13, 2026-11-27)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +35,6 @@ class Occupied:
     recurrent_memory_bytes: FloatArray
     weight_copies_bytes: FloatArray
     context_bytes: FloatArray
-    saving_bytes: FloatArray
-    """Of a checkpoint, beyond what the step has freed."""
     gradient_bytes: FloatArray
     saved_bytes: FloatArray
     """Activations of the micro-batch at the highest point, and of those in flight."""
@@ -53,8 +47,7 @@ class Occupied:
     def total_bytes(self) -> FloatArray:
         """Everything."""
         live = self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
-        passing = self.gradient_bytes + self.saved_bytes + self.transient_bytes
-        return live + passing + self.waste_bytes + self.context_bytes + self.saving_bytes
+        return live + self.gradient_bytes + self.saved_bytes + self.transient_bytes + self.waste_bytes + self.context_bytes
 
 
 def whatever_is_kept_bytes(found: Occupied) -> FloatArray:
@@ -65,7 +58,6 @@ def whatever_is_kept_bytes(found: Occupied) -> FloatArray:
         + found.recurrent_memory_bytes
         + found.weight_copies_bytes
         + found.context_bytes
-        + found.saving_bytes
     )
 
 
@@ -107,7 +99,6 @@ def occupied(layout: Layout, stack: StackProfile, plans: Plans, stage: Stage, wa
         recurrent_memory_bytes=kept.recurrent_memory_bytes * (stage.layers / settings.model.n_layer),
         weight_copies_bytes=kept.weight_copies_bytes * sharded,
         context_bytes=kept.context_bytes,
-        saving_bytes=np.maximum(kept.saving_bytes - _SAVED_INTO * (walked.kept_bytes + kept.parameters_bytes * share), 0.0),
         gradient_bytes=gradients,
         saved_bytes=walked.saved_bytes + waiting,
         transient_bytes=walked.transient_bytes,
@@ -188,7 +179,7 @@ def _stage_stream(parts: Parts, stage: Stage, layout: Layout) -> OpStream:
     repeat[rows["memory"]] = stage.layers / layout.settings.model.n_layer
     figures = {name: getattr(stream, name)[:, column] for name in FIGURES}
     saved = stream.saved_bytes[:, column]
-    again, note = parts.template.again(layout.kind), parts.template.note("new memory")
+    again, note = parts.template.again(layout.kind), parts.template.note("memory joined")
     assert note is not None
     repeat[again] = stage.layers - stage.checkpointed
     held = stage.checkpointed if layout.kind == "full" else 0.0 * stage.checkpointed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -15,18 +15,13 @@ from txlplan.cost._update import state_bytes
 from txlplan.hardware import StackProfile
 from txlplan.model import ModelConfig, parameter_count, parameter_shapes
 from txlplan.model._tiles import SUMMED_ROWS
-from txlplan.plan_file import CHECKPOINT_FILE_BYTES
 
 _CONTEXT_BYTES = {"gpu": 600 * 2**20, "tpu": 300 * 2**20, "cpu": 350 * 2**20}
 """A process before it allocates anything, where a stack does not say: CUDA context with libraries, or Python with torch."""
-_COMPILER_BYTES = 122 * 2**20
-"""Of torch's compiler, in the process of the code that it made for a CPU: median over three small models of which 16 rows
-generated in fp32 and bf16, compiled and not, beyond what tensors account for (102 to 136 MiB; torch 2.13, 2026-11-27). Code of
-our own, which reads few rows, is loaded without it."""
-_NARROW_BYTES = 10 * 2**20
-"""Of what multiplies bf16 on a CPU: with attention by tiles 13 MiB, with attention in C++ 6 (medians over training, scoring and
-generating by three small models, peaks in bf16 less those in fp32, beyond what tensors account for; 2 cores of an Intel Xeon
-with AMX, torch 2.13, 2026-11-27)."""
+_COMPILER_BYTES = 112 * 2**20
+"""Of torch's compiler, in the process of the code that it made for a CPU: 111 and 115 MiB, in which one row and eight were read
+(what `txlplan bench --task generate` peaked at with `--compile-step` and without; torch 2.13, 2026-11-26). The code of our own
+that reads few rows is compiled by another process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,11 +33,10 @@ class Statics:
     recurrent_memory_bytes: FloatArray
     weight_copies_bytes: FloatArray
     context_bytes: FloatArray
-    saving_bytes: FloatArray
 
     @property
     def live_bytes(self) -> FloatArray:
-        """Of tensors: all but the context and what saving takes."""
+        """Of tensors: all but the context."""
         return self.parameters_bytes + self.optimizer_bytes + self.recurrent_memory_bytes + self.weight_copies_bytes
 
 
@@ -76,7 +70,7 @@ def all_reduce_bytes(settings: Settings) -> float:
 
 
 def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArray, stack: StackProfile, kind: str) -> Statics:
-    """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights; the process.
+    """Parameters, optimizer states, recurrent memory of every accumulation chunk, autocast's copies of weights, context.
 
     Graphs of layers read their memory from a place of their own, and write it to another; where gradients are added to those of
     earlier micro-batches, theirs lie beside them.
@@ -99,24 +93,10 @@ def statics(settings: Settings, micro_batch: FloatArray, accumulation: FloatArra
     context = _CONTEXT_BYTES[kind] if stack.context_bytes is None else stack.context_bytes
     if not training and stack.reading_context_bytes is not None:
         context = stack.reading_context_bytes
-    compiler = np.where(settings.summed & (micro_batch > SUMMED_ROWS), float(_COMPILER_BYTES), 0.0)
-    narrow = float(_NARROW_BYTES) if kind == "cpu" and settings.precision == "bf16" else 0.0
-    found = Statics(
+    return Statics(
         parameters_bytes=count * numbers.wide,
         optimizer_bytes=np.full(micro_batch.shape, state_bytes(settings.optimization, model) if training else 0.0),
         recurrent_memory_bytes=memory * (accumulation + beside),
         weight_copies_bytes=copies + beside * (layers * numbers.wide),
-        context_bytes=context + compiler + narrow,
-        saving_bytes=np.zeros(micro_batch.shape),
+        context_bytes=context + np.where(settings.summed & (micro_batch > SUMMED_ROWS), float(_COMPILER_BYTES), 0.0),
     )
-    return replace(found, saving_bytes=_saving_bytes(found, model, numbers.wide)) if training and kind == "cpu" else found
-
-
-def _saving_bytes(found: Statics, model: ModelConfig, element_bytes: float) -> FloatArray:
-    """Of a checkpoint: its largest file, twice, as it is copied and as it is written.
-
-    A GPU's tensors are copied to the host.
-    """
-    tensors = found.parameters_bytes + found.optimizer_bytes + found.recurrent_memory_bytes
-    largest = element_bytes * max(prod(shape) for shape in parameter_shapes(model).values())
-    return 2.0 * np.minimum(tensors, max(float(CHECKPOINT_FILE_BYTES), largest))

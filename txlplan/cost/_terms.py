@@ -149,11 +149,6 @@ def _memory_terms(found: Evaluated, stack: StackProfile) -> Iterator[Term]:
         ("weight copies", held.weight_copies_bytes, "parameters in the precision of products, kept by autocast"),
         ("context", held.context_bytes, "the process or device context before anything is allocated"),
         (
-            "saving",
-            held.saving_bytes,
-            "the largest file of a checkpoint, twice, beyond what the step has freed; by a process on a CPU",
-        ),
-        (
             "allocator waste",
             held.waste_bytes,
             "what the allocator holds beside activations, gradients and transients, as a share of them",

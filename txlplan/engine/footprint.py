@@ -3,7 +3,7 @@
 What a worker process holds on a CPU, beside the interpreter with torch loaded: parameters, gradients (from the first
 backward on), optimizer states (from the end of the first step on), recurrent memory per accumulation chunk (the old and
 the new one of the chunk at work), saved activations and transients of one micro-batch. Token files are memory-mapped and
-count as they are touched. A checkpoint adds at most twice CHECKPOINT_FILE_BYTES (or two of its largest tensor).
+count as they are touched. A checkpoint adds at most two buckets of `checkpoint.BUCKET_BYTES` (or two of its largest tensor).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 torch.distributed.checkpoint writes and reads them through its safetensors storage, which stores and restores any tensor of
 numbers and pickles nothing; loading it takes as long as half of torch, so that is done when it is used. It serialises a file in
-memory before writing it, so a file holds at most CHECKPOINT_FILE_BYTES (or one tensor): that, twice, is what saving adds to a
-process's memory. Its reader checks nothing; the digests here do.
+memory before writing it, so a file holds at most BUCKET_BYTES (or one tensor): that, twice, is what saving adds to a process's
+memory. Its reader checks nothing; the digests here do.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from txlplan.engine.world import World
 from txlplan.errors import CheckpointError
-from txlplan.plan_file import CHECKPOINT_FILE_BYTES
 
+BUCKET_BYTES = 32 * 2**20
 Digests = dict[str, dict[str, str]]
 """SHA-256 of each tensor's bytes, by file and tensor name."""
 Specification = tuple[tuple[int, ...], torch.dtype]
@@ -91,7 +91,7 @@ def _buckets(tensors: Mapping[str, Tensor], world: World) -> dict[str, int]:
     buckets: dict[str, int] = {}
     bucket, filled = 1, 0
     for name, nbytes in sizes.items():
-        if filled and filled + nbytes > CHECKPOINT_FILE_BYTES:
+        if filled and filled + nbytes > BUCKET_BYTES:
             bucket, filled = bucket + 1, 0
         buckets[name] = bucket
         filled += nbytes

@@ -14,8 +14,6 @@ from txlplan.plan_file._plan import Plan
 from txlplan.workload import Workload
 
 SCHEMA_VERSION = 1
-CHECKPOINT_FILE_BYTES = 32 * 2**20
-"""Of tensors in one file of a checkpoint, at most, but for a tensor that is larger by itself."""
 MOST_SEEDS = 2**32
 """A seed is less: every random generator takes so many, and those of all processes stay apart from it."""
 
