@@ -179,7 +179,7 @@ def _stage_stream(parts: Parts, stage: Stage, layout: Layout) -> OpStream:
     repeat[rows["memory"]] = stage.layers / layout.settings.model.n_layer
     figures = {name: getattr(stream, name)[:, column] for name in FIGURES}
     saved = stream.saved_bytes[:, column]
-    again, note = parts.template.again(layout.kind), parts.template.note("memory joined")
+    again, note = parts.template.again(layout.kind), parts.template.note("new memory")
     assert note is not None
     repeat[again] = stage.layers - stage.checkpointed
     held = stage.checkpointed if layout.kind == "full" else 0.0 * stage.checkpointed

@@ -11,7 +11,10 @@ from txlplan import resources
 def keep_compiled_code() -> None:
     """Have torch keep compiled code in the user's cache directory: the next run on this machine need not wait for it.
 
-    Before torch's compiler is imported, by whatever needs it, which chooses a directory then.
+    Before torch's compiler is imported, by whatever needs it, which chooses a directory then. Where none can be made, or the
+    user has no home, torch takes a temporary one.
     """
-    with suppress(RuntimeError):  # of a user without a home: torch has a temporary directory for that
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(resources.user_cache() / "compiled"))
+    with suppress(OSError, RuntimeError):
+        directory = resources.user_cache() / "compiled"
+        directory.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory))
