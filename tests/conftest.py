@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from txlplan.cli import run
 from txlplan.model import ModelConfig
 
 # Several tests run at once on few cores: a thread that waits in a loop for one that has no core keeps it from getting one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Each run draws the same examples; `pytest --hypothesis-profile default` draws others.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
