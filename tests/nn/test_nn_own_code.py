@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 
+from txlplan.nn._kept_code import keep_code, kept_code
+from txlplan.nn._own_code import _made_from
 from txlplan.resources import cpp_compiler
 
 pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler here: nothing is compiled")
@@ -89,3 +92,22 @@ def test_code_of_another_compiler_is_not_loaded(kept, monkeypatch):
     loaded()
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert loaded() == NOT_COMPILED
+
+
+@pytest.mark.parametrize("told", ["TORCHINDUCTOR_CPP_MARCH", "ATEN_CPU_CAPABILITY"])
+def test_another_cpu_that_torch_is_told_to_compile_for_has_code_of_its_own(told, monkeypatch):
+    monkeypatch.delenv(told, raising=False)
+    before = _made_from("code")
+    monkeypatch.setenv(told, "other")
+    assert _made_from("code") != before
+
+
+def test_a_user_without_a_home_keeps_no_code(monkeypatch, tmp_path):
+    def no_home(*_: str, **__: bool) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(platformdirs, "user_cache_dir", no_home)
+    library = tmp_path / "library.so"
+    library.write_bytes(b"code")
+    keep_code("dropout", "origin", library)
+    assert kept_code("dropout", "origin") is None

@@ -232,9 +232,9 @@ def optimizer(elements: int, device: str) -> Case:
     return Case(kind="optimizer", dtype="fp32", work=32.0 * elements, operations=count, build=build)
 
 
-def clipping(elements: int) -> Case:
+def gradient_norm(elements: int) -> Case:
     """The norm of gradients, which are read tensor after tensor."""
-    count = max(1, _CLIPPED // elements)
+    count = max(1, _NORMED // elements)
 
     def build() -> Work:
         gradients = [filled(elements // 512, 512, dtype=torch.float32, device="cpu") for _ in range(count)]
@@ -247,7 +247,7 @@ def clipping(elements: int) -> Case:
     return Case(kind="optimizer", dtype="fp32", work=4.0 * elements, operations=count, build=build)
 
 
-_UPDATED, _CLIPPED = 1 << 23, 1 << 24
+_UPDATED, _NORMED = 1 << 23, 1 << 24
 """Parameters of one update, which have three more numbers each, and gradients whose norm is one."""
 _SMALL, _MEDIUM, _LARGE, _HUGE = 1 << 16, 1 << 19, 1 << 21, 10 << 20
 """Elements of a tensor: 256 KiB, 2 MiB, 8 MiB and 40 MiB in fp32; glibc maps each request above 32 MiB anew."""
@@ -270,4 +270,4 @@ def cases(dtype: str) -> Iterator[Case]:
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))
         yield from map(random, (_SMALL, _MEDIUM, _LARGE, _HUGE))
         yield optimizer(_LARGE, "cpu")
-        yield from (clipping(elements) for elements in (_SMALL, _MEDIUM))
+        yield from (gradient_norm(elements) for elements in (_SMALL, _MEDIUM))

@@ -14,7 +14,8 @@ _SLIGHT = 1e-6
 def clip(optimizer: torch.optim.Optimizer, most: float, *, scaled: bool) -> None:
     """Scale the gradients for the next step so that their norm is at most `most`.
 
-    Fused optimizers divide by a factor as they read them. `scaled`: that is the loss scale's, and gradients change here.
+    Fused optimizers divide by a factor as they read them. `scaled`: the loss was, whose scaler keeps that factor to itself, and
+    the gradients, unscaled by now, are scaled here.
     """
     parameters = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
     norm = total_norm([each.grad for each in parameters])
@@ -27,8 +28,7 @@ def clip(optimizer: torch.optim.Optimizer, most: float, *, scaled: bool) -> None
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     """The norm of all as one vector, [].
 
-    On a CPU torch reads a whole tensor by one thread, and its rows by all: 11 and 17 ms for 152 MB (2 cores of an Intel Xeon,
-    torch 2.13, 2026-11-27).
+    On a CPU torch reads a whole tensor by one thread, and its rows by all.
     """
     if not tensors or tensors[0].device.type != "cpu":
         return torch.nn.utils.get_total_norm(tensors)
