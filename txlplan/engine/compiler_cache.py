@@ -14,7 +14,9 @@ def keep_compiled_code() -> None:
     Before torch's compiler is imported, by whatever needs it, which chooses a directory then. Where none can be made, or the
     user has no home, torch takes a temporary one.
     """
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
     with suppress(OSError, RuntimeError):
         directory = resources.user_cache() / "compiled"
         directory.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory)
