@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,21 @@ def test_for_a_while_only() -> None:
     within, after, small = map(int, printed(program))
     assert max(within, small) < 0.01 * _PAGES
     assert after > 9 * _PAGES
+
+
+def flags(program: str) -> set[str]:
+    """What the kernel was told of the heap (proc(5), smaps), after a program."""
+    heap, printing = r"\[heap\]$.*?^VmFlags: (.*?)$", "\nprint(open('/proc/self/smaps').read())"
+    smaps = subprocess.check_output([sys.executable, "-c", _STEPS + program + printing], text=True)
+    return set(" ".join(re.findall(heap, smaps, re.MULTILINE | re.DOTALL)).split())
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages")
+def test_huge_pages_are_asked_for() -> None:
+    assert "hg" in flags("heap.keep_freed_memory()")
+    assert "hg" not in flags("")
+
+
+def test_not_where_the_heap_may_not_grow_so_far() -> None:
+    limited = "resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)); assert heap.keep_freed_memory()"
+    assert "hg" not in flags(limited)
