@@ -22,6 +22,7 @@ from txlplan.nn._compiled_attention import compiled_attention
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._fast_attention import tiled_attention
 from txlplan.nn._fused_attention import fused_attention
+from txlplan.nn._linear import Linear, is_ours, relu_between
 from txlplan.nn._positions import relative_shift
 
 
@@ -37,9 +38,9 @@ class RelativeAttention(nn.Module):
         if config.untie_r:
             self.content_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
             self.position_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
-        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
-        self.position = nn.Linear(config.d_model, width, bias=False)
-        self.output = nn.Linear(width, config.d_model, bias=False)
+        self.qkv = Linear(config.d_model, 3 * width, bias=False)
+        self.position = Linear(config.d_model, width, bias=False)
+        self.output = Linear(width, config.d_model, bias=False)
         self.norm = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
         self.dropatt = Dropout(config.dropatt)
@@ -121,8 +122,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self._pre_norm = config.norm == "pre"
         self._gelu = config.activation == "gelu"
-        self.inner = nn.Linear(config.d_model, config.d_inner)
-        self.outer = nn.Linear(config.d_inner, config.d_model)
+        self.inner = Linear(config.d_model, config.d_inner)
+        self.outer = Linear(config.d_inner, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
 
@@ -137,6 +138,9 @@ class FeedForward(nn.Module):
         return out_BTD if self._pre_norm else self.norm(out_BTD)
 
     def _products(self, x_BTD: Tensor) -> Tensor:
+        drops = self.training and self.dropout.rate > 0
+        if self.inner.compiled and is_ours(x_BTD) and not self._gelu and not drops:
+            return relu_between(x_BTD, self.inner, self.outer)
         inner_BTF = self.inner(x_BTD)
         out_BTD: Tensor = self.outer(self.dropout(F.gelu(inner_BTF)) if self._gelu else self.dropout.of_relu(inner_BTF))
         return out_BTD

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from txlplan.nn._attention_code import CompiledScores
 from txlplan.nn._autocast import product_dtype
 from txlplan.nn._dropout_code import compiled_mask, new_seed
+from txlplan.nn._linear_code import BF16, add_weight_gradient, input_gradient, linear, weight_gradient
 
 
 def compiled_attention(
@@ -60,11 +61,11 @@ class _Compiled(torch.autograd.Function):
     ) -> Tensor:
         """Weighted values [B, T, W] in `dtype`; whether what backward wants is kept, or computed `again`."""
         (H, K), W = u_HK.shape, u_HK.numel()
-        x, memory, weight = x_BTD.to(dtype), memory_BMD.to(dtype), qkv_weight.to(dtype)
+        x, memory, weight = x_BTD.to(dtype), memory_BMD.to(dtype), qkv_weight
         shape_BHTS = (len(x), H, x.shape[1], masked_keys.shape[-1])
         ctx.draw = partial(compiled_mask, shape_BHTS, new_seed(), dropatt) if dropatt else lambda: None
-        qkv_BT3HK = F.linear(x, weight).unflatten(-1, (3, H, K))
-        kv_BM2HK = F.linear(memory, weight[W:]).unflatten(-1, (2, H, K))
+        qkv_BT3HK = _linear(x, weight).unflatten(-1, (3, H, K))
+        kv_BM2HK = _linear(memory, weight[W:]).unflatten(-1, (2, H, K))
         scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, ctx.draw(), dropatt)
         mixed_BTHK, kept = scores.mix(masked_keys, keep_probabilities=keeps and not again)
         known = masked_keys if again else kept
@@ -81,12 +82,32 @@ class _Compiled(torch.autograd.Function):
         found = scores.gradients(mixed_BTW.unflatten(-1, u_HK.shape), known)
         qkv_NV, kv_NV = found.qkv_BT3HK.flatten(0, 1).flatten(1), found.kv_BM2HK.flatten(0, 1).flatten(1)
         W = u_HK.numel()
-        weight_VD = torch.mm(qkv_NV.t(), x.flatten(0, 1))
-        torch.addmm(weight_VD[W:], kv_NV.t(), memory.flatten(0, 1), out=weight_VD[W:])
-        x_BTD = torch.mm(qkv_NV, weight).view_as(x)
-        memory_BMD = torch.mm(kv_NV, weight[W:]).view_as(memory).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
-        of_inputs = (x_BTD.to(ctx.dtypes[0]), memory_BMD, weight_VD.to(ctx.dtypes[2]), found.r_SHK.to(ctx.dtypes[3]))
+        weight_VD = _weight_gradient(qkv_NV, x, kv_NV, memory)
+        x_BTD = _input_gradient(qkv_NV, weight).view_as(x)
+        memory_BMD = _input_gradient(kv_NV, weight[W:]).view_as(memory).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
+        of_inputs = (x_BTD.to(ctx.dtypes[0]), memory_BMD, weight_VD, found.r_SHK.to(ctx.dtypes[3]))
         return (*of_inputs, found.u_HK, found.v_HK, *(None,) * 5)
+
+
+def _linear(x: Tensor, weight_NK: Tensor) -> Tensor:
+    if x.dtype != BF16:
+        return F.linear(x, weight_NK)
+    return linear(x.flatten(0, 1), weight_NK).unflatten(0, x.shape[:2])
+
+
+def _input_gradient(gradient_RN: Tensor, weight_NK: Tensor) -> Tensor:
+    return input_gradient(gradient_RN, weight_NK) if gradient_RN.dtype == BF16 else torch.mm(gradient_RN, weight_NK)
+
+
+def _weight_gradient(qkv_NV: Tensor, x: Tensor, kv_NV: Tensor, memory: Tensor) -> Tensor:
+    x_ND, memory_ND, W = x.flatten(0, 1), memory.flatten(0, 1), qkv_NV.shape[1] - kv_NV.shape[1]
+    if x.dtype == BF16:
+        weight_VD = weight_gradient(qkv_NV, x_ND)
+        add_weight_gradient(weight_VD[W:], kv_NV, memory_ND)
+    else:
+        weight_VD = torch.mm(qkv_NV.t(), x_ND)
+        torch.addmm(weight_VD[W:], kv_NV.t(), memory_ND, out=weight_VD[W:])
+    return weight_VD
 
 
 def _scores(

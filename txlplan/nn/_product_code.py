@@ -59,10 +59,20 @@ def _into(_kernel: Any, kernel_into: Any, _name: str) -> Override:
     return product
 
 
-def multiply(left_MD: Tensor, right_DN: Tensor, out_MN: Tensor, added: Tensor | None = None) -> Tensor:
-    """`out_MN`, which is the product and what is `added`, [N] or [1 or M, N], and may be `out_MN` itself.
+def multiply(
+    left_MD: Tensor,
+    right_DN: Tensor,
+    out_MN: Tensor,
+    added: Tensor | None = None,
+    *,
+    relu: bool = False,
+    positive_MN: Tensor | None = None,
+) -> Tensor:
+    """`out_MN`, which is the product and what is `added`, [N] or [1 or M, N], and may be `out_MN` itself; `relu`: what is above 0
+    of that. Where `positive_MN`, of bf16, is not above 0, a result of bf16 is 0.
 
-    All of bf16, of which elements of a row lie together, or, of factors, of a column.
+    All of bf16, the right factor, what is added and the result also of fp32; of which elements of a row lie together, or, of
+    factors, of a column.
     """
     (M, D), N = left_MD.shape, right_DN.shape[1]
     added_row = added.stride(0) if added is not None and added.dim() == 2 and added.shape[0] > 1 else 0
@@ -71,14 +81,18 @@ def multiply(left_MD: Tensor, right_DN: Tensor, out_MN: Tensor, added: Tensor | 
         right_DN.data_ptr(),
         None if added is None else added.data_ptr(),
         out_MN.data_ptr(),
+        None if positive_MN is None else positive_MN.data_ptr(),
         *_strides(left_MD),
         *_strides(right_DN),
         added_row,
         out_MN.stride(0),
+        0 if positive_MN is None else positive_MN.stride(0),
         M,
         N,
         D,
         torch.get_num_threads(),
+        *(each is not None and each.dtype == torch.float32 for each in (right_DN, added, out_MN)),
+        relu,
     )
     library("product_bf16").multiply(ctypes.byref(product))
     return out_MN
@@ -87,14 +101,17 @@ def multiply(left_MD: Tensor, right_DN: Tensor, out_MN: Tensor, added: Tensor | 
 def _suit(operands: tuple[Tensor, ...]) -> bool:
     """All of bf16, and of shapes that fit; what torch refuses, it is to refuse itself. The factors come last."""
     *added, left_MD, right_DN = operands
-    if left_MD.dtype is not torch.bfloat16 or left_MD.dim() != 2 or right_DN.dim() != 2:
+    if left_MD.dtype is not torch.bfloat16 or left_MD.dim() != 2 or right_DN.dim() != 2 or right_DN.dtype is not torch.bfloat16:
         return False
+    M, N = left_MD.shape[0], right_DN.shape[1]
+    return suits_tiles(left_MD, right_DN) and all(_is_added(each, M, N) for each in added)
+
+
+def suits_tiles(left_MD: Tensor, right_DN: Tensor) -> bool:
+    """Whether a product is large enough, and lies so."""
     (M, D), (depth, N) = left_MD.shape, right_DN.shape
-    if depth != D or min(M, N, D) < _LEAST or M * N * D < _LEAST_PRODUCTS:
-        return False
-    if right_DN.dtype is not torch.bfloat16:
-        return False
-    return _lies_in_lines(left_MD) and _lies_in_lines(right_DN) and all(_is_added(each, M, N) for each in added)
+    large = depth == D and min(M, N, D) >= _LEAST and M * N * D >= _LEAST_PRODUCTS
+    return large and _lies_in_lines(left_MD) and _lies_in_lines(right_DN)
 
 
 def _lies_in_lines(factor: Tensor) -> bool:
@@ -128,7 +145,9 @@ def _strides(factor: Tensor) -> tuple[int, int]:
 
 class _Product(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("left", "right", "added", "out")),
-        *((name, ctypes.c_int64) for name in ("left_row", "left_column", "right_row", "right_column", "added_row", "out_row")),
+        *((name, ctypes.c_void_p) for name in ("left", "right", "added", "out", "positive")),
+        *((name, ctypes.c_int64) for name in ("left_row", "left_column", "right_row", "right_column")),
+        *((name, ctypes.c_int64) for name in ("added_row", "out_row", "positive_row")),
         *((name, ctypes.c_int64) for name in ("rows", "columns", "depth", "threads")),
+        *((name, ctypes.c_bool) for name in ("right_is_wide", "added_is_wide", "out_is_wide", "relu")),
     ]

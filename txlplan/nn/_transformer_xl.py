@@ -20,6 +20,7 @@ from txlplan.nn._attention import FeedForward, RelativeAttention
 from txlplan.nn._captured import ThroughLayers, captured_layers
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._embedding import AdaptiveEmbedding
+from txlplan.nn._linear import Linear
 from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._softmax import AdaptiveSoftmax
 
@@ -78,7 +79,7 @@ class TransformerXL(nn.Module):
         """
         self.softmax.as_on_gpu = path == "fused"
         for module in self.modules():
-            if isinstance(module, Dropout):
+            if isinstance(module, Dropout | Linear):
                 module.compiled = path == "compiled"
         for layer in self.layers:
             layer.attention.path = path

@@ -1,5 +1,6 @@
 // C [M, N] = A [M, D] B [D, N], and what is added to it, of bf16 with sums in fp32: by tiles of AMX, for many rows, columns and
 // depth. A and B are packed as tiles are read, one after the other: squares of STEP by STEP numbers, those of a depth together.
+// B, C and what is added may be of fp32: B is rounded as it is packed.
 //
 // The depth is taken in pieces, of which a block of STEP rows of A fills most of a core's first cache; so many columns of B as
 // the second holds pass by it, loaded past the first. Of several pieces the sums so far wait in fp32 beside B.
@@ -15,33 +16,47 @@ constexpr int64_t PIECE = 16;               // squares of the depth
 constexpr int64_t RIGHT = 512, SUMS = 256;  // squares of B at a time, half as many beside sums, and of those: one MiB each
 constexpr int64_t LEFT = 8;  // blocks of A that are packed at a time where its columns lie together: more is read on end
 
+template <class N>
 struct Matrix {  // one of the distances is 1
-  const bfloat16* first;
+  const N* first;
   int64_t row, column, rows, columns;
 };
 
 struct Product {
-  const bfloat16 *left, *right, *added;  // added: or null
-  bfloat16* out;
-  int64_t left_row, left_column, right_row, right_column, added_row, out_row;
+  const bfloat16* left;
+  const void *right, *added;  // added: or null
+  void* out;
+  const bfloat16* positive;  // [M, N], or null: where it is not above 0, C is 0
+  int64_t left_row, left_column, right_row, right_column, added_row, out_row, positive_row;
   int64_t rows, columns, depth, threads;
+  bool right_is_wide, added_is_wide, out_is_wide;  // of fp32
+  bool relu;
 };
 
 inline int64_t squares(int64_t n) { return (n + STEP - 1) / STEP; }
 
+inline __m512i numbers(const float* from, int64_t n) {  // rounded
+  const __mmask32 there = first_of(n);
+  return narrowed(_mm512_maskz_loadu_ps(there, from), _mm512_maskz_loadu_ps(there >> 16, from + LINE));
+}
+
 // Of a square's row i, as rows lie, what is there.
-inline __m512i line(const Matrix& of, int64_t row, int64_t column) {
+template <class N>
+inline __m512i line(const Matrix<N>& of, int64_t row, int64_t column) {
   return row < of.rows ? numbers(of.first + row * of.row + column, of.columns - column) : _mm512_setzero_si512();
 }
-inline Matrix turned(const Matrix& of) { return {of.first, of.column, of.row, of.columns, of.rows}; }
+template <class N>
+inline Matrix<N> turned(const Matrix<N>& of) {
+  return {of.first, of.column, of.row, of.columns, of.rows};
+}
 
 // A square of A: two tiles of 16 rows.
-inline void pack_left(const Matrix& a, int64_t m, int64_t d, bfloat16* to) {
+inline void pack_left(const Matrix<bfloat16>& a, int64_t m, int64_t d, bfloat16* to) {
   if (a.column == 1) {
     for (int64_t i = 0; i < STEP; ++i) _mm512_store_si512(to + i * STEP, line(a, m + i, d));
     return;
   }
-  const Matrix rows = turned(a);
+  const Matrix<bfloat16> rows = turned(a);
   __m512i first[16], second[16];
   for (int64_t i = 0; i < LINE; ++i) paired(line(rows, d + 2 * i, m), line(rows, d + 2 * i + 1, m), first[i], second[i]);
   transpose(first), transpose(second);
@@ -50,7 +65,8 @@ inline void pack_left(const Matrix& a, int64_t m, int64_t d, bfloat16* to) {
 }
 
 // A square of B: two tiles of 16 columns, in pairs of the depth.
-inline void pack_right(const Matrix& b, int64_t d, int64_t n, bfloat16* to) {
+template <class N>
+inline void pack_right(const Matrix<N>& b, int64_t d, int64_t n, bfloat16* to) {
   if (b.column == 1) {
     for (int64_t i = 0; i < LINE; ++i) {
       __m512i first, second;
@@ -59,7 +75,7 @@ inline void pack_right(const Matrix& b, int64_t d, int64_t n, bfloat16* to) {
     }
     return;
   }
-  const Matrix columns = turned(b);
+  const Matrix<N> columns = turned(b);
   for (int64_t half = 0; half < 2; ++half) {
     __m512i block[16];
     for (int64_t i = 0; i < LINE; ++i) block[i] = line(columns, n + half * LINE + i, d);
@@ -93,15 +109,36 @@ inline void multiply(int64_t depth, const bfloat16* a, const bfloat16* b, float*
   asm volatile("" ::: "memory");
 }
 
-// Of a square's row, of which so many columns are there, what becomes of the sums.
-inline __m512i result(const Product& p, const float* sums, int64_t row, int64_t n, __mmask32 there) {
+// Of bf16, as they are in fp32.
+inline __m512 wide(__m256i half) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)); }
+
+// Of a square's row, of which the columns `there` are, what becomes of the sums.
+inline void put(const Product& p, const float* sums, int64_t row, int64_t n, __mmask32 there) {
   __m512 x = _mm512_load_ps(sums), y = _mm512_load_ps(sums + TILE / 2);
-  if (p.added) {
-    const __m512i more = _mm512_maskz_loadu_epi16(there, p.added + row * p.added_row + n);
-    auto wide = [](__m256i half) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)); };
+  if (p.added && p.added_is_wide) {
+    const float* more = static_cast<const float*>(p.added) + row * p.added_row + n;
+    x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(there, more));
+    y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(there >> 16, more + LINE));
+  } else if (p.added) {
+    const __m512i more = _mm512_maskz_loadu_epi16(there, static_cast<const bfloat16*>(p.added) + row * p.added_row + n);
     x = _mm512_add_ps(x, wide(_mm512_castsi512_si256(more))), y = _mm512_add_ps(y, wide(_mm512_extracti64x4_epi64(more, 1)));
   }
-  return narrowed(x, y);
+  if (p.relu) {  // which leaves what is no number
+    const __m512 zero = _mm512_setzero_ps();
+    x = _mm512_max_ps(zero, x), y = _mm512_max_ps(zero, y);
+  }
+  const int64_t at = row * p.out_row + n;
+  if (p.out_is_wide) {
+    float* out = static_cast<float*>(p.out) + at;
+    _mm512_mask_storeu_ps(out, there, x), _mm512_mask_storeu_ps(out + LINE, there >> 16, y);
+    return;
+  }
+  __m512i found = narrowed(x, y);
+  if (p.positive) {
+    const __m512i which = _mm512_maskz_loadu_epi16(there, p.positive + row * p.positive_row + n);
+    found = _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(which, _mm512_setzero_si512()), found);
+  }
+  _mm512_mask_storeu_epi16(static_cast<bfloat16*>(p.out) + at, there, found);
 }
 
 // Squares side by side: lines of a row together.
@@ -109,9 +146,7 @@ inline void put(const Product& p, const float* c, int64_t m, int64_t n, int64_t 
   for (int64_t i = 0; i < std::min(p.rows - m, STEP); ++i)
     for (int64_t j = 0; j < many; ++j) {
       const int64_t column = n + j * STEP;
-      const __mmask32 there = first_of(p.columns - column);
-      const __m512i line = result(p, c + j * SQUARE + i / LINE * TILE + i % LINE * LINE, m + i, column, there);
-      _mm512_mask_storeu_epi16(p.out + (m + i) * p.out_row + column, there, line);
+      put(p, c + j * SQUARE + i / LINE * TILE + i % LINE * LINE, m + i, column, first_of(p.columns - column));
     }
 }
 
@@ -166,12 +201,16 @@ class Work {  // of one thread
         for (int64_t e = d; e < (along ? deep : d + 1); ++e) pack(i, e, (i * deep + e) * SQUARE);
   }
   void take_left(int64_t m, int64_t many, int64_t first, int64_t deep) {
-    const Matrix left{p.left, p.left_row, p.left_column, p.rows, p.depth};
+    const Matrix<bfloat16> left{p.left, p.left_row, p.left_column, p.rows, p.depth};
     each(left.column == 1, many, deep,
          [&](int64_t i, int64_t d, int64_t at) { pack_left(left, (m + i) * STEP, (first + d) * STEP, a + at); });
   }
   void take_right(int64_t n, int64_t many, int64_t first, int64_t deep) {
-    const Matrix right{p.right, p.right_row, p.right_column, p.depth, p.columns};
+    p.right_is_wide ? take_right<float>(n, many, first, deep) : take_right<bfloat16>(n, many, first, deep);
+  }
+  template <class N>
+  void take_right(int64_t n, int64_t many, int64_t first, int64_t deep) {
+    const Matrix<N> right{static_cast<const N*>(p.right), p.right_row, p.right_column, p.depth, p.columns};
     each(right.column != 1, many, deep,
          [&](int64_t i, int64_t d, int64_t at) { pack_right(right, (first + d) * STEP, (n + i) * STEP, b + at); });
   }
