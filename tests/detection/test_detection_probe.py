@@ -161,7 +161,10 @@ def test_a_case_dispatches_the_operations_that_it_counts(kind):
 
 @pytest.mark.parametrize(
     ("kind", "dtype"),
-    [("gemm", "fp32"), ("bmm", "fp32"), ("attention", "fp32"), ("attention", "bf16"), ("scored attention", "fp32")],
+    [
+        *(("gemm", "fp32"), ("bmm", "fp32"), ("attention", "fp32"), ("attention", "bf16"), ("scored attention", "fp32")),
+        ("linear", "bf16"),
+    ],
 )
 def test_products_count_their_flops_as_torch_does(kind, dtype, two_threads):
     """Which leaves out packed products. Threads that do not divide the outputs of few rows add rows of zeros."""
@@ -210,7 +213,7 @@ def test_products_of_a_gpu_count_their_flops_as_torch_does(dtype):
             built = case.total if (case.kind, case.phase) != ("attention", "backward") else case.total * 7 / 5
             assert counter.get_total_flops() == built, (case.kind, case.phase, case.shape)
             checked.add((case.kind, case.phase))
-    both_ways = set(PRODUCTS) - {"summed", "scored attention", "token attention"}
+    both_ways = set(PRODUCTS) - {"linear", "summed", "scored attention", "token attention"}
     backward = {(kind, phase) for kind in both_ways for phase in ("forward", "backward")}
     assert checked == {*backward, ("gemm", "weights")}
 

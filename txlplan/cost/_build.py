@@ -95,6 +95,11 @@ class Settings:
         return tuple(zipf_shares(self.model)) if self.tail_shares is None else self.tail_shares
 
     @property
+    def own_linear(self) -> bool:
+        """Whether code of our own multiplies by the weights of layers, in fp32 as they are."""
+        return self.own_attention and self.task == "train" and self.numbers.halved
+
+    @property
     def captured(self) -> bool:
         """Whether no host dispatches the operations of layers."""
         return self.compiled and self.task == "train" and self.implementation in ("fused", "reference")
@@ -204,6 +209,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             own_loss=settings.implementation != "published",
             gpu_loss=settings.gpu_loss,
             own_dropout=settings.own_attention,
+            own_linear=settings.own_linear and name == "layers",
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
@@ -390,8 +396,11 @@ def _old_memory(settings: Settings, at: Lengths) -> Op:
 
 
 def last_kept(ops: Sequence[Op]) -> int:
-    """The last operation that keeps something: what comes after it is not run again (torch.utils.checkpoint stops early)."""
-    return max(row for row, op in enumerate(ops) if np.any(np.asarray(op.saved_bytes) > 0))
+    """The last operation that keeps something: what comes after it is not run again (torch.utils.checkpoint stops early).
+
+    Products of linear layers by code of our own keep what others kept before, but only once they are done.
+    """
+    return max(row for row, op in enumerate(ops) if np.any(np.asarray(op.saved_bytes) > 0) or op.kind == "linear")
 
 
 def _layers_backward(settings: Settings, layers: Section, inputs_bytes: FloatArray) -> list[Op]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from txlplan.cost._fast_layer import attention_residual, inputs, memory_elements, positions
 from txlplan.cost._layer import PROJECTIONS, SCORES, VALUES, Lengths, attention_output, feed_forward
@@ -84,30 +85,26 @@ def _memory(section: Section, at: Lengths) -> None:
 def _projections(section: Section, scored: _Scored) -> None:
     """q, k and v of the segment, k and v of the memory, by parts of one weight.
 
-    Backward gives up nothing before its function ends: what the forward pass kept, and gradients, of which those of 2 bytes are
-    widened last.
+    Backward gives up nothing before its function ends: what the forward pass kept, and gradients.
     """
     at, wide = scored.at, section.numbers.wide
     c, width = section.numbers.compute, at.model.d_model
     weight, segment, memory = 3.0 * at.W * width, 3 * at.BTW * c, 2 * (at.BSW - at.BTW) * c
     inside, gradient = _made_backward_bytes(section, at) + (scored.kept + at.BTW + at.S * at.W) * c, weight * wide
     normed = memory_elements(at) if at.model.norm == "pre" else 0.0 * at.B
-    widened = (at.BTD + normed) * (c + (section.numbers.residual if section.numbers.narrows else 0.0))
-    beside = inside + segment + memory + weight * c + widened
-    if section.weight_cast("q k v weight narrowed", weight, weight, beside=beside, gradient=gradient):
-        inside, gradient = inside + weight * c, 0.0
+    kind: Literal["gemm", "linear"] = "linear" if section.own_linear else "gemm"
     around = inside + memory + at.BTD * c
     shape: Shape = {"count": 1.0, "m": at.rows, "n": 3.0 * at.W, "k": width}
-    section.product("queries, keys and values", PROJECTIONS, **shape, kept=segment)
-    section.gradient("queries, keys and values", PROJECTIONS, **shape, around=around)
+    section.product("queries, keys and values", PROJECTIONS, kind, **shape, kept=segment)
+    section.gradient("queries, keys and values", PROJECTIONS, kind, **shape, around=around)
     section.gradient(
-        "queries, keys and values", PROJECTIONS, **shape, around=inside + memory, gradient=gradient, measured_as="weights"
+        "queries, keys and values", PROJECTIONS, kind, **shape, around=inside + memory, gradient=gradient, measured_as="weights"
     )
     shape = {"count": 1.0, "m": at.B * float(at.M), "n": 2.0 * at.W, "k": width}
-    section.product("keys and values of memory", PROJECTIONS, **shape, kept=memory)
-    section.gradient("keys and values of memory", PROJECTIONS, **shape, around=inside, measured_as="weights")
+    section.product("keys and values of memory", PROJECTIONS, kind, **shape, kept=memory)
+    section.gradient("keys and values of memory", PROJECTIONS, kind, **shape, around=inside, measured_as="weights")
     if at.model.norm == "pre":
-        section.gradient("keys and values of memory", PROJECTIONS, **shape, around=around + normed * c)
+        section.gradient("keys and values of memory", PROJECTIONS, kind, **shape, around=around + normed * c)
 
 
 def _made_backward_bytes(section: Section, at: Lengths) -> FloatArray:

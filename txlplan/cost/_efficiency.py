@@ -20,6 +20,7 @@ from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS
 
 _STAND_INS: dict[str, tuple[str, ...]] = {
     "gemm": ("gemm",),
+    "linear": ("linear", "gemm"),
     "bmm": ("bmm", "gemm"),
     "attention": ("attention", "bmm", "gemm"),
     "scored attention": ("scored attention", "attention", "bmm", "gemm"),

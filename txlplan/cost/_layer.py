@@ -211,6 +211,10 @@ def feed_forward(section: Section, at: Lengths) -> None:
         norm(section, "feed-forward norm", rows=at.rows, width=model.d_model, kept=0.0)
     section.narrow("feed-forward cast", elements=at.BTD)
     kept = 0.0 if section.numbers.narrows else at.BTD * r
+    if section.own_linear and model.activation == "relu" and not (model.dropout > 0 and section.training):
+        _relu_between(section, at)
+        _residual(section, "feed-forward", at)
+        return
     section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True)
     if section.own_dropout and model.activation == "relu" and model.dropout > 0 and section.training:
         section.relu_dropout("inner dropout", FEED_FORWARD, moved=at.BTF * c)
@@ -218,6 +222,13 @@ def feed_forward(section: Section, at: Lengths) -> None:
         _activation(section, at)
     section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
     _residual(section, "feed-forward", at)
+
+
+def _relu_between(section: Section, at: Lengths) -> None:
+    """By one function, whose products apply the nonlinearity each way; it keeps what is between them."""
+    model, inner, hidden = at.model, at.BTF * section.numbers.compute, at.BTD * section.numbers.compute
+    section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=inner, bias=True, around=hidden)
+    section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
 
 
 def _activation(section: Section, at: Lengths) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from txlplan.cost._numbers import Numbers
+from txlplan.cost._numbers import Numbers, Shape
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
 from txlplan.hardware._stack import Phase as Measured
@@ -19,7 +19,7 @@ class Section:
     time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
     stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `gpu_loss`:
     words' probabilities are computed as on a GPU, in chunks as large. `own_dropout`: code of our own drops, see txlplan.nn:
-    `_dropout_code`.
+    `_dropout_code`. `own_linear`: it multiplies by weights in fp32 as they are, see `_linear_code`.
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
@@ -40,6 +40,7 @@ class Section:
         own_loss: bool = False,
         gpu_loss: bool = False,
         own_dropout: bool = False,
+        own_linear: bool = False,
     ) -> None:
         self.numbers = numbers
         self.own_loss = own_loss
@@ -53,6 +54,7 @@ class Section:
         self._repeat = repeat
         self._fused_dropout = fused_dropout
         self.own_dropout = own_dropout
+        self.own_linear = own_linear
         self.casts_weights = casts_weights
         self._keeps_casts = keeps_casts
         self._forward: list[Op] = []
@@ -284,6 +286,11 @@ class Section:
         in_bytes = rows * k * self.numbers.compute if input_gradient else 0.0
         beside = in_bytes if self.own_loss else 0.0
         gradient, left = 0.0 if cast_before else parameters * self.numbers.wide - waiting, waiting
+        if self.own_linear:
+            self._own_linear(
+                name, group, rows=rows, n=n, k=k, kept=kept, bias=bias, input_gradient=input_gradient, around=around
+            )
+            return
         if not cast_before:
             copy, needed = f"{name} {AUTOCAST_COPY if autocast else 'weight narrowed'}", input_gradient or not autocast
             if self.weight_cast(copy, parameters, n * k if needed else 0.0, beside=beside, gradient=gradient, left=left):
@@ -307,6 +314,32 @@ class Section:
         if bias:
             size = n * self.numbers.compute
             self.back(f"{name} bias", group, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow)
+
+    def _own_linear(
+        self,
+        name: str,
+        group: str,
+        *,
+        rows: Figure,
+        n: float,
+        k: float,
+        kept: Figure,
+        bias: bool,
+        input_gradient: bool,
+        around: Figure,
+    ) -> None:
+        """The same with no copy of the weight, nor of its gradient; gradients go when all of them are there."""
+        c, wide = self.numbers.compute, self.numbers.wide
+        shape: Shape = {"count": 1.0, "m": rows, "n": n, "k": k}
+        out_bytes, in_bytes = rows * n * c, rows * k * c if input_gradient else 0.0
+        both = around + out_bytes + in_bytes
+        self.product(name, group, "linear", **shape, kept=kept)
+        if input_gradient:
+            self.gradient(name, group, "linear", **shape, around=both)
+        gradient = (n * k + bias * n) * wide
+        self.gradient(name, group, "linear", **shape, around=both, gradient=gradient, measured_as="weights")
+        if bias:
+            self.back(f"{name} bias", group, read=out_bytes, written=n * c, around=both, dtype=self.numbers.narrow)
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
         """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first, or, by code of our own, in

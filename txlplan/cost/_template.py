@@ -138,7 +138,8 @@ class Template:
         """Forward rows of a layer that run again in backward."""
         rows = self.rows["layers"]
         if kind == "full":
-            kept = np.flatnonzero((self._written.saved_bytes[rows] > 0).any(axis=1))
+            own = np.array([self.labels.kinds[row] == "linear" for row in rows])
+            kept = np.flatnonzero((self._written.saved_bytes[rows] > 0).any(axis=1) | own)
             return rows[1 : 1 + kept[-1]]
         if kind == "none":
             return rows[:0]
@@ -147,6 +148,9 @@ class Template:
         chosen = np.flatnonzero([self.labels.groups[row] in _SELECTED[kind] for row in rows])
         if self.settings.implementation == "fused" and kind == "attention":
             return rows[chosen[0] : chosen[-1] + 1]
+        if chosen.size and self.settings.own_linear:
+            last = max(row for row in chosen if self.labels.kinds[rows[row]] == "linear")
+            return rows[chosen[0] : last + 1]
         again = rows[chosen[0] : chosen[-1]] if chosen.size else rows[:0]
         if self.settings.implementation == "reference":
             # torch's checkpoint ends as soon as it has what backward wants: the last product is not run again.

@@ -108,7 +108,8 @@ def measure(
         dtypes_of = ["fp32"] * 3 + [case.dtype for _, case in everything]
         builders = [captured(build, dtype) for build, dtype in zip(builders, dtypes_of, strict=True)]
     calls = REPEATS if where == "cuda" else 1
-    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=3 + len(others) + len(readers))
+    always = 3 + len(others) + len(readers) + 1  # and a product, for a peak
+    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=always)
     bandwidth, dispatch, plain_dispatch, *samples = (sample and sample.of_one(calls) for sample in timed_calls)
     assert bandwidth is not None, "the copy is timed first"
     assert dispatch is not None, "bare dispatch is timed next"

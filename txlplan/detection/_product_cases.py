@@ -23,6 +23,10 @@ from txlplan.detection._cpu import read_cpu
 from txlplan.detection._match import cache_bytes
 from txlplan.detection._timing import Work
 from txlplan.hardware import OpKind, Phase
+from txlplan.nn._attention_code import has_attention_code
+from txlplan.nn._linear_code import input_gradient, linear
+from txlplan.nn._linear_code import weight_gradient as gradient_of_weight
+from txlplan.nn._own_code import can_compile
 from txlplan.nn._products import product
 
 _LARGE = (
@@ -51,10 +55,14 @@ MiB, of which the cores' own caches of 4 MiB still hold a part (Intel Xeon with 
 
 def products(dtype: str) -> Iterator[Case]:
     """All of one dtype on a CPU."""
+    own = DTYPES[dtype] == torch.bfloat16 and has_attention_code(torch.device("cpu"), torch.bfloat16)
     for shape in _LARGE:
         yield forward(*shape, dtype, "cpu")
-        yield backward(*shape, dtype, "cpu")
-        yield weight_gradient(*shape, dtype, "cpu")
+        if own and can_compile("attention_bf16"):
+            yield from own_linear(*shape, dtype)
+        else:
+            yield backward(*shape, dtype, "cpu")
+            yield weight_gradient(*shape, dtype, "cpu")
     for tile in _TILES:
         yield tile_forward(*tile, dtype)
         yield tile_backward(*tile, dtype)
@@ -109,17 +117,35 @@ def weight_gradient(m: int, n: int, k: int, dtype: str, device: str) -> Case:
     return _case("gemm", "weights", dtype, 2.0 * m * n * k, count, build, (m, n, k))
 
 
+def own_linear(m: int, n: int, k: int, dtype: str) -> Iterator[Case]:
+    """The same three where attention is by code of our own: by weights of fp32, whose gradients are."""
+    count, narrow, wide = _layers(m, n, k, dtype), DTYPES[dtype], torch.float32
+
+    def case(phase: Phase, build: Callable[[], Work]) -> Case:
+        return _case("linear", phase, dtype, 2.0 * m * n * k, count, build, (m, n, k))
+
+    new = partial(filled, dtype=narrow, device="cpu")
+    yield case("forward", lambda: _cold_layers(linear, new(m, k), (n, k), (m, n), count, wide, narrow))
+    yield case("backward", lambda: _cold_layers(input_gradient, new(m, n), (n, k), None, count, wide, narrow))
+    yield case("weights", lambda: _cold_layers(gradient_of_weight, new(m, n), (m, k), (n, k), count, narrow, wide))
+
+
 def _cold_layers(
     operation: Callable[[Tensor, Tensor], Tensor],
     warm: Tensor,
     shape: tuple[int, int],
     kept_shape: tuple[int, int] | None,
     count: int,
+    dtype: torch.dtype | None = None,
+    kept_dtype: torch.dtype | None = None,
 ) -> Work:
-    """`count` layers a call, of one warm operand with another of `shape` that no cache holds; results are kept, or given up."""
-    dtype = warm.dtype
+    """`count` layers a call, of one warm operand with another of `shape` that no cache holds; results are kept, or given up.
+
+    Of the dtype of the first, where nothing else is said.
+    """
+    dtype, kept_dtype = dtype or warm.dtype, kept_dtype or warm.dtype
     turns = in_turn(lambda: cold(*shape, dtype=dtype), math.prod(shape) * dtype.itemsize)
-    results = kept_results(math.prod(kept_shape) * dtype.itemsize) if kept_shape else deque[Tensor](maxlen=1)
+    results = kept_results(math.prod(kept_shape) * kept_dtype.itemsize) if kept_shape else deque[Tensor](maxlen=1)
 
     def work() -> None:
         for operand in itertools.islice(turns, count):

@@ -16,6 +16,7 @@ from txlplan.units import BYTES, BYTES_PER_S, SECONDS
 
 OpKind = Literal[
     "gemm",
+    "linear",
     "bmm",
     "attention",
     "scored attention",
@@ -33,11 +34,12 @@ OpKind = Literal[
     "copy",
     "collective",
 ]
-"""What an operation is, for its efficiency: see cost/. `attention` is scores, softmax and weighted values in one kernel; on a
-CPU `scored attention` is that of segments by code of our own which keeps nothing, and `token attention` that of single tokens;
-`summed` is products of few rows in code compiled for a CPU, sums in fp32 whatever they read; `random` is masks of dropout that
-torch draws on a CPU, `dropout` what code of our own draws and multiplies in one pass, or draws alone (int8)."""
-PRODUCTS = ("gemm", "bmm", "attention", "scored attention", "token attention", "summed")
+"""What an operation is, for its efficiency: see cost/. `linear` is a product in bf16 with a weight of fp32 by code of our own,
+`gemm` any other of a layer; `attention` is scores, softmax and weighted values in one kernel; on a CPU `scored attention` is
+that of segments by code of our own which keeps nothing, and `token attention` that of single tokens; `summed` is products of
+few rows in code compiled for a CPU, sums in fp32 whatever they read; `random` is masks of dropout that torch draws on a CPU,
+`dropout` what code of our own draws and multiplies in one pass, or draws alone (int8)."""
+PRODUCTS = ("gemm", "linear", "bmm", "attention", "scored attention", "token attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
 Phase = Literal["forward", "backward", "weights"]
 """When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""

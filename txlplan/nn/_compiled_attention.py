@@ -34,9 +34,10 @@ def compiled_attention(
 ) -> Tensor:
     """As `tiled_attention`."""
     dtype = product_dtype(x_BTD)
+    x_BTD, memory_BMD, r_SHK = (each.to(dtype) for each in (x_BTD, memory_BMD, r_SHK))
     with torch.autocast(x_BTD.device.type, enabled=False):
         mixed_BTW: Tensor = _Compiled.apply(
-            x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, dtype, torch.is_grad_enabled(), again
+            x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, torch.is_grad_enabled(), again
         )
     return mixed_BTW
 
@@ -55,22 +56,20 @@ class _Compiled(torch.autograd.Function):
         v_HK: Tensor,
         masked_keys: Tensor,
         dropatt: float,
-        dtype: torch.dtype,
         keeps: bool,
         again: bool,
     ) -> Tensor:
-        """Weighted values [B, T, W] in `dtype`; whether what backward wants is kept, or computed `again`."""
+        """Weighted values [B, T, W] of inputs of one dtype; whether what backward wants is kept, or computed `again`."""
         (H, K), W = u_HK.shape, u_HK.numel()
-        x, memory, weight = x_BTD.to(dtype), memory_BMD.to(dtype), qkv_weight
-        shape_BHTS = (len(x), H, x.shape[1], masked_keys.shape[-1])
+        shape_BHTS = (len(x_BTD), H, x_BTD.shape[1], masked_keys.shape[-1])
         ctx.draw = partial(compiled_mask, shape_BHTS, new_seed(), dropatt) if dropatt else lambda: None
-        qkv_BT3HK = _linear(x, weight).unflatten(-1, (3, H, K))
-        kv_BM2HK = _linear(memory, weight[W:]).unflatten(-1, (2, H, K))
-        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK.to(dtype), u_HK, v_HK, ctx.draw(), dropatt)
+        qkv_BT3HK = _linear(x_BTD, qkv_weight).unflatten(-1, (3, H, K))
+        kv_BM2HK = _linear(memory_BMD, qkv_weight[W:]).unflatten(-1, (2, H, K))
+        scores = _scores(qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, ctx.draw(), dropatt)
         mixed_BTHK, kept = scores.mix(masked_keys, keep_probabilities=keeps and not again)
         known = masked_keys if again else kept
-        ctx.save_for_backward(x, memory, weight, qkv_BT3HK, kv_BM2HK, scores.r_SHK, u_HK, v_HK, known)
-        ctx.dropatt, ctx.dtypes = dropatt, (x_BTD.dtype, memory_BMD.dtype, qkv_weight.dtype, r_SHK.dtype)
+        ctx.save_for_backward(x_BTD, memory_BMD, qkv_weight, qkv_BT3HK, kv_BM2HK, r_SHK, u_HK, v_HK, known)
+        ctx.dropatt = dropatt
         return mixed_BTHK.flatten(2)
 
     @staticmethod
@@ -84,9 +83,8 @@ class _Compiled(torch.autograd.Function):
         W = u_HK.numel()
         weight_VD = _weight_gradient(qkv_NV, x, kv_NV, memory)
         x_BTD = _input_gradient(qkv_NV, weight).view_as(x)
-        memory_BMD = _input_gradient(kv_NV, weight[W:]).view_as(memory).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
-        of_inputs = (x_BTD.to(ctx.dtypes[0]), memory_BMD, weight_VD, found.r_SHK.to(ctx.dtypes[3]))
-        return (*of_inputs, found.u_HK, found.v_HK, *(None,) * 5)
+        memory_BMD = _input_gradient(kv_NV, weight[W:]).view_as(memory) if ctx.needs_input_grad[1] else None
+        return x_BTD, memory_BMD, weight_VD, found.r_SHK, found.u_HK, found.v_HK, *(None,) * 4
 
 
 def _linear(x: Tensor, weight_NK: Tensor) -> Tensor:

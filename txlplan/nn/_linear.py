@@ -1,5 +1,5 @@
-"""Linear layers, and two with a relu between them, that train in bf16 on a CPU by code of our own (`_linear_code`): no copy of a
-weight is made or kept, nor one of its gradient.
+"""Linear layers, and two with a relu between them, that train in bf16 on a CPU by code of our own (`_linear_code`): there is no
+copy of a weight, nor of its gradient.
 
 Shape suffixes: X any leading dimensions, R all of them, K inputs, F inner states, N outputs.
 """
@@ -25,7 +25,7 @@ class Linear(nn.Linear):
         """[X, K] to [X, N]."""
         if not (self.compiled and is_ours(x)):
             return super().forward(x)
-        out: Tensor = _Linear.apply(x, self.weight, self.bias)
+        out: Tensor = _Linear.apply(x.to(BF16), self.weight, self.bias)
         return out
 
 
@@ -36,16 +36,16 @@ def is_ours(x: Tensor) -> bool:
 
 def relu_between(x: Tensor, inner: Linear, outer: Linear) -> Tensor:
     """outer(relu(inner(x))), [X, K] to [X, N], where `is_ours`."""
-    out: Tensor = _ReluBetween.apply(x, inner.weight, inner.bias, outer.weight, outer.bias)
+    out: Tensor = _ReluBetween.apply(x.to(BF16), inner.weight, inner.bias, outer.weight, outer.bias)
     return out
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
-        rows_RK = _rows(x)
+        rows_RK = x.flatten(0, -2)
         ctx.save_for_backward(rows_RK, weight_NK)
-        ctx.dtype, ctx.shape = x.dtype, x.shape
+        ctx.shape = x.shape
         return linear(rows_RK, weight_NK, bias_N).unflatten(0, x.shape[:-1])
 
     @staticmethod
@@ -53,20 +53,18 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows_RK, weight_NK = ctx.saved_tensors
         gradient_RN = gradient.flatten(0, -2)
-        of_x = input_gradient(gradient_RN, weight_NK).view(ctx.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
-        of_bias = _sum(gradient_RN) if ctx.needs_input_grad[2] else None
-        return of_x, weight_gradient(gradient_RN, rows_RK), of_bias
+        of_x = input_gradient(gradient_RN, weight_NK).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        of_weight_NK = weight_gradient(gradient_RN, rows_RK)
+        return of_x, of_weight_NK, _sum(gradient_RN) if ctx.needs_input_grad[2] else None
 
 
 class _ReluBetween(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, inner_FK: Tensor, inner_bias: Tensor, outer_NF: Tensor, outer_bias: Tensor
-    ) -> Tensor:
-        rows_RK = _rows(x)
+    def forward(ctx: Any, x: Tensor, inner_FK: Tensor, inner_bias: Tensor, outer_NF: Tensor, outer_bias: Tensor) -> Tensor:
+        rows_RK = x.flatten(0, -2)
         inner_RF = linear(rows_RK, inner_FK, inner_bias, relu=True)
         ctx.save_for_backward(rows_RK, inner_RF, inner_FK, outer_NF)
-        ctx.dtype, ctx.shape = x.dtype, x.shape
+        ctx.shape = x.shape
         return linear(inner_RF, outer_NF, outer_bias).unflatten(0, x.shape[:-1])
 
     @staticmethod
@@ -74,14 +72,10 @@ class _ReluBetween(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         rows_RK, inner_RF, inner_FK, outer_NF = ctx.saved_tensors
         gradient_RN = gradient.flatten(0, -2)
-        of_outer, of_outer_bias = weight_gradient(gradient_RN, inner_RF), _sum(gradient_RN)
         of_inner_RF = input_gradient(gradient_RN, outer_NF, inner_RF)
-        of_x = input_gradient(of_inner_RF, inner_FK).view(ctx.shape).to(ctx.dtype)
+        of_outer, of_outer_bias = weight_gradient(gradient_RN, inner_RF), _sum(gradient_RN)
+        of_x = input_gradient(of_inner_RF, inner_FK).view(ctx.shape)
         return of_x, weight_gradient(of_inner_RF, rows_RK), _sum(of_inner_RF), of_outer, of_outer_bias
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x.to(BF16).flatten(0, -2)
 
 
 def _sum(gradient_RN: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Products of a linear layer in bf16 whose weight, and that weight's gradient, are of fp32: by `_product_code` rounded where they
-are multiplied and written as they are summed, elsewhere by torch's products with copies.
+"""Products of a linear layer in bf16 whose weight, and that weight's gradient, are of fp32: by `_product_code` the weight is
+rounded as it is multiplied, and its gradient never; elsewhere by torch's products, of copies.
 
 As operations of torch's, so that they are traced. Shape suffixes: R rows, K inputs, N outputs.
 """

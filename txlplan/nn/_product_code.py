@@ -68,8 +68,9 @@ def multiply(
     relu: bool = False,
     positive_MN: Tensor | None = None,
 ) -> Tensor:
-    """`out_MN`, which is the product and what is `added`, [N] or [1 or M, N], and may be `out_MN` itself; `relu`: what is above 0
-    of that. Where `positive_MN`, of bf16, is not above 0, a result of bf16 is 0.
+    """`out_MN`, which is the product and what is `added`, [N] or [1 or M, N], and may be `out_MN` itself.
+
+    `relu`: what is above 0 of that. Where `positive_MN`, of bf16, is not above 0, a result of bf16 is 0.
 
     All of bf16, the right factor, what is added and the result also of fp32; of which elements of a row lie together, or, of
     factors, of a column.

@@ -130,7 +130,10 @@ inline void put(const Product& p, const float* sums, int64_t row, int64_t n, __m
   const int64_t at = row * p.out_row + n;
   if (p.out_is_wide) {
     float* out = static_cast<float*>(p.out) + at;
-    _mm512_mask_storeu_ps(out, there, x), _mm512_mask_storeu_ps(out + LINE, there >> 16, y);
+    if (there == ~0u && reinterpret_cast<uintptr_t>(out) % 64 == 0)
+      _mm512_stream_ps(out, x), _mm512_stream_ps(out + LINE, y);  // past the caches: it is read after all others of its kind
+    else
+      _mm512_mask_storeu_ps(out, there, x), _mm512_mask_storeu_ps(out + LINE, there >> 16, y);
     return;
   }
   __m512i found = narrowed(x, y);
@@ -244,5 +247,6 @@ extern "C" void multiply(const Product* p) {
     const int64_t down = threads_down(threads, blocks, panels), across = threads / down;
     Tiles tiles;
     Work(*p).run(share(blocks, down, thread / across), share(panels, across, thread % across));
+    _mm_sfence();  // before others read what went past the caches
   }
 }
