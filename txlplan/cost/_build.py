@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from txlplan.choices import Checkpointing, Precision, Task
-from txlplan.cost._compiled_layer import compiled_layer
+from txlplan.cost._compiled_layer import compiled_layer, first_input
 from txlplan.cost._ends import DRAWING, RowsMadeUp, embedding, log_probabilities, loss, remember, widens_logits, zipf_shares
 from txlplan.cost._fast_layer import fast_layer
 from txlplan.cost._fused_layer import fused_layer
@@ -98,6 +98,11 @@ class Settings:
     def own_linear(self) -> bool:
         """Whether code of our own multiplies by the weights of layers, in fp32 as they are."""
         return self.own_attention and self.task == "train" and self.numbers.halved
+
+    @property
+    def own_norm(self) -> bool:
+        """Whether it adds a layer's residuals and norms them, too."""
+        return self.own_linear and self.model.norm == "post" and self.numbers.narrows
 
     @property
     def captured(self) -> bool:
@@ -210,10 +215,13 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
             gpu_loss=settings.gpu_loss,
             own_dropout=settings.own_attention,
             own_linear=settings.own_linear and name == "layers",
+            own_norm=settings.own_norm and name == "layers",
         )
 
     first, layers, last = section("embedding"), section("layers", model.n_layer), section("softmax")
     embedding(first, at)
+    if settings.own_norm:
+        first_input(first, at)
     (compiled_layer if settings.own_attention else _LAYERS[settings.implementation])(layers, at)
     remember(last, at, joins=settings.implementation == "published" or at.T < at.M)
     if settings.task == "generate":
@@ -222,7 +230,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
         loss(last, at, settings.shares, made_up=settings.made_up)
     inputs_bytes = at.BTD * settings.numbers.residual
     if settings.checkpointing == "full":
-        inputs_bytes = inputs_bytes + distances_bytes(settings) / model.n_layer
+        inputs_bytes = inputs_bytes + begun_with_bytes(settings, at.rows)
     ops = [
         *first.forward(),
         *_layers_forward(settings, layers, inputs_bytes),
@@ -354,11 +362,16 @@ def _forgetting(op: Op) -> Op:
     return replace(op, saved_bytes=0.0, transient_bytes=op.transient_bytes + op.saved_bytes)
 
 
-def distances_bytes(settings: Settings) -> float:
-    """Sinusoids that layers which run again begin with; otherwise each keeps a narrowed copy, or all the same."""
+def begun_with_bytes(settings: Settings, tokens: FloatArray) -> FloatArray:
+    """What a layer that runs again begins with beside its input, in the mean, [candidates].
+
+    Sinusoids, which are all layers' (otherwise each keeps a narrowed copy, or all the same), and that input in the precision of
+    products, where the layer before it gave it.
+    """
     model, numbers = settings.model, settings.numbers
-    keys = model.mem_len + model.tgt_len
-    return keys * model.d_model * numbers.residual if numbers.narrows else 0.0
+    distances = (model.mem_len + model.tgt_len) * model.d_model * numbers.residual if numbers.narrows else 0.0
+    narrow = (model.n_layer - 1) * tokens * model.d_model * numbers.compute if settings.own_norm else 0.0 * tokens
+    return (distances + narrow) / model.n_layer
 
 
 def _cached_bytes(settings: Settings, layers: Section) -> float:

@@ -79,6 +79,16 @@ def _memory(section: Section, at: Lengths) -> None:
     )
     if narrowed and pre:
         section.back("memory cast", CASTS, "copy", read=narrow, written=before, dtype=numbers.narrow)
+    if not section.own_norm:
+        attention_residual(section, at)
+
+
+def first_input(section: Section, at: Lengths) -> None:
+    """That of the first layer as its products take it, and the sum of both gradients.
+
+    It is kept, which is counted where the last norm gives as much, that nothing takes.
+    """
+    section.cast("segment cast", elements=at.BTD)
     attention_residual(section, at)
 
 
@@ -97,14 +107,15 @@ def _projections(section: Section, scored: _Scored) -> None:
     shape: Shape = {"count": 1.0, "m": at.rows, "n": 3.0 * at.W, "k": width}
     section.product("queries, keys and values", PROJECTIONS, kind, **shape, kept=segment)
     section.gradient("queries, keys and values", PROJECTIONS, kind, **shape, around=around)
+    beside = around + normed * c
     section.gradient(
-        "queries, keys and values", PROJECTIONS, kind, **shape, around=inside + memory, gradient=gradient, measured_as="weights"
+        "queries, keys and values", PROJECTIONS, kind, **shape, around=beside, gradient=gradient, measured_as="weights"
     )
     shape = {"count": 1.0, "m": at.B * float(at.M), "n": 2.0 * at.W, "k": width}
     section.product("keys and values of memory", PROJECTIONS, kind, **shape, kept=memory)
     section.gradient("keys and values of memory", PROJECTIONS, kind, **shape, around=inside, measured_as="weights")
     if at.model.norm == "pre":
-        section.gradient("keys and values of memory", PROJECTIONS, kind, **shape, around=around + normed * c)
+        section.gradient("keys and values of memory", PROJECTIONS, kind, **shape, around=beside)
 
 
 def _made_backward_bytes(section: Section, at: Lengths) -> FloatArray:

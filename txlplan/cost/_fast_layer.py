@@ -112,7 +112,8 @@ def inputs(section: Section, at: Lengths, *, memory_kept: float = 0.0) -> None:
         kept = statistics + (0.0 if r == section.numbers.wide else memory) + elements * memory_kept
         section.run("memory norm", PROJECTIONS, "norm", read=memory, written=memory, kept=kept, around=memory)
         section.back("memory norm", PROJECTIONS, "norm", read=2 * memory, written=memory)
-    section.narrow("segment cast", elements=at.BTD)
+    if not section.own_norm:
+        section.narrow("segment cast", elements=at.BTD)
 
 
 def _context(section: Section, at: Lengths) -> None:

@@ -209,7 +209,8 @@ def feed_forward(section: Section, at: Lengths) -> None:
     c, r, model = section.numbers.compute, section.numbers.residual, at.model
     if model.norm == "pre":
         norm(section, "feed-forward norm", rows=at.rows, width=model.d_model, kept=0.0)
-    section.narrow("feed-forward cast", elements=at.BTD)
+    if not section.own_norm:
+        section.narrow("feed-forward cast", elements=at.BTD)
     kept = 0.0 if section.numbers.narrows else at.BTD * r
     if section.own_linear and model.activation == "relu" and not (model.dropout > 0 and section.training):
         _relu_between(section, at)
@@ -257,6 +258,14 @@ def _residual(section: Section, name: str, at: Lengths) -> None:
     """
     c, r, model = section.numbers.compute, section.numbers.residual, at.model
     section.dropout(f"{name} dropout", RESIDUAL, elements=at.BTD, size=c, rate=model.dropout)
+    if section.own_norm:
+        wide, narrow, statistics = at.BTD * r, at.BTD * c, 2 * at.rows * section.numbers.wide
+        written, gradient = 2 * wide + narrow, 2 * model.d_model * section.numbers.wide
+        kept = wide + narrow + statistics
+        section.run(f"{name} norm", RESIDUAL, "norm", read=wide + narrow, written=written, kept=kept, around=wide)
+        read, written = 2 * wide + narrow, wide + narrow
+        section.back(f"{name} norm", RESIDUAL, "norm", read=read, written=written, gradient=gradient)
+        return
     kept = at.BTD * r if model.norm == "pre" and name == "attention" else 0.0
     section.run(f"{name} residual", RESIDUAL, read=at.BTD * (r + c), written=at.BTD * r, kept=kept)
     if name != "attention":

@@ -19,7 +19,8 @@ class Section:
     time; else each cluster is a slice of the table, and all its words are computed together (the published loss, whose
     stacks' fitted figures also leave out that a product's gradients of input and weight are alive together). `gpu_loss`:
     words' probabilities are computed as on a GPU, in chunks as large. `own_dropout`: code of our own drops, see txlplan.nn:
-    `_dropout_code`. `own_linear`: it multiplies by weights in fp32 as they are, see `_linear_code`.
+    `_dropout_code`. `own_linear`: it multiplies by weights in fp32 as they are, see `_linear_code`, and `own_norm`: it adds a
+    residual and norms it, in both precisions, see `_norm_code`.
     `base`: of them, what is alive throughout: where nothing is kept for backward, inputs that an operation's caller holds.
     `keeps_casts`: autocast's copies of weights are accounted for where autograd keeps them; else they are counted elsewhere.
     `cached` bytes of them nothing but autocast holds, until the forward pass ends.
@@ -41,6 +42,7 @@ class Section:
         gpu_loss: bool = False,
         own_dropout: bool = False,
         own_linear: bool = False,
+        own_norm: bool = False,
     ) -> None:
         self.numbers = numbers
         self.own_loss = own_loss
@@ -55,6 +57,7 @@ class Section:
         self._fused_dropout = fused_dropout
         self.own_dropout = own_dropout
         self.own_linear = own_linear
+        self.own_norm = own_norm
         self.casts_weights = casts_weights
         self._keeps_casts = keeps_casts
         self._forward: list[Op] = []

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.choices import Checkpointing, Precision
-from txlplan.cost._build import Settings, build, distances_bytes
+from txlplan.cost._build import Settings, begun_with_bytes, build
 from txlplan.cost._compiled_layer import COMPILED_SCORES
 from txlplan.cost._ends import MEMORY
 from txlplan.cost._layer import FEED_FORWARD, SCORES, VALUES
@@ -168,7 +168,7 @@ class Template:
         """Bytes that a checkpointed layer keeps to start again from, beside what is kept anyway. [candidates]"""
         names = self.labels.names
         if kind == "full":
-            return np.full(stream.flops.shape[1], distances_bytes(self.settings) / self.settings.model.n_layer)
+            return begun_with_bytes(self.settings, stream.m[names.index("attention output")])
         if kind == "attention" and self.settings.implementation != "fast":
             # The fused kernel keeps its own result, which the next product wants too: as many elements as the queries.
             fused = self.settings.implementation == "fused"

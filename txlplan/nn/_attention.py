@@ -22,7 +22,7 @@ from txlplan.nn._compiled_attention import compiled_attention
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._fast_attention import tiled_attention
 from txlplan.nn._fused_attention import fused_attention
-from txlplan.nn._linear import Linear, is_ours, relu_between
+from txlplan.nn._linear import Hidden, Linear, Residual, is_ours, relu_between
 from txlplan.nn._positions import relative_shift
 
 
@@ -41,29 +41,29 @@ class RelativeAttention(nn.Module):
         self.qkv = Linear(config.d_model, 3 * width, bias=False)
         self.position = Linear(config.d_model, width, bias=False)
         self.output = Linear(width, config.d_model, bias=False)
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = Residual(config.d_model)
         self.dropout = Dropout(config.dropout)
         self.dropatt = Dropout(config.dropatt)
 
     def forward(
         self,
-        x_BTD: Tensor,
+        hidden_BTD: Hidden,
         memory_BMD: Tensor,
         sinusoids_SD: Tensor,
         masked_keys: Tensor,
         biases: tuple[Tensor, Tensor] | None,
         *,
         again: bool = False,
-    ) -> Tensor:
+    ) -> Hidden:
         """`biases` are u and v [H, K] where all layers share them; `masked_keys` broadcasts to [B, H, T, S].
 
         `again`: backward computes scores and probabilities again, instead of them being kept.
         """
         own = biases if biases is not None else (self.content_bias, self.position_bias)
         mix = self._reference if self.path == "reference" else self._fast
-        mixed_BTW = mix(x_BTD, memory_BMD, self.position(sinusoids_SD).unflatten(-1, self._heads), masked_keys, own, again)
-        out_BTD = x_BTD + self.dropout(self.output(mixed_BTW))
-        return out_BTD if self._pre_norm else self.norm(out_BTD)
+        r_SHK, x_BTD = self.position(sinusoids_SD).unflatten(-1, self._heads), hidden_BTD[0 if self._pre_norm else 1]
+        mixed_BTW = mix(x_BTD, memory_BMD, r_SHK, masked_keys, own, again)
+        return _summed(hidden_BTD[0], self.dropout(self.output(mixed_BTW)), None if self._pre_norm else self.norm)
 
     def _fast(
         self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor], again: bool
@@ -124,18 +124,18 @@ class FeedForward(nn.Module):
         self._gelu = config.activation == "gelu"
         self.inner = Linear(config.d_model, config.d_inner)
         self.outer = Linear(config.d_inner, config.d_model)
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = Residual(config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, *, again: bool = False) -> Tensor:
+    def forward(self, hidden_BTD: Hidden, *, again: bool = False) -> Hidden:
         """Residual around dropout(W2 dropout(f(W1 x + b1)) + b2), normed before (pre) or after (post).
 
         `again`: backward computes the inner states again, instead of them being kept.
         """
-        normed_BTD = self.norm(x_BTD) if self._pre_norm else x_BTD
+        x_BTD, narrow_BTD = hidden_BTD
+        normed_BTD = self.norm(x_BTD) if self._pre_norm else narrow_BTD
         outer_BTD = checkpoint(self._products, normed_BTD, use_reentrant=False) if again else self._products(normed_BTD)
-        out_BTD = x_BTD + self.dropout(outer_BTD)
-        return out_BTD if self._pre_norm else self.norm(out_BTD)
+        return _summed(x_BTD, self.dropout(outer_BTD), None if self._pre_norm else self.norm)
 
     def _products(self, x_BTD: Tensor) -> Tensor:
         drops = self.training and self.dropout.rate > 0
@@ -144,3 +144,11 @@ class FeedForward(nn.Module):
         inner_BTF = self.inner(x_BTD)
         out_BTD: Tensor = self.outer(self.dropout(F.gelu(inner_BTF)) if self._gelu else self.dropout.of_relu(inner_BTF))
         return out_BTD
+
+
+def _summed(x_BTD: Tensor, y_BTD: Tensor, norm: Residual | None) -> Hidden:
+    """The residual, normed where there is a norm."""
+    if norm is not None:
+        return norm.normed_sum(x_BTD, y_BTD)
+    out_BTD = x_BTD + y_BTD
+    return out_BTD, out_BTD

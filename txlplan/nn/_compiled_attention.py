@@ -81,9 +81,9 @@ class _Compiled(torch.autograd.Function):
         found = scores.gradients(mixed_BTW.unflatten(-1, u_HK.shape), known)
         qkv_NV, kv_NV = found.qkv_BT3HK.flatten(0, 1).flatten(1), found.kv_BM2HK.flatten(0, 1).flatten(1)
         W = u_HK.numel()
-        weight_VD = _weight_gradient(qkv_NV, x, kv_NV, memory)
         x_BTD = _input_gradient(qkv_NV, weight).view_as(x)
         memory_BMD = _input_gradient(kv_NV, weight[W:]).view_as(memory) if ctx.needs_input_grad[1] else None
+        weight_VD = _weight_gradient(qkv_NV, x, kv_NV, memory)
         return x_BTD, memory_BMD, weight_VD, found.r_SHK, found.u_HK, found.v_HK, *(None,) * 4
 
 

@@ -17,11 +17,12 @@ from txlplan import resources
 from txlplan.model._tiles import SCORED_QUERIES, SUMMED_ROWS
 from txlplan.nn._kept_code import keep_code, kept_code
 
-Name = Literal["attention", "attention_bf16", "dropout", "product_bf16", "token"]
+Name = Literal["attention", "attention_bf16", "dropout", "norm", "product_bf16", "token"]
 _SHARED: dict[Name, tuple[str, ...]] = {
     "attention": ("attention.h",),
     "attention_bf16": ("bf16.h", "attention.h"),
     "dropout": (),
+    "norm": (),
     "product_bf16": ("bf16.h",),
     "token": (),
 }

@@ -20,7 +20,7 @@ from txlplan.nn._attention import FeedForward, RelativeAttention
 from txlplan.nn._captured import ThroughLayers, captured_layers
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._embedding import AdaptiveEmbedding
-from txlplan.nn._linear import Linear
+from txlplan.nn._linear import Hidden, Linear, Residual
 from txlplan.nn._positions import key_mask, sinusoids
 from txlplan.nn._softmax import AdaptiveSoftmax
 
@@ -35,16 +35,16 @@ class Layer(nn.Module):
 
     def forward(
         self,
-        x_BTD: Tensor,
+        hidden_BTD: Hidden,
         memory_BMD: Tensor,
         sinusoids_SD: Tensor,
         masked_keys: Tensor,
         biases: tuple[Tensor, Tensor] | None,
         again: Checkpointing = "none",
-    ) -> Tensor:
+    ) -> Hidden:
         """[B, T, D] to [B, T, D]; arguments as of RelativeAttention. `again`: the part that backward computes again."""
-        attended_BTD = self.attention(x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases, again=again == "attention")
-        out_BTD: Tensor = self.feed_forward(attended_BTD, again=again == "feed-forward")
+        attended_BTD = self.attention(hidden_BTD, memory_BMD, sinusoids_SD, masked_keys, biases, again=again == "attention")
+        out_BTD: Hidden = self.feed_forward(attended_BTD, again=again == "feed-forward")
         return out_BTD
 
 
@@ -79,7 +79,7 @@ class TransformerXL(nn.Module):
         """
         self.softmax.as_on_gpu = path == "fused"
         for module in self.modules():
-            if isinstance(module, Dropout | Linear):
+            if isinstance(module, Dropout | Linear | Residual):
                 module.compiled = path == "compiled"
         for layer in self.layers:
             layer.attention.path = path
@@ -149,17 +149,17 @@ class TransformerXL(nn.Module):
         masked_keys = key_mask(queries, config.mem_len, valid_length.to(x_BTD.device), window)
         sinusoids_SD = self.dropout(sinusoids(config.mem_len + queries, config.d_model, config.clamp_len, x_BTD))
         biases = None if config.untie_r else (self.content_bias, self.position_bias)
-        inputs = []
+        inputs, hidden_BTD = [], (x_BTD, x_BTD)
         for number, (layer, memory_BMD) in enumerate(zip(self.layers, memory_LBMD.unbind(0), strict=True)):
-            inputs.append(x_BTD.detach())
-            x_BTD = self._run(number, layer, x_BTD, memory_BMD, sinusoids_SD, masked_keys, biases)
-        return self.dropout(x_BTD), inputs
+            inputs.append(hidden_BTD[0].detach())
+            hidden_BTD = self._run(number, layer, hidden_BTD, memory_BMD, sinusoids_SD, masked_keys, biases)
+        return self.dropout(hidden_BTD[0]), inputs
 
-    def _run(self, number: int, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Tensor:
+    def _run(self, number: int, layer: nn.Module, *arguments: Tensor | tuple[Tensor, Tensor] | None) -> Hidden:
         chosen = self.checkpointed_layers is None or number < self.checkpointed_layers
         kind = self.activation_checkpointing if chosen and torch.is_grad_enabled() else "none"
         if kind == "full":
-            out_BTD: Tensor = checkpoint(layer, *arguments, use_reentrant=False)
+            out_BTD: Hidden = checkpoint(layer, *arguments, use_reentrant=False)
         else:
             out_BTD = layer(*arguments, again=kind)
         return out_BTD

@@ -76,13 +76,6 @@ inline Whole kept(const uint16_t* numbers, int32_t dropped) {  // all bits, or n
   return reinterpret_cast<Whole>(reinterpret_cast<Bits>(load(numbers)) >> 16) >= dropped;
 }
 
-inline void put(float* to, Vector value) { store(to, value); }
-inline void put(bfloat16* to, Vector value) {  // as `narrow` does
-  const Bits bits = reinterpret_cast<Bits>(value);
-  const Bits near = value != value ? Bits{} + 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  *reinterpret_cast<Halves*>(to) = __builtin_convertvector(near, Halves);
-}
-
 // `of_block(numbers, first)` for all blocks but the last one, if that is none of BLOCK, which `of_last(numbers, first, count)` is
 // called for.
 template <class OfBlock, class OfLast>
@@ -110,7 +103,7 @@ void drop(const Mask& m, const N* x, N* to) {
   auto of_block = [&](const uint16_t* numbers, const N* from, N* out) {
     for (int64_t i = 0; i < BLOCK; i += LANES) {
       const Vector given = RELU ? larger(Vector{}, load(from + i)) : load(from + i);
-      put(out + i, given * reinterpret_cast<Vector>(kept(numbers + i, m.dropped) & scale));
+      store(out + i, given * reinterpret_cast<Vector>(kept(numbers + i, m.dropped) & scale));
     }
   };
   in_blocks(
@@ -128,7 +121,7 @@ template <class N>
 void drop_relu_backward(const Mask& m, const N* gradient, const N* y, N* to) {
   auto some = [&](const N* from, const N* kept, N* out) {
     const Whole none = load(kept) <= Vector{};
-    put(out, reinterpret_cast<Vector>(~none & reinterpret_cast<Whole>(load(from) * m.scale)));
+    store(out, reinterpret_cast<Vector>(~none & reinterpret_cast<Whole>(load(from) * m.scale)));
   };
   const int64_t whole = m.count / LANES, rest = m.count % LANES;
 #pragma omp parallel num_threads(threads_for(m))

@@ -42,6 +42,11 @@ inline Vector load(const bfloat16* from) {
   return reinterpret_cast<Vector>(bits << 16);
 }
 inline void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
+inline void store(bfloat16* to, Vector value) {  // as `narrow` does
+  const Bits bits = reinterpret_cast<Bits>(value);
+  const Bits near = value != value ? Bits{} + 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  *reinterpret_cast<Halves*>(to) = __builtin_convertvector(near, Halves);
+}
 inline float wide(float value) { return value; }
 inline float wide(bfloat16 value) {
   const uint32_t bits = static_cast<uint32_t>(value) << 16;
