@@ -11,7 +11,7 @@ from txlplan.nn._attention_code import has_attention_code
 from txlplan.nn._own_code import Name, library
 from txlplan.plan_file import Plan
 
-_CODE: dict[Precision, Name] = {"fp32": "attention", "bf16": "attention_bf16"}
+_CODE: dict[Precision, tuple[Name, ...]] = {"fp32": ("attention", "dropout"), "bf16": ("attention_bf16", "dropout", "norm")}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -23,13 +23,13 @@ def require_code(precision: Precision) -> None:
 
 
 def require_attention(plan: Plan) -> None:
-    """Have the code of a plan that computes attention by it, and drops, compiled in some ten seconds where it never was.
+    """Have the code of a plan that computes attention by it, drops, and norms, compiled in some ten seconds where it never was.
 
     Raises RunFailedError where there is no compiler: tiles that ran under its name would be taken for it.
     """
     if plan.attention == "compiled":
         try:
-            for name in (_CODE[plan.precision], "dropout"):
+            for name in _CODE[plan.precision]:
                 library(name)
         except Exception as error:  # whatever a compiler's absence raises in torch
             raise RunFailedError(
