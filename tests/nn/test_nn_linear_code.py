@@ -30,7 +30,7 @@ def test_products_of_any_size_are_exact_but_for_rounding(sizes: tuple[int, int, 
     x, weight, bias = torch.randn(R, K).to(BF16), torch.randn(N, K), torch.randn(N) if biased else None
     gradient, inner, before = torch.randn(R, N).to(BF16), torch.randn(R, K).to(BF16), torch.randn(N, K)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_linear_code, "has_tiles", lambda: tiles)
+        patch.setattr(_linear_code, "_has_tiles", lambda: tiles)
         out, positive = linear(x, weight, bias), linear(x, weight, bias, relu=True)
         of_x, masked = input_gradient(gradient, weight), input_gradient(gradient, weight, inner)
         of_weight, total = weight_gradient(gradient, x), before.clone()
@@ -64,7 +64,7 @@ def check(
 @by_tiles_or_torch
 def test_what_is_no_number_stays_none(tiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also behind a relu, of either sign."""
-    monkeypatch.setattr(_linear_code, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(_linear_code, "_has_tiles", lambda: tiles)
     x, weight = torch.ones(130, 130, dtype=BF16), torch.ones(130, 130)
     x[3, 5], x[7, 0], x[9, :2] = float("nan"), float("inf"), torch.tensor([float("inf"), float("-inf")])
     for relu in (False, True):
@@ -98,7 +98,7 @@ def test_a_layer_is_torchs_but_for_rounding(many: int, bias: bool, tiles: bool, 
     """In the dtypes that autocast gives."""
     if many == 2 and not bias:
         pytest.skip("feed-forward layers have biases")
-    monkeypatch.setattr(_linear_code, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(_linear_code, "_has_tiles", lambda: tiles)
     torch.manual_seed(1)
     layers: list[torch.nn.Linear] = [Linear(96, 160, bias=bias), Linear(160, 96)][:many]
     x = torch.randn(4, 64, 96)

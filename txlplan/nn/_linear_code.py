@@ -6,6 +6,7 @@ As operations of torch's, so that they are traced. Shape suffixes: R rows, K inp
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -81,7 +82,10 @@ def _add_weight_gradient(sum_NK: Tensor, gradient_RN: Tensor, x_RK: Tensor) -> N
 
 
 def _by_tiles(left_MD: Tensor, right_DN: Tensor) -> bool:
-    return has_tiles() and suits_tiles(left_MD, right_DN)
+    return _has_tiles() and suits_tiles(left_MD, right_DN)
+
+
+_has_tiles = functools.cache(has_tiles)
 
 
 _LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
