@@ -19,7 +19,7 @@ namespace {
 static_assert(QUERIES % STEP == 0, "a block begins where a panel of distances does");
 constexpr float LOG2_E = 1.44269504f;
 constexpr float MOST_SUM = 1e18f;  // of a row: nothing beyond what numbers of backward can be multiplied by
-constexpr int64_t DISTANCES = 3 * STEP;
+constexpr int64_t DISTANCES = 3 * STEP, TAKEN = 512;
 
 struct NothingTiny {  // numbers that a CPU is slow with are zero to a thread, while it is there
   const unsigned before = _mm_getcsr();
@@ -143,11 +143,6 @@ inline __m512i rounded_pairs(__m512 a, __m512 b) {  // as numbers are
   alignas(64) static constexpr uint16_t EACH[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   return _mm512_permutexvar_epi16(_mm512_load_si512(EACH), narrowed(a, b));
-}
-inline __m512i nearest_pairs(__m512 a, __m512 b) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i x = _mm512_add_epi32(_mm512_castps_si512(a), half), y = _mm512_add_epi32(_mm512_castps_si512(b), half);
-  return both(_mm512_srli_epi32(x, 16), y);
 }
 inline __m512 wide16(const bfloat16* from, __mmask16 which) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(which, from)), 16));
@@ -298,14 +293,14 @@ struct Work : Layout<bfloat16> {  // of one thread
     for (int64_t i = 0; i < m.masks * m.queries && scoring; ++i)
       seen_by.emplace_back(of.masked + i * m.keys, m.keys - m.queries + i % m.queries + 1);
     if (!backward) return;
-    std::fill(numbers_of, numbers_of + QUERIES * number_row, 0);
+    std::fill(numbers_of, numbers_of + STEP * number_row, 0);
     std::fill(position_pairs, position_pairs + QUERIES / 2 * pair_row, 0);
   }
   void lay(Arena& arena) {
     const int64_t operand = columns * KP / 2;
     if (scoring) keys_turned = arena.take<uint32_t>(operand), distances_turned = arena.take<uint32_t>(operand);
     content = arena.take<bfloat16>(QUERIES * KP), position = arena.take<bfloat16>(QUERIES * KP);
-    numbers_of = arena.take<bfloat16>(QUERIES * number_row), scores = arena.take<float>(STEP * (backward ? score_row : STEP));
+    numbers_of = arena.take<bfloat16>(STEP * (backward ? number_row : TAKEN)), scores = arena.take<float>(STEP * (backward ? score_row : STEP));
     biases = arena.take<float>(2 * KP), inverse = arena.take<float>(QUERIES), mixed = arena.take<float>(QUERIES * KP);
     sums = arena.take<float>(STEP * LINE), most = arena.take<float>(STEP), seen = arena.take<SeenKeys>(STEP);
     if (scoring) distant = arena.take<float>((STEP + 1) * DISTANCES);
@@ -389,11 +384,19 @@ struct Work : Layout<bfloat16> {  // of one thread
       for (int64_t i = band.none; i < STEP; ++i) most[i] = std::max(most[i], largest(i, j));
     }
     std::fill(sums, sums + STEP * LINE, 0.0f);
+    int64_t begin = 0, end = band.keys;  // of keys that all rows see
+    for (int64_t i = 0; i < STEP; ++i) begin = std::max(begin, seen[i].first), end = std::min(end, seen[i].last);
     for (int64_t j = 0; j < band.columns; j += STEP) {
       score(band, j);
       for (int64_t i = band.none; i < STEP && !all; ++i)
         if (begins[i] == j) most[i] = largest(i, j);
-      for (int64_t i = 0; i < STEP; i += 2) two_rows(band, i, j, kept ? kept + i / 2 * kept_row : nullptr);
+      const bool whole = begin <= j && j + STEP <= end;
+      uint32_t* to = kept ? kept + j : nullptr;
+      whole ? exponentials<true>(band, j, to, kept_row) : exponentials<false>(band, j, to, kept_row);
+      if (backward || ((j + STEP) % TAKEN && j + STEP < band.columns)) continue;
+      const int64_t from = j / TAKEN * TAKEN;
+      const Sums so_far = {mixed, KP, STEP};
+      multiply(STEP, KP, j + STEP - from, numbers_of, TAKEN, values + from / 2 * KP, KP, STEP, from ? so_far : Sums{}, so_far);
     }
     bool fine = true;
     for (int64_t i = 0; i < STEP; ++i) {
@@ -417,41 +420,45 @@ struct Work : Layout<bfloat16> {  // of one thread
     multiply(STEP, STEP, KP, band.content, KP, keys_turned + j / STEP * panel, STEP, panel, {}, {scores, STEP, STEP});
   }
 
-  // STEP keys of two rows.
-  void two_rows(const Band& band, int64_t i, int64_t j, uint32_t* kept) const {
+  // Of STEP keys; WHOLE: all rows see them.
+  template <bool WHOLE>
+  void exponentials(const Band& band, int64_t j, uint32_t* kept, int64_t kept_row) const {
     const __m512 times = _mm512_set1_ps(scale * LOG2_E);
-    __m512 e[2][2];
-    bool all = true;
-    for (int which = 0; which < 2; ++which) all &= seen[i + which].first <= j && seen[i + which].last >= j + STEP;
-    for (int which = 0; which < 2; ++which) {
-      const __m512 less = _mm512_mul_ps(_mm512_set1_ps(most[i + which]), times);
-      for (int half = 0; half < 2; ++half)
-        e[which][half] = power(_mm512_fmsub_ps(score_of(i + which, j, half * LINE), times, less));
-    }
-    if (!all)
-      for (int which = 0; which < 2; ++which)
-        for (int half = 0; half < 2; ++half)
-          e[which][half] = _mm512_maskz_mov_ps(seen[i + which].of(j + half * LINE), e[which][half]);
-    __m512i rounded[2];
-    for (int which = 0; which < 2; ++which) {
-      float* sum = sums + (i + which) * LINE;
-      rounded[which] = narrowed(e[which][0], e[which][1]);
-      _mm512_storeu_ps(sum, _mm512_dpbf16_ps(_mm512_loadu_ps(sum), pairs(rounded[which]), pairs(_mm512_set1_epi16(0x3f80))));
-    }
-    if (kept) {
-      for (int half = 0; half < 2; ++half) {
-        const __m512i two = rounded_pairs(e[0][half], e[1][half]);
-        backward ? _mm512_storeu_si512(kept + j + half * LINE, two) : stream(kept + j + half * LINE, two);  // backward reads them at once
+    const float *content_scores = scores, *position_scores = distant + j % (2 * STEP) + STEP - 1, *less = most;
+    const bool drops = of.keep, rows = !backward, streams = !backward;  // backward reads what is kept at once
+    bfloat16* to = numbers_of + j % TAKEN;
+    float* sum = sums;
+    const int64_t to_row = TAKEN;
+    for (int64_t i = 0; i < STEP; i += 2) {
+      __m512 e[2][2];
+      for (int which = 0; which < 2; ++which) {
+        const __m512 its_less = _mm512_set1_ps(less[i + which] * (scale * LOG2_E));
+        for (int half = 0; half < 2; ++half) {
+          const float* shifted = position_scores + which * (DISTANCES - 1) + half * LINE;
+          const __m512 x = _mm512_add_ps(_mm512_loadu_ps(content_scores + which * STEP + half * LINE), _mm512_loadu_ps(shifted));
+          e[which][half] = power(_mm512_fmsub_ps(x, times, its_less));
+          if (!WHOLE) e[which][half] = _mm512_maskz_mov_ps(seen[i + which].of(j + half * LINE), e[which][half]);
+        }
       }
-    }
-    if (backward) return;
-    for (int which = 0; which < 2; ++which) {
-      if (of.keep) {
-        const int8_t* keeps = keep(band.at, band.first + std::max<int64_t>(i + which - band.none, 0));
-        const __mmask32 stay = kept16(keeps, j, m.keys) | static_cast<__mmask32>(kept16(keeps, j + LINE, m.keys)) << 16;
-        rounded[which] = _mm512_maskz_mov_epi16(stay, rounded[which]);
+      content_scores += 2 * STEP, position_scores += 2 * (DISTANCES - 1);
+      if (kept) {
+        for (int half = 0; half < 2; ++half) {
+          const __m512i two = rounded_pairs(e[0][half], e[1][half]);
+          streams ? stream(kept + half * LINE, two) : _mm512_storeu_si512(kept + half * LINE, two);
+        }
+        kept += kept_row;
       }
-      _mm512_storeu_si512(numbers_of + (i + which) * number_row + j, rounded[which]);
+      for (int which = 0; which < 2; ++which, sum += LINE, to += to_row) {
+        __m512i rounded = narrowed(e[which][0], e[which][1]);
+        _mm512_storeu_ps(sum, _mm512_dpbf16_ps(_mm512_loadu_ps(sum), pairs(rounded), pairs(_mm512_set1_epi16(0x3f80))));
+        if (!rows) continue;
+        if (drops) {
+          const int8_t* keeps = keep(band.at, band.first + std::max<int64_t>(i + which - band.none, 0));
+          const __mmask32 stay = kept16(keeps, j, m.keys) | static_cast<__mmask32>(kept16(keeps, j + LINE, m.keys)) << 16;
+          rounded = _mm512_maskz_mov_epi16(stay, rounded);
+        }
+        _mm512_storeu_si512(to, rounded);
+      }
     }
   }
 
@@ -473,7 +480,6 @@ struct Work : Layout<bfloat16> {  // of one thread
       for (int64_t row = 0; row < block.rows(); row += STEP) {
         const Band band = band_of(at, block, row);
         attend(band, kept ? kept + row / 2 * block.kept_row() : nullptr, block.kept_row());
-        multiply(STEP, KP, band.columns, numbers_of, number_row, values, KP, STEP, {}, {mixed, KP, STEP});
         for (int64_t i = band.none; i < STEP; ++i) {
           const float times = inverse[i] * m.kept_scale;
           put_row(mixed + i * KP, nullptr, times, out + in_mixed(at, band.first + i - band.none));
@@ -522,8 +528,16 @@ struct Work : Layout<bfloat16> {  // of one thread
         const int8_t* keeps[2] = {nullptr, nullptr};
         for (int which = 0; which < 2 && of.keep; ++which)
           keeps[which] = keep(at, block.first + std::max<int64_t>(2 * pair + which - none, 0));
-        unsoftmaxed(pair, p, keeps, block);
+        of.keep ? unsoftmaxed<true>(pair, p, keeps, block) : unsoftmaxed<false>(pair, p, keeps, block);
       }
+      const bfloat16* gradients = numbers_of + STEP;
+      const int64_t after = t - row - STEP, columns = block.columns() - after;
+      const uint32_t* its_distances = distances + (far + after) / 2 * KP;
+      multiply(STEP, KP, columns, gradients, number_row, keys, KP, STEP, {}, {mixed, KP, STEP});
+      multiply(STEP, KP, columns, gradients - (STEP - 1), number_row + 1, its_distances, KP, STEP, {}, {mixed_too, KP, STEP});
+      sum_rows(mixed, STEP, of_biases), sum_rows(mixed_too, STEP, of_biases + KP);
+      for (int64_t i = std::max(none, row); i < row + STEP; ++i)
+        put_row(mixed + (i - row) * KP, mixed_too + (i - row) * KP, scale, queries_in(to, at, block.first)[i - none]);
     }
     for (int64_t i = none; i < t; ++i)
       for (int64_t k = 0; k < KP; k += STEP) {
@@ -544,13 +558,6 @@ struct Work : Layout<bfloat16> {  // of one thread
     of.keep ? add(of_mixed, weights, pair_row, of_values, !last) : add(of_mixed, kept, block.kept_row(), of_values, !last);
     add(content, content_pairs, pair_row, of_keys, !last);
     add(position, position_pairs + QUERIES - before, pair_row + 2, of_distances + far / STEP * panel, true);
-    const bfloat16* gradients = numbers_of + QUERIES;
-    multiply(t, KP, block.columns(), gradients, number_row, keys, KP, STEP, {}, {mixed, KP, STEP});
-    const uint32_t* its_distances = distances + far / 2 * KP;
-    multiply(t, KP, block.columns(), gradients - before, number_row + 1, its_distances, KP, STEP, {}, {mixed_too, KP, STEP});
-    sum_rows(mixed, t, of_biases), sum_rows(mixed_too, t, of_biases + KP);
-    for (int64_t i = none; i < t; ++i)
-      put_row(mixed + i * KP, mixed_too + i * KP, scale, queries_in(to, at, block.first)[i - none]);
   }
   void sum_rows(const float* from, int64_t rows, float* sum) const {
     for (int64_t k = 0; k < KP; k += LINE) {
@@ -560,49 +567,50 @@ struct Work : Layout<bfloat16> {  // of one thread
     }
   }
   // Gradients of two rows' scores, from those of probabilities: as numbers, in pairs, and in pairs of which the second is of
-  // the next key: rows of distances. And what dropout left of probabilities, in pairs.
+  // the next key: rows of distances. And what dropout left of probabilities, in pairs, if it DROPS.
+  template <bool DROPS>
   void unsoftmaxed(int64_t pair, const uint32_t* p, const int8_t* const (&keeps)[2], const PairedBlock& block) {
     const float *first = scores + 2 * pair % STEP * score_row, *second = first + score_row;
     uint32_t *of_content = content_pairs + pair * pair_row, *of_position = position_pairs + pair * pair_row + QUERIES;
-    bfloat16* to = numbers_of + 2 * pair * number_row + QUERIES;
-    const int64_t columns = block.columns();
-    auto probabilities = [&](int64_t j) { return _mm512_loadu_si512(p + j); };
-    auto gradient = [&](int which, int64_t j) {
-      const __m512 x = _mm512_loadu_ps((which ? second : first) + j);
-      return keeps[which] ? _mm512_maskz_mov_ps(kept16(keeps[which], j, m.keys), x) : x;
+    uint32_t* left = DROPS ? weights + pair * pair_row : nullptr;
+    bfloat16 *to = numbers_of + 2 * pair % STEP * number_row + STEP, *below = to + number_row;
+    const int64_t columns = block.columns(), all = m.keys;
+    const int8_t *keep_first = keeps[0], *keep_second = keeps[1];
+    auto gradient = [=](const float* row, const int8_t* keep, int64_t j) {
+      const __m512 x = _mm512_loadu_ps(row + j);
+      return DROPS ? _mm512_maskz_mov_ps(kept16(keep, j, all), x) : x;
     };
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512 sum_first = _mm512_setzero_ps(), sum_second = _mm512_setzero_ps();
     for (int64_t j = 0; j < columns; j += LINE) {
       _mm_prefetch(p + j + 64 * LINE, _MM_HINT_T0);  // of later rows, which follow
-      const __m512i two = probabilities(j);
-      const __m512 a = gradient(0, j), c = gradient(1, j);
-      sums[0] = _mm512_fmadd_ps(a, low(two), sums[0]), sums[1] = _mm512_fmadd_ps(c, high(two), sums[1]);
-      if (!keeps[0]) continue;
-      const uint32_t keep_first = kept16(keeps[0], j, m.keys), keep_second = kept16(keeps[1], j, m.keys);
-      const __m512i left = both(_mm512_maskz_mov_epi32(keep_first, two), _mm512_maskz_mov_epi32(keep_second, two));
-      _mm512_storeu_si512(weights + pair * pair_row + j, left);
+      const __m512i two = _mm512_loadu_si512(p + j);
+      sum_first = _mm512_fmadd_ps(gradient(first, keep_first, j), low(two), sum_first);
+      sum_second = _mm512_fmadd_ps(gradient(second, keep_second, j), high(two), sum_second);
+      if (!DROPS) continue;
+      const __m512i of_first = _mm512_maskz_mov_epi32(kept16(keep_first, j, all), two);
+      _mm512_storeu_si512(left + j, both(of_first, _mm512_maskz_mov_epi32(kept16(keep_second, j, all), two)));
     }
-    __m512 times[2], less[2];
-    for (int which = 0; which < 2; ++which) {
-      const float each = inverse[2 * pair + which], sum = _mm512_reduce_add_ps(sums[which]);
-      times[which] = _mm512_set1_ps(each * m.kept_scale), less[which] = _mm512_set1_ps(each * (each * sum) * m.kept_scale);
-    }
+    const float inverses[2] = {inverse[2 * pair], inverse[2 * pair + 1]};
+    auto less = [=, this](float each, __m512 sum) {
+      return _mm512_set1_ps(each * (each * _mm512_reduce_add_ps(sum)) * m.kept_scale);
+    };
+    const __m512 less_first = less(inverses[0], sum_first), less_second = less(inverses[1], sum_second);
+    const __m512 times_first = _mm512_set1_ps(inverses[0] * m.kept_scale), times_second = _mm512_set1_ps(inverses[1] * m.kept_scale);
     __m512i before = _mm512_setzero_si512();
     for (int64_t j = 0; j < columns; j += STEP) {
-      __m512 of_score[2][2];
+      __m512 x[2], y[2];
       for (int half = 0; half < 2; ++half) {
         const int64_t column = j + half * LINE;
-        const __m512i two = probabilities(column);
-        const __m512 x = _mm512_mul_ps(low(two), _mm512_fmsub_ps(gradient(0, column), times[0], less[0]));
-        const __m512 y = _mm512_mul_ps(high(two), _mm512_fmsub_ps(gradient(1, column), times[1], less[1]));
-        of_score[0][half] = x, of_score[1][half] = y;
-        const __m512i found = nearest_pairs(x, y);
+        const __m512i two = _mm512_loadu_si512(p + column);
+        x[half] = _mm512_mul_ps(low(two), _mm512_fmsub_ps(gradient(first, keep_first, column), times_first, less_first));
+        y[half] = _mm512_mul_ps(high(two), _mm512_fmsub_ps(gradient(second, keep_second, column), times_second, less_second));
+        const __m512i found = rounded_pairs(x[half], y[half]);
         _mm512_storeu_si512(of_content + column, found);
         _mm512_storeu_si512(of_position + column - LINE, both(before, _mm512_alignr_epi32(found, before, 1)));
         before = found;
       }
-      _mm512_storeu_si512(to + j, narrowed(of_score[0][0], of_score[0][1]));
-      _mm512_storeu_si512(to + number_row + j, narrowed(of_score[1][0], of_score[1][1]));
+      _mm512_storeu_si512(to + j, narrowed(x[0], x[1]));
+      _mm512_storeu_si512(below + j, narrowed(y[0], y[1]));
     }
     _mm512_storeu_si512(of_position + columns - LINE, both(before, _mm512_alignr_epi32(_mm512_setzero_si512(), before, 1)));
   }
