@@ -2,24 +2,29 @@
 // of one head of one sequence at a time. Scores and sums are of fp32; what is multiplied is rounded to bf16.
 //
 // B sequences, T queries, S = memory + T keys, H heads, K width of a head, KP that in whole STEPs. A block has t rows, made up
-// to whole STEPs by rows before its first query, which see nothing.
+// to whole STEPs by rows before its first query, which see nothing. A band is STEP rows of a block. No query sees later keys.
 //
 // Products C [M, N] += A [M, D] B [D, N] read A in rows, of any alignment, and B as pairs: row d / 2 holds B[d] and B[d + 1] of
 // each column next to one another, as units for bf16 take them. Long such rows are cut into panels of STEP columns.
 //
-// Position scores of t queries have a column for each distance from the farthest of the block on. Read with rows that are one
-// element shorter, from the (t - 1)th on, row i begins one distance later than row i - 1: the relative shift moves nothing, and
-// content scores are added in place. So are gradients of scores read as those of position scores, with zeros before each row.
+// Position scores have a column for each distance from the farthest of the rows on. Read with rows that are one element
+// shorter, from the last on, row i begins one distance later than row i - 1: the relative shift moves nothing. So are gradients
+// of scores read as those of position scores, with zeros before each row.
+//
+// Forward takes a band and STEP keys at a time, whose scores stay in the nearest cache. Tiles are slow to load across its
+// lines, and leave the sum with what is shifted to registers. What is subtracted from a row's scores is the largest of the
+// first.
 //
 // Probabilities are kept before they are divided by their row's sum: that is one step of a later sum over them. Rows are kept
-// in pairs, as backward multiplies them, with the inverse of their two sums at the end.
+// in pairs, as backward multiplies them, made up to whole STEPs, with the inverse of their two sums at the end.
 
 namespace {
 
 static_assert(QUERIES % STEP == 0, "a block begins where a panel of distances does");
 constexpr float LOG2_E = 1.44269504f;
-constexpr float MOST_SUM = 1e18f;  // of a row: nothing beyond what numbers of backward can be multiplied by
-constexpr int64_t DISTANCES = 3 * STEP, TAKEN = 512;
+constexpr float MOST_SUM = 1e12f;  // of a row's exponentials, whose squares backward can divide by
+constexpr int64_t DISTANCES = 3 * STEP;  // whose scores of a band are there at a time: of two panels, and of the first again
+constexpr int64_t TAKEN = 16 * STEP;     // keys whose values are multiplied at a time
 
 struct NothingTiny {  // numbers that a CPU is slow with are zero to a thread, while it is there
   const unsigned before = _mm_getcsr();
@@ -151,8 +156,7 @@ inline __m512 wide16(const bfloat16* from, __mmask16 which) {
 inline void stream(void* to, __m512i line) { _mm512_stream_si512(static_cast<__m512i*>(to), line); }
 inline void streamed() { _mm_sfence(); }
 
-// Rows lie apart, where no CPU reads ahead by itself.
-constexpr int64_t AHEAD = 32;
+constexpr int64_t AHEAD = 32;  // rows that are fetched: a CPU does not by itself where they lie far apart
 inline void fetch(Rows<const bfloat16> from, int64_t row, int64_t n, int64_t K) {
   for (int64_t k = 0; k < K && row < n; k += STEP) _mm_prefetch(from[row] + k, _MM_HINT_T0);
 }
@@ -300,8 +304,9 @@ struct Work : Layout<bfloat16> {  // of one thread
     const int64_t operand = columns * KP / 2;
     if (scoring) keys_turned = arena.take<uint32_t>(operand), distances_turned = arena.take<uint32_t>(operand);
     content = arena.take<bfloat16>(QUERIES * KP), position = arena.take<bfloat16>(QUERIES * KP);
-    numbers_of = arena.take<bfloat16>(STEP * (backward ? number_row : TAKEN)), scores = arena.take<float>(STEP * (backward ? score_row : STEP));
-    biases = arena.take<float>(2 * KP), inverse = arena.take<float>(QUERIES), mixed = arena.take<float>(QUERIES * KP);
+    numbers_of = arena.take<bfloat16>(STEP * (backward ? number_row : TAKEN));
+    scores = arena.take<float>(STEP * (backward ? score_row : STEP));
+    biases = arena.take<float>(2 * KP), inverse = arena.take<float>(QUERIES), mixed = arena.take<float>(STEP * KP);
     sums = arena.take<float>(STEP * LINE), most = arena.take<float>(STEP), seen = arena.take<SeenKeys>(STEP);
     if (scoring) distant = arena.take<float>((STEP + 1) * DISTANCES);
     if (!backward) {
@@ -309,7 +314,7 @@ struct Work : Layout<bfloat16> {  // of one thread
       return;
     }
     values_turned = arena.take<uint32_t>(operand), keys = arena.take<uint32_t>(operand);
-    distances = arena.take<uint32_t>(operand), mixed_too = arena.take<float>(QUERIES * KP);
+    distances = arena.take<uint32_t>(operand), mixed_too = arena.take<float>(STEP * KP);
     of_keys = arena.take<float>(columns * KP), of_values = arena.take<float>(columns * KP);
     of_distances = arena.take<float>(columns * KP), of_biases = arena.take<float>(2 * KP);
     of_mixed = arena.take<bfloat16>(QUERIES * KP), turning = arena.take<bfloat16>(QUERIES * KP);
@@ -412,7 +417,8 @@ struct Work : Layout<bfloat16> {  // of one thread
     const int64_t panel = KP / 2 * STEP;
     for (int64_t next = j ? j + STEP : 0; next < std::min(j + 2 * STEP, band.columns); next += STEP) {
       float* to = distant + next % (2 * STEP);
-      multiply(STEP, STEP, KP, band.position, KP, distances_turned + (band.far + next) / STEP * panel, STEP, panel, {}, {to, DISTANCES, STEP});
+      const uint32_t* its_distances = distances_turned + (band.far + next) / STEP * panel;
+      multiply(STEP, STEP, KP, band.position, KP, its_distances, STEP, panel, {}, {to, DISTANCES, STEP});
       for (int64_t i = 0; i < STEP && to == distant; ++i)  // which follows the other, too
         for (int64_t k = 0; k < STEP; k += LINE)
           _mm512_storeu_ps(to + i * DISTANCES + 2 * STEP + k, _mm512_loadu_ps(to + i * DISTANCES + k));
@@ -425,17 +431,17 @@ struct Work : Layout<bfloat16> {  // of one thread
   void exponentials(const Band& band, int64_t j, uint32_t* kept, int64_t kept_row) const {
     const __m512 times = _mm512_set1_ps(scale * LOG2_E);
     const float *content_scores = scores, *position_scores = distant + j % (2 * STEP) + STEP - 1, *less = most;
-    const bool drops = of.keep, rows = !backward, streams = !backward;  // backward reads what is kept at once
+    const bool drops = of.keep, forward = !backward;  // backward reads what is kept at once, and nothing else
     bfloat16* to = numbers_of + j % TAKEN;
     float* sum = sums;
-    const int64_t to_row = TAKEN;
     for (int64_t i = 0; i < STEP; i += 2) {
       __m512 e[2][2];
       for (int which = 0; which < 2; ++which) {
         const __m512 its_less = _mm512_set1_ps(less[i + which] * (scale * LOG2_E));
         for (int half = 0; half < 2; ++half) {
           const float* shifted = position_scores + which * (DISTANCES - 1) + half * LINE;
-          const __m512 x = _mm512_add_ps(_mm512_loadu_ps(content_scores + which * STEP + half * LINE), _mm512_loadu_ps(shifted));
+          const float* straight = content_scores + which * STEP + half * LINE;
+          const __m512 x = _mm512_add_ps(_mm512_loadu_ps(straight), _mm512_loadu_ps(shifted));
           e[which][half] = power(_mm512_fmsub_ps(x, times, its_less));
           if (!WHOLE) e[which][half] = _mm512_maskz_mov_ps(seen[i + which].of(j + half * LINE), e[which][half]);
         }
@@ -444,14 +450,14 @@ struct Work : Layout<bfloat16> {  // of one thread
       if (kept) {
         for (int half = 0; half < 2; ++half) {
           const __m512i two = rounded_pairs(e[0][half], e[1][half]);
-          streams ? stream(kept + half * LINE, two) : _mm512_storeu_si512(kept + half * LINE, two);
+          forward ? stream(kept + half * LINE, two) : _mm512_storeu_si512(kept + half * LINE, two);
         }
         kept += kept_row;
       }
-      for (int which = 0; which < 2; ++which, sum += LINE, to += to_row) {
+      for (int which = 0; which < 2; ++which, sum += LINE, to += TAKEN) {
         __m512i rounded = narrowed(e[which][0], e[which][1]);
         _mm512_storeu_ps(sum, _mm512_dpbf16_ps(_mm512_loadu_ps(sum), pairs(rounded), pairs(_mm512_set1_epi16(0x3f80))));
-        if (!rows) continue;
+        if (!forward) continue;
         if (drops) {
           const int8_t* keeps = keep(band.at, band.first + std::max<int64_t>(i + which - band.none, 0));
           const __mmask32 stay = kept16(keeps, j, m.keys) | static_cast<__mmask32>(kept16(keeps, j + LINE, m.keys)) << 16;
@@ -521,7 +527,8 @@ struct Work : Layout<bfloat16> {  // of one thread
       for (int64_t k = 0; k < KP; k += STEP) _mm512_storeu_si512(of_mixed + i * KP + k, numbers(its_out[i - none] + k, K - k));
     }
     for (int64_t row = 0; row < t; row += STEP) {
-      multiply(STEP, block.columns(), KP, of_mixed + row * KP, KP, values_turned, STEP, panel / 2, {}, {scores, score_row, STEP});
+      const Sums of_probabilities = {scores, score_row, STEP};
+      multiply(STEP, block.columns(), KP, of_mixed + row * KP, KP, values_turned, STEP, panel / 2, {}, of_probabilities);
       for (int64_t pair = row / 2; pair < (row + STEP) / 2; ++pair) {
         const uint32_t* p = kept + pair * block.kept_row();
         std::memcpy(inverse + 2 * pair, p + block.kept_row() - 2, 2 * sizeof(float));
@@ -595,7 +602,8 @@ struct Work : Layout<bfloat16> {  // of one thread
       return _mm512_set1_ps(each * (each * _mm512_reduce_add_ps(sum)) * m.kept_scale);
     };
     const __m512 less_first = less(inverses[0], sum_first), less_second = less(inverses[1], sum_second);
-    const __m512 times_first = _mm512_set1_ps(inverses[0] * m.kept_scale), times_second = _mm512_set1_ps(inverses[1] * m.kept_scale);
+    const __m512 times_first = _mm512_set1_ps(inverses[0] * m.kept_scale);
+    const __m512 times_second = _mm512_set1_ps(inverses[1] * m.kept_scale);
     __m512i before = _mm512_setzero_si512();
     for (int64_t j = 0; j < columns; j += STEP) {
       __m512 x[2], y[2];
