@@ -113,6 +113,25 @@ def test_a_score_that_is_no_number_is_seen(memory: int) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("score", [10.0, 20.0, 50.0, 1e4])
+def test_a_key_that_outdoes_all_before_it_takes_all(score: float, again: bool) -> None:
+    """However far: what is subtracted from a row's scores is the largest of the first ones, unless others are far larger."""
+    qkv, r = torch.zeros(1, 3, 3, 1, 4, dtype=BF16), torch.zeros(103, 1, 4, dtype=BF16)
+    kv = torch.randn(2, 1, 100, 1, 4).to(BF16)
+    qkv[:, :, 0], kv[0], kv[0, :, 70] = score, 0.0, 1.0
+    u = torch.zeros(1, 4)
+    scores = CompiledScores(qkv_BT3HK=qkv, k_BMHK=kv[0], v_BMHK=kv[1], r_SHK=r, u_HK=u, v_HK=u)
+    masked = key_mask(3, 100, torch.tensor(100), None)
+    mixed, kept = scores.mix(masked, keep_probabilities=True)
+    assert torch.allclose(mixed, kv[1, :, 70].expand_as(mixed), rtol=2 * EPSILON, atol=1e-5)
+    gradients = scores.gradients(torch.ones_like(mixed), masked if again else kept)
+    of_values = gradients.kv_BM2HK[:, :, 1].float()
+    assert torch.allclose(of_values[:, 70], torch.full_like(of_values[:, 70], 3.0), rtol=2 * EPSILON)
+    assert float(of_values.sum()) == pytest.approx(3 * 4, rel=2 * EPSILON)
+    assert gradients.qkv_BT3HK.isfinite().all()
+
+
+@pytest.mark.parametrize("again", [False, True])
 def test_nothing_is_left_of_numbers_that_were_none(again: bool) -> None:
     torch.set_num_threads(1)
     case = Case(B=1, T=70, M=90, H=2, K=20, dropped=True, again=again)

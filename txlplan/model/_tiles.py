@@ -130,10 +130,15 @@ def kept_row(keys: int) -> int:
     return (-(-keys // VECTOR) | 1) * VECTOR
 
 
+def _in_steps(rows: int) -> int:
+    """To whose multiples products of bf16 in code of our own make up rows and columns."""
+    return -(-rows // 32) * 32
+
+
 def kept_scores(queries: int, mem_len: int, *, narrow: bool) -> int:
     """Elements that a head of one sequence keeps of its probabilities, with what each row is divided by. `narrow`: of 2 bytes,
     whose rows lie in pairs."""
     blocks = scored_blocks(queries, mem_len)
     if narrow:
-        return sum((rows + rows % 2) * kept_row(keys + 2) for rows, keys in blocks)
+        return sum(_in_steps(rows) * kept_row(_in_steps(keys) + 2) for rows, keys in blocks)
     return padded_keys(queries) + sum(rows * kept_row(keys) for rows, keys in blocks)

@@ -2,41 +2,59 @@
 // of one head of one sequence at a time. Scores and sums are of fp32; what is multiplied is rounded to bf16.
 //
 // B sequences, T queries, S = memory + T keys, H heads, K width of a head, KP that in whole STEPs. A block has t rows, made up
-// to whole STEPs by rows before its first query, which see nothing.
+// to whole STEPs by rows before its first query, which see nothing. A band is STEP rows of a block. No query sees later keys.
 //
 // Products C [M, N] += A [M, D] B [D, N] read A in rows, of any alignment, and B as pairs: row d / 2 holds B[d] and B[d + 1] of
 // each column next to one another, as units for bf16 take them. Long such rows are cut into panels of STEP columns.
 //
-// Position scores of t queries have a column for each distance from the farthest of the block on. Read with rows that are one
-// element shorter, from the (t - 1)th on, row i begins one distance later than row i - 1: the relative shift moves nothing, and
-// content scores are added in place. So are gradients of scores read as those of position scores, with zeros before each row.
+// Position scores have a column for each distance from the farthest of the rows on. Read with rows that are one element
+// shorter, from the last on, row i begins one distance later than row i - 1: the relative shift moves nothing. So are gradients
+// of scores read as those of position scores, with zeros before each row.
+//
+// Forward takes a band and STEP keys at a time, whose scores stay in the nearest cache. Tiles are slow to load across its
+// lines, and leave the sum with what is shifted to registers. What is subtracted from a row's scores is the largest of the
+// first.
 //
 // Probabilities are kept before they are divided by their row's sum: that is one step of a later sum over them. Rows are kept
-// in pairs, as backward multiplies them, with the inverse of their two sums at the end.
+// in pairs, as backward multiplies them, made up to whole STEPs, with the inverse of their two sums at the end.
 
 namespace {
 
 static_assert(QUERIES % STEP == 0, "a block begins where a panel of distances does");
-constexpr float LOWEST = -100.0f;  // of exponents of 2: nothing so small that a CPU is slow with it
 constexpr float LOG2_E = 1.44269504f;
+constexpr float MOST_SUM = 1e12f;  // of a row's exponentials, whose squares backward can divide by
+constexpr int64_t DISTANCES = 3 * STEP;  // whose scores of a band are there at a time: of two panels, and of the first again
+constexpr int64_t TAKEN = 16 * STEP;     // keys whose values are multiplied at a time
+
+struct NothingTiny {  // numbers that a CPU is slow with are zero to a thread, while it is there
+  const unsigned before = _mm_getcsr();
+  NothingTiny() { _mm_setcsr(before | 0x8040); }
+  ~NothingTiny() { _mm_setcsr(before); }
+};
 
 // Rows of so many that do not share a set of the cache.
 inline int64_t odd_lines(int64_t n) { return (rounded(n, LINE) / LINE | 1) * LINE; }
 
 // --- products ---
 
+struct Sums {  // rows, and panels of STEP columns, are so many apart
+  float* first = nullptr;
+  int64_t row = 0, panel = 0;
+
+  Sums at(int64_t i, int64_t n) const { return {first ? first + i * row + n * panel : nullptr, row, panel}; }
+};
+
 #ifdef TILES
+#define TAKE_SUM(tile, place) \
+  if (from.first) _tile_loadd(tile, from.first + (place), 4 * from.row); else _tile_zero(tile)
+
 // C [STEP, STEP]; rows of operands are so many bytes apart.
-template <bool ADD>
-inline void tiled(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* c, int64_t c_row) {
+inline void tiled(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, Sums from, Sums c) {
   const bfloat16* below = a + 8 * a_row;  // bytes / sizeof, 16 rows
-  float* c_below = c + 4 * c_row;
-  if constexpr (ADD) {
-    _tile_loadd(0, c, c_row); _tile_loadd(1, c + LINE, c_row);
-    _tile_loadd(2, c_below, c_row); _tile_loadd(3, c_below + LINE, c_row);
-  } else {
-    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
-  }
+  TAKE_SUM(0, 0);
+  TAKE_SUM(1, LINE);
+  TAKE_SUM(2, 16 * from.row);
+  TAKE_SUM(3, 16 * from.row + LINE);
   for (int64_t d = 0; d < depth; d += STEP) {
     _tile_loadd(4, a, a_row); _tile_loadd(6, b, b_row);
     _tile_dpbf16ps(0, 4, 6);
@@ -47,55 +65,49 @@ inline void tiled(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_
     _tile_dpbf16ps(3, 5, 7);
     a += STEP, below += STEP, b += 4 * b_row;
   }
-  _tile_stored(0, c, c_row); _tile_stored(1, c + LINE, c_row);
-  _tile_stored(2, c_below, c_row); _tile_stored(3, c_below + LINE, c_row);
+  float* c_below = c.first + 16 * c.row;
+  _tile_stored(0, c.first, 4 * c.row); _tile_stored(1, c.first + LINE, 4 * c.row);
+  _tile_stored(2, c_below, 4 * c.row); _tile_stored(3, c_below + LINE, 4 * c.row);
 }
 
 // C [rows, STEP] of a depth of 2 STEPs, for which all of B is in tiles.
-template <bool ADD>
-inline void tiled_twice(int64_t rows, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* c,
-                        int64_t c_row) {
+inline void tiled_twice(int64_t rows, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, Sums from, Sums c) {
   const uint32_t* later = b + 4 * b_row;
   _tile_loadd(4, b, b_row);
   _tile_loadd(5, b + LINE, b_row);
   _tile_loadd(6, later, b_row);
   _tile_loadd(7, later + LINE, b_row);
-  for (int64_t m = 0; m < rows; m += 16, a += 8 * a_row, c += 4 * c_row) {
-    if constexpr (ADD) {
-      _tile_loadd(0, c, c_row);
-      _tile_loadd(1, c + LINE, c_row);
-    } else {
-      _tile_zero(0);
-      _tile_zero(1);
-    }
+  for (int64_t m = 0; m < rows; m += 16, a += 8 * a_row, c = c.at(16, 0), from = from.at(16, 0)) {
+    TAKE_SUM(0, 0);
+    TAKE_SUM(1, LINE);
     _tile_loadd(2, a, a_row);
     _tile_dpbf16ps(0, 2, 4);
     _tile_dpbf16ps(1, 2, 5);
     _tile_loadd(3, a + STEP, a_row);
     _tile_dpbf16ps(0, 3, 6);
     _tile_dpbf16ps(1, 3, 7);
-    _tile_stored(0, c, c_row);
-    _tile_stored(1, c + LINE, c_row);
+    _tile_stored(0, c.first, 4 * c.row);
+    _tile_stored(1, c.first + LINE, 4 * c.row);
   }
 }
+#undef TAKE_SUM
 #else
-template <bool ADD>
-inline void tiled_twice(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, float*, int64_t) {}
-template <bool ADD>
-inline void tiled(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, float*, int64_t) {}
+inline void tiled_twice(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, Sums, Sums) {}
+inline void tiled(int64_t, const bfloat16*, int64_t, const uint32_t*, int64_t, Sums, Sums) {}
 #endif
 
 inline __m512bh pairs(__m512i bits) { return reinterpret_cast<__m512bh>(bits); }
 
-// C [ROWS, STEP].
-template <int ROWS, bool ADD>
-inline void few(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* c, int64_t c_row) {
-  __m512 sums[ROWS][2];
-  for (int i = 0; i < ROWS; ++i)
-    for (int v = 0; v < 2; ++v) sums[i][v] = ADD ? _mm512_loadu_ps(c + i * c_row + v * LINE) : _mm512_setzero_ps();
+// C [QUERIES, STEP].
+template <int MANY>
+inline void few(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row, Sums from, Sums c) {
+  __m512 sums[MANY][2];
+  for (int i = 0; i < MANY; ++i)
+    for (int v = 0; v < 2; ++v)
+      sums[i][v] = from.first ? _mm512_loadu_ps(from.first + i * from.row + v * LINE) : _mm512_setzero_ps();
   for (int64_t d = 0; d < depth / 2; ++d) {
     const __m512bh first = pairs(_mm512_loadu_si512(b + d * b_row)), second = pairs(_mm512_loadu_si512(b + d * b_row + LINE));
-    for (int i = 0; i < ROWS; ++i) {
+    for (int i = 0; i < MANY; ++i) {
       int32_t pair;
       std::memcpy(&pair, a + i * a_row + 2 * d, 4);
       const __m512bh each = pairs(_mm512_set1_epi32(pair));
@@ -103,32 +115,28 @@ inline void few(int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t*
       sums[i][1] = _mm512_dpbf16_ps(sums[i][1], each, second);
     }
   }
-  for (int i = 0; i < ROWS; ++i)
-    for (int v = 0; v < 2; ++v) _mm512_storeu_ps(c + i * c_row + v * LINE, sums[i][v]);
+  for (int i = 0; i < MANY; ++i)
+    for (int v = 0; v < 2; ++v) _mm512_storeu_ps(c.first + i * c.row + v * LINE, sums[i][v]);
 }
 
-// C [rows, columns] (+)= A [rows, depth] B, all in whole STEPs; rows of B, and STEP columns of it, are so many pairs apart.
-template <bool ADD>
+// C [rows, columns] = A [rows, depth] B, added to `from` if there is one, all in whole STEPs; rows of B, and STEP columns of
+// it, are so many pairs apart.
 void multiply(int64_t rows, int64_t columns, int64_t depth, const bfloat16* a, int64_t a_row, const uint32_t* b, int64_t b_row,
-              int64_t b_panel, float* c, int64_t c_row, int64_t c_panel) {
-  if (has_tiles) {
-    asm volatile("" ::: "memory");  // what tiles read is not known to be read
-    if (depth == 2 * STEP) {
-      for (int64_t n = 0; n < columns; n += STEP, b += b_panel, c += c_panel)
-        tiled_twice<ADD>(rows, a, 2 * a_row, b, 4 * b_row, c, 4 * c_row);
-      return;
-    }
-    for (int64_t n = 0; n < columns; n += STEP, b += b_panel, c += c_panel)
+              int64_t b_panel, Sums from, Sums c) {
+  if (has_tiles) asm volatile("" ::: "memory");  // what tiles read is not known to be read
+  for (int64_t n = 0; n < columns; n += STEP, b += b_panel, from = from.at(0, 1), c = c.at(0, 1)) {
+    if (has_tiles && depth == 2 * STEP) {
+      tiled_twice(rows, a, 2 * a_row, b, 4 * b_row, from, c);
+    } else if (has_tiles) {
       for (int64_t m = 0; m < rows; m += STEP)
-        tiled<ADD>(depth, a + m * a_row, 2 * a_row, b, 4 * b_row, c + m * c_row, 4 * c_row);
-    return;
+        tiled(depth, a + m * a_row, 2 * a_row, b, 4 * b_row, from.at(m, 0), c.at(m, 0));
+    } else {
+      constexpr int MANY = 8;
+      static_assert(STEP % MANY == 0);
+      for (int64_t m = 0; m < rows; m += MANY) few<MANY>(depth, a + m * a_row, a_row, b, b_row, from.at(m, 0), c.at(m, 0));
+    }
   }
-  constexpr int ROWS = 8;
-  static_assert(STEP % ROWS == 0);
-  for (int64_t n = 0; n < columns; n += STEP, b += b_panel, c += c_panel)
-    for (int64_t m = 0; m < rows; m += ROWS) few<ROWS, ADD>(depth, a + m * a_row, a_row, b, b_row, c + m * c_row, c_row);
 }
-
 // --- rows of bf16, and pairs of them ---
 
 inline __m512 low(__m512i two) { return _mm512_castsi512_ps(_mm512_slli_epi32(two, 16)); }
@@ -136,16 +144,10 @@ inline __m512 high(__m512i two) { return _mm512_castsi512_ps(_mm512_and_si512(tw
 inline __m512i both(__m512i of_low, __m512i of_high) {  // the low half of the one and the high one of the other
   return _mm512_ternarylogic_epi32(of_low, of_high, _mm512_set1_epi32(0xffff0000), 0xd8);
 }
-inline __m512 nearest(__m512 x) {  // number of bf16
-  return high(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000)));
-}
-inline __m512i paired(__m512 a, __m512 b) {  // of numbers of bf16
-  return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(a), 16), _mm512_castps_si512(b));
-}
-inline __m512i nearest_pairs(__m512 a, __m512 b) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i x = _mm512_add_epi32(_mm512_castps_si512(a), half), y = _mm512_add_epi32(_mm512_castps_si512(b), half);
-  return both(_mm512_srli_epi32(x, 16), y);
+inline __m512i rounded_pairs(__m512 a, __m512 b) {  // as numbers are
+  alignas(64) static constexpr uint16_t EACH[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(EACH), narrowed(a, b));
 }
 inline __m512 wide16(const bfloat16* from, __mmask16 which) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(which, from)), 16));
@@ -154,9 +156,15 @@ inline __m512 wide16(const bfloat16* from, __mmask16 which) {
 inline void stream(void* to, __m512i line) { _mm512_stream_si512(static_cast<__m512i*>(to), line); }
 inline void streamed() { _mm_sfence(); }
 
+constexpr int64_t AHEAD = 32;  // rows that are fetched: a CPU does not by itself where they lie far apart
+inline void fetch(Rows<const bfloat16> from, int64_t row, int64_t n, int64_t K) {
+  for (int64_t k = 0; k < K && row < n; k += STEP) _mm_prefetch(from[row] + k, _MM_HINT_T0);
+}
+
 // Rows [n, K] as the right operand of products over K: panels [KP / 2, STEP] of rows, the last ones zero.
 void turned(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
-  for (int64_t row = 0; row < rounded(n, STEP); row += LINE)
+  for (int64_t row = 0; row < rounded(n, STEP); row += LINE) {
+    for (int64_t i = 0; i < LINE; ++i) fetch(from, row + i + AHEAD, n, K);
     for (int64_t k = 0; k < KP; k += STEP) {
       __m512i block[16];
       for (int64_t i = 0; i < LINE; ++i)
@@ -165,11 +173,13 @@ void turned(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_
       uint32_t* out = to + row / STEP * KP / 2 * STEP + k / 2 * STEP + row % STEP;
       for (int64_t i = 0; i < LINE; ++i) _mm512_storeu_si512(out + i * STEP, block[i]);
     }
+  }
 }
 
 // Rows [n, K] as the right operand of products over n: [n / 2, KP], zero where there are none.
 void paired(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_t* to) {
-  for (int64_t row = 0; row < rounded(n, STEP); row += 2, to += KP)
+  for (int64_t row = 0; row < rounded(n, STEP); row += 2, to += KP) {
+    for (int64_t i = 0; i < 2; ++i) fetch(from, row + i + AHEAD, n, K);
     for (int64_t k = 0; k < KP; k += STEP) {
       const __m512i a = row < n ? numbers(from[row] + k, K - k) : _mm512_setzero_si512();
       const __m512i b = row + 1 < n ? numbers(from[row + 1] + k, K - k) : _mm512_setzero_si512();
@@ -177,6 +187,7 @@ void paired(Rows<const bfloat16> from, int64_t n, int64_t K, int64_t KP, uint32_
       paired(a, b, first, second);
       _mm512_storeu_si512(to + k, first), _mm512_storeu_si512(to + k + LINE, second);
     }
+  }
 }
 
 // Rows [t, KP] as columns [KP, QUERIES].
@@ -218,13 +229,19 @@ void put_columns(const float* panels, int64_t n, int64_t K, int64_t KP, float sc
 
 // --- blocks ---
 
+struct Band {  // STEP rows of a block
+  Pair at;
+  int64_t first, none, keys, columns, far;  // `none` rows before query `first`; far: nearest distance
+  const bfloat16 *content, *position;
+};
+
 struct PairedBlock : Block {
   using Block::Block;
   int64_t rows() const { return rounded(queries(), STEP); }
   int64_t none() const { return rows() - queries(); }  // rows before the first query
   int64_t columns() const { return rounded(keys, STEP); }
-  int64_t kept_row() const { return odd_lines(keys + 2); }  // in pairs
-  int64_t kept() const { return (queries() + 1) / 2 * kept_row(); }
+  int64_t kept_row() const { return odd_lines(columns() + 2); }  // in pairs
+  int64_t kept() const { return rows() / 2 * kept_row(); }
 };
 
 int64_t kept_of_head(const Sizes& m) {
@@ -241,15 +258,13 @@ struct SeenKeys : Seen {
   }
 };
 
-// 2^(x scale - most), to 3e-6 relative.
-inline __m512 power(__m512 x, __m512 scale, __m512 most) {
-  x = _mm512_max_ps(_mm512_set1_ps(LOWEST), _mm512_fmsub_ps(x, scale, most));  // which leaves what is no number
+// 2^x, to 1e-4 relative: a twentieth of what rounding to bf16 changes.
+inline __m512 power(__m512 x) {
   const __m512 r = _mm512_reduce_ps(x, 1);  // from 0 to 1
-  __m512 p = _mm512_set1_ps(1.35341700e-2f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.20114600e-2f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.41442760e-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93003830e-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.00000259f));
+  __m512 p = _mm512_set1_ps(7.802454e-2f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.2606712e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9583355e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9992522e-1f));
   return _mm512_scalef_ps(p, x);
 }
 
@@ -266,9 +281,12 @@ struct Work : Layout<bfloat16> {  // of one thread
   const int64_t pair_row = odd_lines(QUERIES + columns), number_row = 2 * pair_row;  // with zeros before
   const float scale = 1.0f / std::sqrt(static_cast<float>(K));
   uint32_t *keys_turned, *distances_turned, *values_turned, *keys, *values, *distances;
-  bfloat16 *content, *position, *of_mixed, *turning, *numbers_of;  // numbers_of: of probabilities, or of gradients of scores
+  bfloat16 *content, *position, *of_mixed, *turning, *numbers_of;  // of probabilities, or of gradients of scores
   uint32_t *content_pairs, *position_pairs, *weights, *again;
-  float *biases, *scores, *mixed, *mixed_too, *inverse;
+  float *biases, *scores, *distant, *mixed, *mixed_too, *inverse, *sums, *most;
+  SeenKeys* seen;
+  int64_t begins[STEP];  // of keys that a row sees, the first STEP
+  std::vector<SeenKeys> seen_by;  // by queries
   float *of_values, *of_keys, *of_distances, *of_biases;
 
   Work(const Sizes& sizes, const Operands<bfloat16>& operands, bool is_backward, bool is_scoring, Arena& arena)
@@ -276,28 +294,33 @@ struct Work : Layout<bfloat16> {  // of one thread
     lay(arena);
     arena.open();
     lay(arena);
+    for (int64_t i = 0; i < m.masks * m.queries && scoring; ++i)
+      seen_by.emplace_back(of.masked + i * m.keys, m.keys - m.queries + i % m.queries + 1);
     if (!backward) return;
-    std::fill(numbers_of, numbers_of + QUERIES * number_row, 0);
+    std::fill(numbers_of, numbers_of + STEP * number_row, 0);
     std::fill(position_pairs, position_pairs + QUERIES / 2 * pair_row, 0);
   }
   void lay(Arena& arena) {
     const int64_t operand = columns * KP / 2;
     if (scoring) keys_turned = arena.take<uint32_t>(operand), distances_turned = arena.take<uint32_t>(operand);
     content = arena.take<bfloat16>(QUERIES * KP), position = arena.take<bfloat16>(QUERIES * KP);
-    numbers_of = arena.take<bfloat16>(QUERIES * number_row);
-    biases = arena.take<float>(2 * KP), inverse = arena.take<float>(QUERIES);
-    scores = arena.take<float>((QUERIES + 1) * score_row + QUERIES), mixed = arena.take<float>(QUERIES * KP);
+    numbers_of = arena.take<bfloat16>(STEP * (backward ? number_row : TAKEN));
+    scores = arena.take<float>(STEP * (backward ? score_row : STEP));
+    biases = arena.take<float>(2 * KP), inverse = arena.take<float>(QUERIES), mixed = arena.take<float>(STEP * KP);
+    sums = arena.take<float>(STEP * LINE), most = arena.take<float>(STEP), seen = arena.take<SeenKeys>(STEP);
+    if (scoring) distant = arena.take<float>((STEP + 1) * DISTANCES);
     if (!backward) {
       values = arena.take<uint32_t>(operand);
       return;
     }
     values_turned = arena.take<uint32_t>(operand), keys = arena.take<uint32_t>(operand);
-    distances = arena.take<uint32_t>(operand), mixed_too = arena.take<float>(QUERIES * KP);
+    distances = arena.take<uint32_t>(operand), mixed_too = arena.take<float>(STEP * KP);
     of_keys = arena.take<float>(columns * KP), of_values = arena.take<float>(columns * KP);
     of_distances = arena.take<float>(columns * KP), of_biases = arena.take<float>(2 * KP);
     of_mixed = arena.take<bfloat16>(QUERIES * KP), turning = arena.take<bfloat16>(QUERIES * KP);
     content_pairs = arena.take<uint32_t>(QUERIES / 2 * pair_row), position_pairs = arena.take<uint32_t>(QUERIES / 2 * pair_row);
-    weights = arena.take<uint32_t>(QUERIES / 2 * pair_row), again = arena.take<uint32_t>(PairedBlock(m, 0).kept());
+    if (of.keep) weights = arena.take<uint32_t>(QUERIES / 2 * pair_row);
+    again = arena.take<uint32_t>(PairedBlock(m, 0).kept());
   }
 
   void take_head(int64_t h) {
@@ -318,10 +341,12 @@ struct Work : Layout<bfloat16> {  // of one thread
     }
   }
   void take_queries(Pair at, const PairedBlock& block) {
-    std::fill(content, content + block.none() * KP, 0), std::fill(position, position + block.none() * KP, 0);
+    const int64_t first = block.none();
+    std::fill(content, content + first * KP, 0), std::fill(position, position + first * KP, 0);
     const Rows<const bfloat16> queries = queries_of(at, block.first);
     for (int64_t i = 0; i < block.queries(); ++i) {
       const bfloat16* from = queries[i];
+      fetch(queries, i + AHEAD, block.queries(), K);
       for (int64_t k = 0; k < KP; k += STEP) {
         const __mmask32 there = first_of(K - k);
         const __m512 a = wide16(from + k, there), c = wide16(from + k + LINE, there >> 16);
@@ -329,120 +354,142 @@ struct Work : Layout<bfloat16> {  // of one thread
           const __m512 first = _mm512_add_ps(a, _mm512_loadu_ps(bias)), second = _mm512_add_ps(c, _mm512_loadu_ps(bias + LINE));
           _mm512_storeu_si512(to, narrowed(first, second));
         };
-        put(biases + k, content + (block.none() + i) * KP + k), put(biases + KP + k, position + (block.none() + i) * KP + k);
+        put(biases + k, content + (first + i) * KP + k), put(biases + KP + k, position + (first + i) * KP + k);
       }
     }
   }
 
-  // Scores of a block as rows that begin one distance later each.
-  float* shifted(const PairedBlock& block) const { return scores + block.rows() - 1; }
+  Band band_of(Pair at, const PairedBlock& block, int64_t row) const {
+    const int64_t none = row ? 0 : block.none(), after = block.rows() - row - STEP, keys = block.keys - after;
+    const int64_t first = std::max(block.first, block.first - block.none() + row), far = m.queries - block.stop + after;
+    return {at, first, none, keys, rounded(keys, STEP), far, content + row * KP, position + row * KP};
+  }
 
-  // Probabilities but for their sum: of two rows each in `kept`, unless null, and what dropout leaves of them in `numbers_of`,
-  // if wanted. Inverse sums in `inverse`.
-  void attend(Pair at, const PairedBlock& block, uint32_t* kept, bool wanted) {
-    const int64_t t = block.rows(), far = m.queries - block.stop;
+  // Exponentials of a band's scores less one of their row: of two rows each in `kept`, unless null, and what dropout leaves of
+  // them in `numbers_of`. Inverse sums in `inverse`.
+  void attend(const Band& band, uint32_t* kept, int64_t kept_row) {
+    const SeenKeys* of_queries = seen_by.data() + (m.masks > 1 ? band.at.b : 0) * m.queries + band.first;
+    for (int64_t i = 0; i < STEP; ++i) {
+      seen[i] = i < band.none ? SeenKeys() : of_queries[i - band.none];
+      begins[i] = seen[i].first / STEP * STEP;
+    }
+    if (!tried(band, kept, kept_row, false)) tried(band, kept, kept_row, true);
+    for (int64_t i = 0; i < STEP && kept; i += 2, kept += kept_row) {
+      std::fill(kept + band.columns, kept + kept_row, 0);
+      std::memcpy(kept + kept_row - 2, inverse + i, 2 * sizeof(float));
+    }
+  }
+
+  // Exponentials less the largest of a row's scores among the first that it sees, or among `all`. False if others are so much
+  // larger that this is to be done again.
+  bool tried(const Band& band, uint32_t* kept, int64_t kept_row, bool all) {
+    std::fill(most, most + STEP, -INFINITY);
+    for (int64_t j = 0; j < band.columns && all; j += STEP) {
+      score(band, j);
+      for (int64_t i = band.none; i < STEP; ++i) most[i] = std::max(most[i], largest(i, j));
+    }
+    std::fill(sums, sums + STEP * LINE, 0.0f);
+    int64_t begin = 0, end = band.keys;  // of keys that all rows see
+    for (int64_t i = 0; i < STEP; ++i) begin = std::max(begin, seen[i].first), end = std::min(end, seen[i].last);
+    for (int64_t j = 0; j < band.columns; j += STEP) {
+      score(band, j);
+      for (int64_t i = band.none; i < STEP && !all; ++i)
+        if (begins[i] == j) most[i] = largest(i, j);
+      const bool whole = begin <= j && j + STEP <= end;
+      uint32_t* to = kept ? kept + j : nullptr;
+      whole ? exponentials<true>(band, j, to, kept_row) : exponentials<false>(band, j, to, kept_row);
+      if (backward || ((j + STEP) % TAKEN && j + STEP < band.columns)) continue;
+      const int64_t from = j / TAKEN * TAKEN;
+      const Sums so_far = {mixed, KP, STEP};
+      multiply(STEP, KP, j + STEP - from, numbers_of, TAKEN, values + from / 2 * KP, KP, STEP, from ? so_far : Sums{}, so_far);
+    }
+    bool fine = true;
+    for (int64_t i = 0; i < STEP; ++i) {
+      const float sum = _mm512_reduce_add_ps(_mm512_loadu_ps(sums + i * LINE));
+      inverse[i] = seen[i].first < seen[i].last ? 1.0f / sum : 0.0f;
+      fine &= !(sum > MOST_SUM);
+    }
+    return fine;
+  }
+
+  // Of STEP keys from `j` on: of content, and of distances those that were not there for the keys before.
+  void score(const Band& band, int64_t j) {
     const int64_t panel = KP / 2 * STEP;
-    const uint32_t* its_distances = distances_turned + far / STEP * panel;
-    multiply<false>(t, block.columns(), KP, position, KP, its_distances, STEP, panel, scores, score_row, STEP);
-    multiply<true>(t, block.columns(), KP, content, KP, keys_turned, STEP, panel, shifted(block), score_row - 1, STEP);
-    const uint8_t* masked = of.masked + ((m.masks > 1 ? at.b : 0) * m.queries + block.first) * m.keys;
-    for (int64_t i = block.none() / 2 * 2; i < t; i += 2) {
-      SeenKeys seen[2];
-      const int8_t* keeps[2] = {nullptr, nullptr};
-      for (int which = 0; which < 2; ++which) {
-        const int64_t query = i + which - block.none();
-        if (query >= 0) seen[which] = SeenKeys(masked + query * m.keys, block.keys);
-        if (of.keep) keeps[which] = keep(at, block.first + std::max<int64_t>(query, 0));
-      }
-      const float* row[2] = {shifted(block) + i * (score_row - 1), shifted(block) + (i + 1) * (score_row - 1)};
-      bfloat16* to = wanted ? numbers_of + i * number_row : nullptr;
-      two_rows(row, seen, keeps, block, kept, to, inverse + i);
-      if (kept) kept += block.kept_row();
+    for (int64_t next = j ? j + STEP : 0; next < std::min(j + 2 * STEP, band.columns); next += STEP) {
+      float* to = distant + next % (2 * STEP);
+      const uint32_t* its_distances = distances_turned + (band.far + next) / STEP * panel;
+      multiply(STEP, STEP, KP, band.position, KP, its_distances, STEP, panel, {}, {to, DISTANCES, STEP});
+      for (int64_t i = 0; i < STEP && to == distant; ++i)  // which follows the other, too
+        for (int64_t k = 0; k < STEP; k += LINE)
+          _mm512_storeu_ps(to + i * DISTANCES + 2 * STEP + k, _mm512_loadu_ps(to + i * DISTANCES + k));
     }
-    if (wanted) std::fill(numbers_of, numbers_of + block.none() / 2 * 2 * number_row, 0);
+    multiply(STEP, STEP, KP, band.content, KP, keys_turned + j / STEP * panel, STEP, panel, {}, {scores, STEP, STEP});
   }
 
-  void two_rows(const float* const (&row)[2], const SeenKeys (&seen)[2], const int8_t* const (&keeps)[2], const PairedBlock& block,
-                uint32_t* kept, bfloat16* to, float* inverses) const {
+  // Of STEP keys; WHOLE: all rows see them.
+  template <bool WHOLE>
+  void exponentials(const Band& band, int64_t j, uint32_t* kept, int64_t kept_row) const {
     const __m512 times = _mm512_set1_ps(scale * LOG2_E);
-    __m512 most[2];
-    for (int which = 0; which < 2; ++which)
-      most[which] = _mm512_mul_ps(_mm512_set1_ps(largest(row[which], seen[which])), times);
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    auto step = [&](int64_t j, auto whole) {
+    const float *content_scores = scores, *position_scores = distant + j % (2 * STEP) + STEP - 1, *less = most;
+    const bool drops = of.keep, forward = !backward;  // backward reads what is kept at once, and nothing else
+    bfloat16* to = numbers_of + j % TAKEN;
+    float* sum = sums;
+    for (int64_t i = 0; i < STEP; i += 2) {
       __m512 e[2][2];
-      for (int which = 0; which < 2; ++which)
+      for (int which = 0; which < 2; ++which) {
+        const __m512 its_less = _mm512_set1_ps(less[i + which] * (scale * LOG2_E));
         for (int half = 0; half < 2; ++half) {
-          const int64_t column = j + half * LINE;
-          const __mmask16 there = whole ? 0xffff : seen[which].of(column);
-          const __m512 x = whole ? _mm512_loadu_ps(row[which] + column) : _mm512_maskz_loadu_ps(there, row[which] + column);
-          e[which][half] = nearest(power(x, times, most[which]));
-          if (!whole) e[which][half] = _mm512_maskz_mov_ps(there, e[which][half]);
-          sums[which] = _mm512_add_ps(sums[which], e[which][half]);
+          const float* shifted = position_scores + which * (DISTANCES - 1) + half * LINE;
+          const float* straight = content_scores + which * STEP + half * LINE;
+          const __m512 x = _mm512_add_ps(_mm512_loadu_ps(straight), _mm512_loadu_ps(shifted));
+          e[which][half] = power(_mm512_fmsub_ps(x, times, its_less));
+          if (!WHOLE) e[which][half] = _mm512_maskz_mov_ps(seen[i + which].of(j + half * LINE), e[which][half]);
         }
-      if (kept)
-        for (int half = 0; half < 2; ++half)
-          if (whole || j + half * LINE < block.kept_row()) {
-            const __m512i two = paired(e[0][half], e[1][half]);
-            uint32_t* at = kept + j + half * LINE;
-            to ? stream(at, two) : _mm512_storeu_si512(at, two);  // without `to` they are read at once
-          }
-      if (!to) return;
-      for (int which = 0; which < 2; ++which) {
-        if (keeps[which])
-          for (int half = 0; half < 2; ++half)
-            e[which][half] = _mm512_maskz_mov_ps(kept16(keeps[which], j + half * LINE, m.keys), e[which][half]);
-        _mm512_storeu_si512(to + which * number_row + j, narrowed(e[which][0], e[which][1]));
       }
-    };
-    const int64_t begin = std::min(seen[0].last ? seen[0].first : seen[1].first, seen[1].first) / STEP * STEP;
-    const int64_t end = rounded(std::max(seen[0].last, seen[1].last), STEP);
-    const int64_t from = rounded(std::max(seen[0].first, seen[1].first), STEP);
-    const int64_t until = std::max(std::min(seen[0].last, seen[1].last) / STEP * STEP, from);
-    const int64_t kept_end = std::min(block.columns(), block.kept_row());
-    if (kept) std::fill(kept, kept + begin, 0), std::fill(kept + std::min(end, kept_end), kept + block.kept_row(), 0);
-    if (to)
-      for (int which = 0; which < 2; ++which) {
-        bfloat16* zeros = to + which * number_row;
-        std::fill(zeros, zeros + begin, 0), std::fill(zeros + end, zeros + block.columns(), 0);
+      content_scores += 2 * STEP, position_scores += 2 * (DISTANCES - 1);
+      if (kept) {
+        for (int half = 0; half < 2; ++half) {
+          const __m512i two = rounded_pairs(e[0][half], e[1][half]);
+          forward ? stream(kept + half * LINE, two) : _mm512_storeu_si512(kept + half * LINE, two);
+        }
+        kept += kept_row;
       }
-    int64_t j = begin;
-    for (; j < std::min(from, end); j += STEP) step(j, std::false_type{});
-    for (; j < until; j += STEP) step(j, std::true_type{});
-    for (; j < end; j += STEP) step(j, std::false_type{});
-    for (int which = 0; which < 2; ++which) {
-      const float sum = _mm512_reduce_add_ps(sums[which]);
-      inverses[which] = seen[which].first < seen[which].last ? 1.0f / sum : 0.0f;
+      for (int which = 0; which < 2; ++which, sum += LINE, to += TAKEN) {
+        __m512i rounded = narrowed(e[which][0], e[which][1]);
+        _mm512_storeu_ps(sum, _mm512_dpbf16_ps(_mm512_loadu_ps(sum), pairs(rounded), pairs(_mm512_set1_epi16(0x3f80))));
+        if (!forward) continue;
+        if (drops) {
+          const int8_t* keeps = keep(band.at, band.first + std::max<int64_t>(i + which - band.none, 0));
+          const __mmask32 stay = kept16(keeps, j, m.keys) | static_cast<__mmask32>(kept16(keeps, j + LINE, m.keys)) << 16;
+          rounded = _mm512_maskz_mov_epi16(stay, rounded);
+        }
+        _mm512_storeu_si512(to, rounded);
+      }
     }
-    if (kept) std::memcpy(kept + block.kept_row() - 2, inverses, 2 * sizeof(float));
   }
 
-  static float largest(const float* row, Seen seen) {
-    if (seen.first == seen.last) return 0.0f;
-    constexpr int MANY = 4;
-    __m512 most[MANY];
-    for (__m512& each : most) each = _mm512_set1_ps(row[seen.first]);
-    int64_t j = seen.first;
-    for (; j + MANY * LINE <= seen.last; j += MANY * LINE)
-      for (int v = 0; v < MANY; ++v) most[v] = _mm512_max_ps(most[v], _mm512_loadu_ps(row + j + v * LINE));
-    for (; j < seen.last; j += LINE) {
-      const __mmask16 there = first_of(std::min(seen.last - j, LINE));
-      most[0] = _mm512_mask_max_ps(most[0], there, most[0], _mm512_maskz_loadu_ps(there, row + j));
-    }
-    return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
+  __m512 score_of(int64_t i, int64_t j, int64_t k) const {
+    const float* shifted = distant + j % (2 * STEP) + i * (DISTANCES - 1) + STEP - 1;
+    return _mm512_add_ps(_mm512_loadu_ps(scores + i * STEP + k), _mm512_loadu_ps(shifted + k));
+  }
+  float largest(int64_t i, int64_t j) const {
+    __m512 all = _mm512_set1_ps(-INFINITY);
+    for (int64_t k = 0; k < STEP; k += LINE) all = _mm512_mask_max_ps(all, seen[i].of(j + k), all, score_of(i, j, k));
+    return _mm512_reduce_max_ps(all);
   }
 
   void forward(Pair at, bfloat16* out, uint32_t* kept) {
     take_keys(at);
     for (int64_t n = 0; n < blocks_of(m); ++n) {
       const PairedBlock block(m, n);
-      const int64_t t = block.rows();
       take_queries(at, block);
-      attend(at, block, kept, true);
-      multiply<false>(t, KP, block.columns(), numbers_of, number_row, values, KP, STEP, mixed, KP, STEP);
-      for (int64_t i = block.none(); i < t; ++i) {
-        const float times = inverse[i] * m.kept_scale;
-        put_row(mixed + i * KP, nullptr, times, out + in_mixed(at, block.first + i - block.none()));
+      for (int64_t row = 0; row < block.rows(); row += STEP) {
+        const Band band = band_of(at, block, row);
+        attend(band, kept ? kept + row / 2 * block.kept_row() : nullptr, block.kept_row());
+        for (int64_t i = band.none; i < STEP; ++i) {
+          const float times = inverse[i] * m.kept_scale;
+          put_row(mixed + i * KP, nullptr, times, out + in_mixed(at, band.first + i - band.none));
+        }
       }
       if (kept) kept += block.kept();
     }
@@ -462,7 +509,8 @@ struct Work : Layout<bfloat16> {  // of one thread
     for (int64_t n = 0; n < blocks_of(m); ++n) {
       const PairedBlock block(m, n);
       take_queries(at, block);
-      if (!kept) attend(at, block, again, false);
+      for (int64_t row = 0; row < block.rows() && !kept; row += STEP)
+        attend(band_of(at, block, row), again + row / 2 * block.kept_row(), block.kept_row());
       back(at, block, kept ? kept : again, of_out, to);
       if (kept) kept += block.kept();
     }
@@ -473,19 +521,30 @@ struct Work : Layout<bfloat16> {  // of one thread
     const int64_t t = block.rows(), none = block.none(), far = m.queries - block.stop, panel = KP * STEP;
     const bool last = block.stop == m.queries;  // comes first, and sees every key
     std::fill(of_mixed, of_mixed + none * KP, 0);
-    for (int64_t i = none; i < t; ++i)
-      for (int64_t k = 0; k < KP; k += STEP)
-        _mm512_storeu_si512(of_mixed + i * KP + k, numbers(of_out + in_mixed(at, block.first + i - none) + k, K - k));
-    multiply<false>(t, block.columns(), KP, of_mixed, KP, values_turned, STEP, panel / 2, scores, score_row, STEP);
-    int64_t pair = 0;
-    for (; pair < none / 2; ++pair) clear(pair);
-    for (const uint32_t* row = kept; pair < t / 2; ++pair, row += block.kept_row()) {
-      std::memcpy(inverse + 2 * pair, row + block.kept_row() - 2, 2 * sizeof(float));
-      const int64_t query = 2 * pair - none;
-      const int8_t* keeps[2] = {nullptr, nullptr};
-      for (int which = 0; which < 2 && of.keep; ++which)
-        keeps[which] = keep(at, block.first + std::max<int64_t>(query + which, 0));
-      unsoftmaxed(pair, row, keeps, block);
+    const Rows<const bfloat16> its_out = {of_out + in_mixed(at, block.first), apart()};
+    for (int64_t i = none; i < t; ++i) {
+      fetch(its_out, i - none + AHEAD, block.queries(), K);
+      for (int64_t k = 0; k < KP; k += STEP) _mm512_storeu_si512(of_mixed + i * KP + k, numbers(its_out[i - none] + k, K - k));
+    }
+    for (int64_t row = 0; row < t; row += STEP) {
+      const Sums of_probabilities = {scores, score_row, STEP};
+      multiply(STEP, block.columns(), KP, of_mixed + row * KP, KP, values_turned, STEP, panel / 2, {}, of_probabilities);
+      for (int64_t pair = row / 2; pair < (row + STEP) / 2; ++pair) {
+        const uint32_t* p = kept + pair * block.kept_row();
+        std::memcpy(inverse + 2 * pair, p + block.kept_row() - 2, 2 * sizeof(float));
+        const int8_t* keeps[2] = {nullptr, nullptr};
+        for (int which = 0; which < 2 && of.keep; ++which)
+          keeps[which] = keep(at, block.first + std::max<int64_t>(2 * pair + which - none, 0));
+        of.keep ? unsoftmaxed<true>(pair, p, keeps, block) : unsoftmaxed<false>(pair, p, keeps, block);
+      }
+      const bfloat16* gradients = numbers_of + STEP;
+      const int64_t after = t - row - STEP, columns = block.columns() - after;
+      const uint32_t* its_distances = distances + (far + after) / 2 * KP;
+      multiply(STEP, KP, columns, gradients, number_row, keys, KP, STEP, {}, {mixed, KP, STEP});
+      multiply(STEP, KP, columns, gradients - (STEP - 1), number_row + 1, its_distances, KP, STEP, {}, {mixed_too, KP, STEP});
+      sum_rows(mixed, STEP, of_biases), sum_rows(mixed_too, STEP, of_biases + KP);
+      for (int64_t i = std::max(none, row); i < row + STEP; ++i)
+        put_row(mixed + (i - row) * KP, mixed_too + (i - row) * KP, scale, queries_in(to, at, block.first)[i - none]);
     }
     for (int64_t i = none; i < t; ++i)
       for (int64_t k = 0; k < KP; k += STEP) {
@@ -499,19 +558,13 @@ struct Work : Layout<bfloat16> {  // of one thread
       }
     auto add = [&](const bfloat16* rows, const uint32_t* right, int64_t row, float* sum, bool adds) {
       as_columns(rows, t, KP, turning);
-      (adds ? multiply<true> : multiply<false>)(KP, block.columns(), t, turning, QUERIES, right, row, STEP, sum, STEP, panel);
+      const Sums all = {sum, STEP, panel};
+      multiply(KP, block.columns(), t, turning, QUERIES, right, row, STEP, adds ? all : Sums{}, all);
     };
     const int64_t before = t - 1;
-    add(of_mixed, weights, pair_row, of_values, !last);
+    of.keep ? add(of_mixed, weights, pair_row, of_values, !last) : add(of_mixed, kept, block.kept_row(), of_values, !last);
     add(content, content_pairs, pair_row, of_keys, !last);
     add(position, position_pairs + QUERIES - before, pair_row + 2, of_distances + far / STEP * panel, true);
-    const bfloat16* gradients = numbers_of + QUERIES;
-    multiply<false>(t, KP, block.columns(), gradients, number_row, keys, KP, STEP, mixed, KP, STEP);
-    const uint32_t* its_distances = distances + far / 2 * KP;
-    multiply<false>(t, KP, block.columns(), gradients - before, number_row + 1, its_distances, KP, STEP, mixed_too, KP, STEP);
-    sum_rows(mixed, t, of_biases), sum_rows(mixed_too, t, of_biases + KP);
-    for (int64_t i = none; i < t; ++i)
-      put_row(mixed + i * KP, mixed_too + i * KP, scale, queries_in(to, at, block.first)[i - none]);
   }
   void sum_rows(const float* from, int64_t rows, float* sum) const {
     for (int64_t k = 0; k < KP; k += LINE) {
@@ -520,62 +573,52 @@ struct Work : Layout<bfloat16> {  // of one thread
       _mm512_storeu_ps(sum + k, _mm512_fmadd_ps(all, _mm512_set1_ps(scale), _mm512_loadu_ps(sum + k)));
     }
   }
-  void clear(int64_t pair) {  // gradients of two rows that are none
-    std::fill(weights + pair * pair_row, weights + (pair + 1) * pair_row, 0);
-    std::fill(content_pairs + pair * pair_row, content_pairs + (pair + 1) * pair_row, 0);
-    std::fill(position_pairs + pair * pair_row, position_pairs + (pair + 1) * pair_row, 0);
-    std::fill(numbers_of + 2 * pair * number_row, numbers_of + 2 * (pair + 1) * number_row, 0);
-  }
-
   // Gradients of two rows' scores, from those of probabilities: as numbers, in pairs, and in pairs of which the second is of
-  // the next key: rows of distances. And what dropout left of probabilities, in pairs.
+  // the next key: rows of distances. And what dropout left of probabilities, in pairs, if it DROPS.
+  template <bool DROPS>
   void unsoftmaxed(int64_t pair, const uint32_t* p, const int8_t* const (&keeps)[2], const PairedBlock& block) {
-    const float *first = scores + 2 * pair * score_row, *second = first + score_row;
+    const float *first = scores + 2 * pair % STEP * score_row, *second = first + score_row;
     uint32_t *of_content = content_pairs + pair * pair_row, *of_position = position_pairs + pair * pair_row + QUERIES;
-    uint32_t* left = weights + pair * pair_row;
-    bfloat16* to = numbers_of + 2 * pair * number_row + QUERIES;
-    const int64_t columns = block.columns();
-    auto probabilities = [&](int64_t j) {
-      const __mmask16 there = first_of(std::min<int64_t>(block.keys - j, LINE));
-      return _mm512_maskz_loadu_epi32(there, p + j);
+    uint32_t* left = DROPS ? weights + pair * pair_row : nullptr;
+    bfloat16 *to = numbers_of + 2 * pair % STEP * number_row + STEP, *below = to + number_row;
+    const int64_t columns = block.columns(), all = m.keys;
+    const int8_t *keep_first = keeps[0], *keep_second = keeps[1];
+    auto gradient = [=](const float* row, const int8_t* keep, int64_t j) {
+      const __m512 x = _mm512_loadu_ps(row + j);
+      return DROPS ? _mm512_maskz_mov_ps(kept16(keep, j, all), x) : x;
     };
-    auto gradient = [&](int which, int64_t j) {
-      const __m512 x = _mm512_loadu_ps((which ? second : first) + j);
-      return keeps[which] ? _mm512_maskz_mov_ps(kept16(keeps[which], j, m.keys), x) : x;
-    };
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512 sum_first = _mm512_setzero_ps(), sum_second = _mm512_setzero_ps();
     for (int64_t j = 0; j < columns; j += LINE) {
-      const __m512i two = probabilities(j);
-      const __m512 a = gradient(0, j), c = gradient(1, j);
-      sums[0] = _mm512_fmadd_ps(a, low(two), sums[0]), sums[1] = _mm512_fmadd_ps(c, high(two), sums[1]);
-      __m512i weight = two;
-      if (keeps[0]) {
-        const uint32_t keep_first = kept16(keeps[0], j, m.keys), keep_second = kept16(keeps[1], j, m.keys);
-        weight = both(_mm512_maskz_mov_epi32(keep_first, two), _mm512_maskz_mov_epi32(keep_second, two));
-      }
-      _mm512_storeu_si512(left + j, weight);
+      _mm_prefetch(p + j + 64 * LINE, _MM_HINT_T0);  // of later rows, which follow
+      const __m512i two = _mm512_loadu_si512(p + j);
+      sum_first = _mm512_fmadd_ps(gradient(first, keep_first, j), low(two), sum_first);
+      sum_second = _mm512_fmadd_ps(gradient(second, keep_second, j), high(two), sum_second);
+      if (!DROPS) continue;
+      const __m512i of_first = _mm512_maskz_mov_epi32(kept16(keep_first, j, all), two);
+      _mm512_storeu_si512(left + j, both(of_first, _mm512_maskz_mov_epi32(kept16(keep_second, j, all), two)));
     }
-    __m512 times[2], less[2];
-    for (int which = 0; which < 2; ++which) {
-      const float each = inverse[2 * pair + which], sum = _mm512_reduce_add_ps(sums[which]);
-      times[which] = _mm512_set1_ps(each * m.kept_scale), less[which] = _mm512_set1_ps(each * each * m.kept_scale * sum);
-    }
+    const float inverses[2] = {inverse[2 * pair], inverse[2 * pair + 1]};
+    auto less = [=, this](float each, __m512 sum) {
+      return _mm512_set1_ps(each * (each * _mm512_reduce_add_ps(sum)) * m.kept_scale);
+    };
+    const __m512 less_first = less(inverses[0], sum_first), less_second = less(inverses[1], sum_second);
+    const __m512 times_first = _mm512_set1_ps(inverses[0] * m.kept_scale);
+    const __m512 times_second = _mm512_set1_ps(inverses[1] * m.kept_scale);
     __m512i before = _mm512_setzero_si512();
     for (int64_t j = 0; j < columns; j += STEP) {
-      __m512 of_score[2][2];
+      __m512 x[2], y[2];
       for (int half = 0; half < 2; ++half) {
         const int64_t column = j + half * LINE;
-        const __m512i two = probabilities(column);
-        const __m512 x = _mm512_mul_ps(low(two), _mm512_fmsub_ps(gradient(0, column), times[0], less[0]));
-        const __m512 y = _mm512_mul_ps(high(two), _mm512_fmsub_ps(gradient(1, column), times[1], less[1]));
-        of_score[0][half] = x, of_score[1][half] = y;
-        const __m512i found = nearest_pairs(x, y);
+        const __m512i two = _mm512_loadu_si512(p + column);
+        x[half] = _mm512_mul_ps(low(two), _mm512_fmsub_ps(gradient(first, keep_first, column), times_first, less_first));
+        y[half] = _mm512_mul_ps(high(two), _mm512_fmsub_ps(gradient(second, keep_second, column), times_second, less_second));
+        const __m512i found = rounded_pairs(x[half], y[half]);
         _mm512_storeu_si512(of_content + column, found);
         _mm512_storeu_si512(of_position + column - LINE, both(before, _mm512_alignr_epi32(found, before, 1)));
         before = found;
       }
-      _mm512_storeu_si512(to + j, narrowed(of_score[0][0], of_score[0][1]));
-      _mm512_storeu_si512(to + number_row + j, narrowed(of_score[1][0], of_score[1][1]));
+      _mm512_storeu_si512(to + j, narrowed(x[0], x[1]));
+      _mm512_storeu_si512(below + j, narrowed(y[0], y[1]));
     }
     _mm512_storeu_si512(of_position + columns - LINE, both(before, _mm512_alignr_epi32(_mm512_setzero_si512(), before, 1)));
   }
@@ -596,6 +639,7 @@ extern "C" void attend(const Sizes* sizes, const Operands<bfloat16>* of, bfloat1
   {
     Arena arena;
     Tiles tiles;
+    NothingTiny nothing_tiny;
     Work work(m, *of, false, true, arena);
     const Share mine = share(m.heads * m.sequences);
     for (int64_t i = mine.first; i < mine.last; ++i) {
@@ -630,6 +674,7 @@ extern "C" void attend_backward(const Sizes* sizes, const Operands<bfloat16>* of
     }
     Arena arena;
     Tiles tiles;
+    NothingTiny nothing_tiny;
     Work work(m, *of, true, !kept, arena);
     const Share mine = share(m.heads * m.sequences);
     auto finish = [&](int64_t h) {
