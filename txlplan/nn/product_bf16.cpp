@@ -5,9 +5,9 @@
 // The depth is taken in pieces, of which a block of STEP rows of A fills most of a core's first cache; so many columns of B as
 // the second holds pass by it, loaded past the first. Of several pieces the sums so far wait in fp32 beside B.
 //
-// Tiles are multiplied by a unit of its own. Meanwhile the rest of the core writes the square of C before, and packs what comes
-// next of A and of B, a little with each square of the depth: so memory is read and written all the time, not in turn with the
-// products. What is due at once has to be short (120 instructions are hidden, 60 of them shuffles), or the unit waits for its next tiles.
+// Tiles are multiplied by a unit of its own. Meanwhile the rest of the core writes the square of C before, and packs the next
+// block of A, a little with each square of the depth: what is due at once has to be short, 100 instructions or so, or the unit
+// waits for its next tiles. B is packed at once: done meanwhile too, it took no less time, and twice the room.
 
 #ifndef TILES
 #error "this CPU, or the compiler for it, has no tiles"
@@ -77,22 +77,22 @@ inline void pack_left_turned(const Matrix& columns, int64_t m, int64_t d, bfloat
   }
 }
 
-// Of a square of B a pair of rows: a line of either tile.
-template <bool WHOLE>
+// A square of B: two tiles of 16 columns, in pairs of the depth.
 inline void pack_right(const Matrix& b, int64_t d, int64_t n, bfloat16* to) {
-  __m512i first, second;
-  paired(line<WHOLE>(b, d, n), line<WHOLE>(b, d + 1, n), first, second);
-  _mm512_store_si512(to, first), _mm512_store_si512(to + TILE, second);
-}
-// Of a square of B four columns, where they lie together: a quarter of each line of a tile.
-template <bool WHOLE>
-inline void pack_right_turned(const Matrix& columns, int64_t d, int64_t n, bfloat16* to) {
-  __m512i x[4], y[4];
-  for (int64_t i = 0; i < 4; ++i) x[i] = line<WHOLE>(columns, n + i, d);
-  for (int i = 0; i < 4; i += 2) y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]), y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-  for (int k = 0; k < 2; ++k) {
-    store_quarters(_mm512_unpacklo_epi64(y[k], y[k + 2]), to + 2 * k * STEP, 4 * STEP);
-    store_quarters(_mm512_unpackhi_epi64(y[k], y[k + 2]), to + (2 * k + 1) * STEP, 4 * STEP);
+  if (b.column == 1) {
+    for (int64_t i = 0; i < LINE; ++i) {
+      __m512i first, second;
+      paired(line<false>(b, d + 2 * i, n), line<false>(b, d + 2 * i + 1, n), first, second);
+      _mm512_store_si512(to + i * STEP, first), _mm512_store_si512(to + TILE + i * STEP, second);
+    }
+    return;
+  }
+  const Matrix columns = turned(b);
+  for (int64_t half = 0; half < 2; ++half) {
+    __m512i block[16];
+    for (int64_t i = 0; i < LINE; ++i) block[i] = line<false>(columns, n + half * LINE + i, d);
+    transpose(block);
+    for (int64_t i = 0; i < LINE; ++i) _mm512_store_si512(to + half * TILE + i * STEP, block[i]);
   }
 }
 
@@ -158,46 +158,6 @@ class Left {  // packs a block of A; or has it read ahead, where it can stay whe
   bool whole;
   int64_t m, d, end, i, e;
   Rows packed;
-  Turns pace;
-};
-
-class Right {  // packs columns of B
- public:
-  explicit Right(const Matrix& b) : by_row(b.column == 1), lines(by_row ? b : turned(b)) {}
-
-  void start(int64_t column, int64_t across, int64_t depth, int64_t deep_, bfloat16* to_, int64_t turns) {
-    n = column * STEP, last = n + across * STEP, d = depth * STEP, end = d + deep_ * STEP, deep = deep_, to = to_, i = n, e = d;
-    whole = last <= (by_row ? lines.columns : lines.rows) && end <= (by_row ? lines.rows : lines.columns);
-    pace.start(by_row ? (across + 3) / 4 * deep * LINE : across * 8 * deep, turns);
-  }
-  void some() { pace.take([this] { one(); }); }
-  void finish() { pace.rest([this] { one(); }); }
-
- private:
-  void one() { whole ? one<true>() : one<false>(); }
-  template <bool WHOLE>
-  void one() {
-    bfloat16* square = to + ((i - n) / STEP * deep + (e - d) / STEP) * SQUARE;
-    if (by_row) {
-      const int64_t stop = std::min(i + 4 * STEP, last);
-      const bfloat16* const ahead = lines.first + (e + 8) * lines.row;
-      for (square += (e - d) % STEP / 2 * STEP; i < stop; i += STEP, square += deep * SQUARE) {
-        fetch(ahead + i, 2, lines.row);
-        pack_right<WHOLE>(lines, e, i, square);
-      }
-      if (i == last) i = n, e += 2;
-    } else {
-      fetch(lines.first + (i + 16) * lines.row + e, 4, lines.row);
-      pack_right_turned<WHOLE>(lines, e, i, square + (i - n) % STEP / LINE * TILE + (i - n) % LINE * 2);
-      if ((e += STEP) == end) e = d, i += 4;
-    }
-  }
-
-  const bool by_row;
-  const Matrix lines;
-  bool whole;
-  int64_t n, last, d, end, deep, i, e;
-  bfloat16* to;
   Turns pace;
 };
 
@@ -270,20 +230,19 @@ class Work {  // of one thread
         piece(parts(depth, pieces)), panels(std::min((pieces > 1 ? RIGHT / 2 : RIGHT) / piece, columns.last - columns.first)),
         blocks(std::min(pieces > 1 && panels ? SUMS / panels : rows.last, rows.last - rows.first)), apart((piece + 1) * STEP),
         left({p.left, p.left_row, p.left_column, p.rows, p.depth}),
-        right({p.right, p.right_row, p.right_column, p.depth, p.columns}), putting(p) {
+        putting(p) {
     if (panels && blocks) lay(), arena.open(), lay();
   }
 
   void run() {
     if (!panels || !blocks) return;
     Part part = at(columns.first, rows.first, 0);
-    right.start(part.n, part.across, 0, part.deep, b[0], 1), right.finish();
     Rows x = left.start(part.m, 0, part.deep, a[0], apart, 1);
     for (bool more = true; more;) {
       Part next = part;
       more = step(next);
       x = multiply_all(part, more ? &next : nullptr, x);
-      part = next, std::swap(b[0], b[1]);
+      part = next;
     }
     putting.finish();
   }
@@ -296,7 +255,7 @@ class Work {  // of one thread
   static int64_t parts(int64_t whole, int64_t of) { return (whole + of - 1) / of; }
 
   void lay() {
-    for (auto& each : b) each = arena.take<bfloat16>(panels * piece * SQUARE);
+    b = arena.take<bfloat16>(panels * piece * SQUARE);
     for (auto& each : a) each = arena.take<bfloat16>(STEP * apart);
     c = arena.take<float>((pieces > 1 ? blocks * panels : 2) * SQUARE);
   }
@@ -312,12 +271,21 @@ class Work {  // of one thread
     return true;
   }
 
+  void take_right(int64_t n, int64_t many, int64_t first, int64_t deep) {
+    const Matrix right{p.right, p.right_row, p.right_column, p.depth, p.columns};
+    const bool along = right.column != 1;
+    for (int64_t d = 0; d < (along ? 1 : deep); ++d)
+      for (int64_t i = 0; i < many; ++i)
+        for (int64_t e = d; e < (along ? deep : d + 1); ++e)
+          pack_right(right, (first + e) * STEP, (n + i) * STEP, b + (i * deep + e) * SQUARE);
+  }
+
   // A part, of which B and the first block of A are packed, while those of the next are: where the latter is.
   Rows multiply_all(const Part& part, const Part* next, Rows x) {
     const int64_t turns = part.across * part.deep, lines = parts(STEP, part.deep);
     const bool last = part.d + part.deep == depth;
     left.finish();
-    if (next) right.start(next->n, next->across, next->d, next->deep, b[1], part.down * turns);
+    take_right(part.n, part.across, part.d, part.deep);
     for (int64_t i = 0; i < part.down; ++i) {
       const Rows block = x;
       std::swap(a[0], a[1]);
@@ -332,17 +300,16 @@ class Work {  // of one thread
         auto meanwhile = [&] {
           putting.some(lines);
           for (int64_t k = lines; k && own_lines; --k, --own_lines, own += p.out_row) __builtin_prefetch(own, 1);
-          if (part.d) 
+          if (part.d)
             for (int64_t k = 0; k < 2 * lines; ++k, later += LINE) _mm_prefetch(later, _MM_HINT_T0);
-          left.some(), right.some();
+          left.some();
         };
-        const bfloat16* const y = b[0] + j * part.deep * SQUARE;
+        const bfloat16* const y = b + j * part.deep * SQUARE;
         part.d ? multiply<true>(part.deep, block, y, sums, meanwhile) : multiply<false>(part.deep, block, y, sums, meanwhile);
         if (last) putting.start(sums, m, n);
       }
       left.finish();
     }
-    right.finish();
     return x;
   }
 
@@ -351,10 +318,9 @@ class Work {  // of one thread
   const int64_t depth, pieces, piece;   // the depth, how many pieces, and such a one, in squares
   const int64_t panels, blocks, apart;  // at a time: columns of B and rows of A, in STEPs; of packed rows of A
   Arena arena;
-  bfloat16 *a[2], *b[2];  // packed: what is multiplied, and what comes next
+  bfloat16 *a[2], *b;  // packed; of A what is multiplied, and what comes next
   float* c;
   Left left;
-  Right right;
   Putting putting;
 };
 
