@@ -1,6 +1,6 @@
 // C [M, N] = A [M, D] B [D, N], and what is added to it, of bf16 with sums in fp32: by tiles of AMX, for many rows, columns and
-// depth. B is packed as its tiles are read, squares of STEP by STEP numbers, those of a depth together; A by rows, or read where
-// it is. B, C and what is added may be of fp32: B is rounded as it is packed.
+// depth. B is packed as its tiles are read, squares of STEP by STEP numbers, those of a column together; A by rows, or read
+// where it is. B, C and what is added may be of fp32: B is rounded as it is packed.
 //
 // The depth is taken in pieces, of which a block of STEP rows of A fills most of a core's first cache; so many columns of B as
 // the second holds pass by it, loaded past the first. Of several pieces the sums so far wait in fp32 beside B.
@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t TILE = 16 * STEP, SQUARE = 2 * TILE;  // numbers; of the sums in fp32 as well
 constexpr int64_t PIECE = 16;               // squares of the depth
 constexpr int64_t RIGHT = 512, SUMS = 256;  // squares of B at a time, half as many beside sums, and of those: one MiB each
-constexpr int64_t UNIT = 8;  // lines of A that are packed at once
+constexpr int64_t UNIT = 8;                 // lines of A that are packed at once
 
 template <class N>
 struct Matrix {  // one of the distances is 1
@@ -134,14 +134,14 @@ struct Rows {  // of A, so far apart
 
 class Left {  // packs a block of A; or has it read ahead, where it can stay where it is
  public:
-  // Rows so far apart lie all over the first cache, and not one on the other.
+  // Rows so far apart, and a block of them, lie all over the first cache; where they are 4096 bytes apart, one over the other.
   explicit Left(const Matrix<bfloat16>& a)
       : by_row(a.column == 1), lines(by_row ? a : turned(a)),
         stays(by_row && a.row % 1024 == 512 && a.columns % STEP == 0 && reinterpret_cast<uintptr_t>(a.first) % 64 == 0) {}
 
   Rows start(int64_t row, int64_t depth, int64_t deep, bfloat16* to, int64_t apart, int64_t turns) {
     m = row * STEP, d = depth * STEP, end = d + deep * STEP, i = 0, e = d;
-    packed = {to, apart};
+    packed = to, packed_apart = apart;
     whole = m + STEP <= (by_row ? lines.rows : lines.columns) && end <= (by_row ? lines.columns : lines.rows);
     pace.start(by_row ? STEP * ((deep + UNIT - 1) / UNIT) : deep * STEP / UNIT, turns);
     return stays && whole ? Rows{lines.first + m * lines.row + d, lines.row} : Rows{to, apart};
@@ -154,14 +154,14 @@ class Left {  // packs a block of A; or has it read ahead, where it can stay whe
   template <bool WHOLE>
   void one() {
     if (by_row) {
-      const int64_t many = std::min(UNIT, (end - e) / STEP), ahead = WHOLE && stays ? 0 : 8;
+      const int64_t many = std::min(UNIT, (end - e) / STEP), ahead = WHOLE && stays ? 0 : 8;  // rows
       fetch(lines.first + (m + i + ahead) * lines.row + e, many, STEP);
-      if (!WHOLE || !stays) pack_left<WHOLE>(lines, m + i, e, many, const_cast<bfloat16*>(packed.first) + i * packed.apart + e - d);
+      if (!WHOLE || !stays) pack_left<WHOLE>(lines, m + i, e, many, packed + i * packed_apart + e - d);
       if ((e += UNIT * STEP) >= end) e = d, ++i;
     } else {
-      const int64_t ahead = e + 8 * UNIT < end ? e + 8 * UNIT : d + e + 8 * UNIT - end;  // in the next block
+      const int64_t far = e + 8 * UNIT, ahead = far < end ? far : d + far - end;  // or in the next block
       fetch(lines.first + ahead * lines.row + m + (ahead < e ? STEP : 0), UNIT, lines.row);
-      pack_left_turned<WHOLE>(lines, m, e, const_cast<bfloat16*>(packed.first) + e - d, packed.apart);
+      pack_left_turned<WHOLE>(lines, m, e, packed + e - d, packed_apart);
       e += UNIT;
     }
   }
@@ -170,12 +170,13 @@ class Left {  // packs a block of A; or has it read ahead, where it can stay whe
   const Matrix<bfloat16> lines;
   const bool stays;
   bool whole;
-  int64_t m, d, end, i, e;
-  Rows packed;
+  int64_t m, d, end, i, e, packed_apart;
+  bfloat16* packed;
   Turns pace;
 };
 
-// C, a square, (+)= a block of A by so many squares of B, which are loaded past the first cache; with each, meanwhile, the rest.
+// C, a square, (+)= a block of A by so many squares of B, which are loaded past the first cache; with each of them the rest of
+// the core does what there is to do meanwhile.
 template <bool ADD, class Meanwhile>
 inline void multiply(int64_t depth, Rows a, const bfloat16* b, float* c, Meanwhile meanwhile) {
   constexpr int64_t ROW = 64;  // bytes
@@ -286,8 +287,7 @@ class Work {  // of one thread
       : p(product), rows(rows_), columns(columns_), depth(squares(p.depth)), pieces(parts(depth, PIECE)),
         piece(parts(depth, pieces)), panels(std::min((pieces > 1 ? RIGHT / 2 : RIGHT) / piece, columns.last - columns.first)),
         blocks(std::min(pieces > 1 && panels ? SUMS / panels : rows.last, rows.last - rows.first)), apart((piece + 1) * STEP),
-        left({p.left, p.left_row, p.left_column, p.rows, p.depth}),
-        putting(p) {
+        left({p.left, p.left_row, p.left_column, p.rows, p.depth}), putting(p) {
     if (panels && blocks) lay(), arena.open(), lay();
   }
 
@@ -328,25 +328,23 @@ class Work {  // of one thread
     return true;
   }
 
-  void take_right(int64_t n, int64_t many, int64_t first, int64_t deep) {
-    p.right_is_wide ? take_right<float>(n, many, first, deep) : take_right<bfloat16>(n, many, first, deep);
-  }
+  void take_right(const Part& part) { p.right_is_wide ? take_right<float>(part) : take_right<bfloat16>(part); }
   template <class N>
-  void take_right(int64_t n, int64_t many, int64_t first, int64_t deep) {
+  void take_right(const Part& part) {  // as it lies: along the depth, or across it
     const Matrix<N> right{static_cast<const N*>(p.right), p.right_row, p.right_column, p.depth, p.columns};
     const bool along = right.column != 1;
-    for (int64_t d = 0; d < (along ? 1 : deep); ++d)
-      for (int64_t i = 0; i < many; ++i)
-        for (int64_t e = d; e < (along ? deep : d + 1); ++e)
-          pack_right(right, (first + e) * STEP, (n + i) * STEP, b + (i * deep + e) * SQUARE);
+    for (int64_t d = 0; d < (along ? 1 : part.deep); ++d)
+      for (int64_t j = 0; j < part.across; ++j)
+        for (int64_t e = d; e < (along ? part.deep : d + 1); ++e)
+          pack_right(right, (part.d + e) * STEP, (part.n + j) * STEP, b + (j * part.deep + e) * SQUARE);
   }
 
-  // A part, of which B and the first block of A are packed, while those of the next are: where the latter is.
+  // A part, whose first block of A is here, or will be: where that of the next is.
   Rows multiply_all(const Part& part, const Part* next, Rows x) {
     const int64_t turns = part.across * part.deep, lines = parts(STEP, part.deep);
     const bool last = part.d + part.deep == depth;
     left.finish();
-    take_right(part.n, part.across, part.d, part.deep);
+    take_right(part);
     for (int64_t i = 0; i < part.down; ++i) {
       const Rows block = x;
       std::swap(a[0], a[1]);
@@ -357,7 +355,7 @@ class Work {  // of one thread
         const int64_t m = (part.m + i) * STEP, n = (part.n + j) * STEP;
         Asked asked(p, m, n, last);
         const float* later = sums + SQUARE;
-        auto meanwhile = [&] {
+        auto meanwhile = [&] {  // what is needed with the next square is read ahead: lines of C, and its sums so far
           putting.some(lines);
           asked.some(lines);
           if (part.d)
