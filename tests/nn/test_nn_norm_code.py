@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from txlplan.nn._linear import Residual
-from txlplan.nn._norm_code import add_norm, sum_rows
+from txlplan.nn._norm_code import add_norm
 from txlplan.nn._own_code import can_compile
 
 pytestmark = pytest.mark.skipif(not can_compile("norm"), reason="needs a C++ compiler that knows OpenMP")
@@ -63,15 +63,6 @@ def test_sum_norm_and_gradients_are_exact_but_for_rounding(rows: int, width: int
         assert known.grad is not None
         assert found.grad.dtype == found.dtype
         near(found.grad, known.grad, most(of_wide, of_narrow) * weights * (1 + inverse) * sums * rows**0.5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(rows=st.integers(1, 300), width=st.integers(1, 150), threads=st.integers(1, 5))
-def test_sums_over_rows_are_exact_but_for_those_in_fp32(rows: int, width: int, threads: int) -> None:
-    torch.manual_seed(1)
-    torch.set_num_threads(threads)
-    x = torch.randn(rows, width).to(BF16)
-    near(sum_rows(x), x.double().sum(0), x.double().abs().sum(0))
 
 
 def test_a_row_of_one_number_and_a_row_that_is_none() -> None:

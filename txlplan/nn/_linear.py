@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from txlplan.nn._autocast import product_dtype
 from txlplan.nn._linear_code import BF16, input_gradient, linear, weight_gradient
-from txlplan.nn._norm_code import add_norm, sum_rows
+from txlplan.nn._norm_code import add_norm
 
 
 class Linear(nn.Linear):
@@ -73,7 +73,7 @@ class _Linear(torch.autograd.Function):
         gradient_RN = gradient.flatten(0, -2)
         of_x = input_gradient(gradient_RN, weight_NK).view(ctx.shape) if ctx.needs_input_grad[0] else None
         of_weight_NK = weight_gradient(gradient_RN, rows_RK)
-        return of_x, of_weight_NK, sum_rows(gradient_RN) if ctx.needs_input_grad[2] else None
+        return of_x, of_weight_NK, _sum(gradient_RN) if ctx.needs_input_grad[2] else None
 
 
 class _ReluBetween(torch.autograd.Function):
@@ -91,6 +91,11 @@ class _ReluBetween(torch.autograd.Function):
         rows_RK, inner_RF, inner_FK, outer_NF = ctx.saved_tensors
         gradient_RN = gradient.flatten(0, -2)
         of_inner_RF = input_gradient(gradient_RN, outer_NF, inner_RF)
-        of_outer, of_outer_bias = weight_gradient(gradient_RN, inner_RF), sum_rows(gradient_RN)
+        of_outer, of_outer_bias = weight_gradient(gradient_RN, inner_RF), _sum(gradient_RN)
         of_x = input_gradient(of_inner_RF, inner_FK).view(ctx.shape)
-        return of_x, weight_gradient(of_inner_RF, rows_RK), sum_rows(of_inner_RF), of_outer, of_outer_bias
+        return of_x, weight_gradient(of_inner_RF, rows_RK), _sum(of_inner_RF), of_outer, of_outer_bias
+
+
+def _sum(gradient_RN: Tensor) -> Tensor:
+    """Gradient of a bias, [N]."""
+    return gradient_RN.sum(0).float()

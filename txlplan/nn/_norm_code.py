@@ -1,4 +1,4 @@
-"""A residual in fp32, normed, and sums over rows, by compiled code of our own, `norm.cpp`: in one pass each way.
+"""A residual in fp32, normed, by compiled code of our own, `norm.cpp`: in one pass each way.
 
 As operations of torch's, so that they are traced. Shape suffixes: R rows, D their width.
 """
@@ -21,12 +21,6 @@ def add_norm(x: Tensor, y: Tensor, weight_D: Tensor, bias_D: Tensor, slight: flo
     """Layer norm of x + y, of fp32 and bf16, in both; `slight` is added to the variance."""
     wide, narrow = _AddNorm.apply(x.contiguous(), y.contiguous(), weight_D, bias_D, slight)
     return wide, narrow
-
-
-def sum_rows(x_RD: Tensor) -> Tensor:
-    """[D], in fp32, of bf16."""
-    total_D: Tensor = _OPS.sum_rows.default(x_RD.contiguous())
-    return total_D
 
 
 class _AddNorm(torch.autograd.Function):
@@ -69,23 +63,12 @@ def _backward_like(_out: Any, _narrow: Any, total: Tensor, _statistics: Any, wei
     return torch.empty_like(total), narrow, torch.empty_like(weight_D), torch.empty_like(weight_D)
 
 
-def _sum_rows(x_RD: Tensor) -> Tensor:
-    total_D = _sum_like(x_RD)
-    _call("sum_rows", x_RD, 0.0, x_RD, total_D)
-    return total_D
-
-
-def _sum_like(x_RD: Tensor) -> Tensor:
-    return x_RD.new_empty(x_RD.shape[-1], dtype=torch.float32)
-
-
 _LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
 _FOUR = "(Tensor, Tensor, Tensor, Tensor)"
 _GIVEN = "Tensor? of_out, Tensor? of_narrow, Tensor total, Tensor statistics, Tensor weight"
 for _signature, _function, _made in (
     (f"add_norm(Tensor x, Tensor y, Tensor weight, Tensor bias, float slight) -> {_FOUR}", _add_norm, _like),
     (f"add_norm_backward({_GIVEN}) -> {_FOUR}", _add_norm_backward, _backward_like),
-    ("sum_rows(Tensor x) -> Tensor", _sum_rows, _sum_like),
 ):
     _LIBRARY.define(_signature)
     _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")

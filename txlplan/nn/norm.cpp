@@ -1,6 +1,6 @@
 // A residual: the sum of what went into a layer, in fp32, and of what came out, in bf16, normed (Ba, Kiros, Hinton 2016: Layer
-// Normalization, arXiv:1607.06450), in both precisions. In one pass each way over rows that stay in a core's first cache. And sums
-// over rows, which are gradients of biases. It is put after vectors.h.
+// Normalization, arXiv:1607.06450), in both precisions. In one pass each way over rows that stay in a core's first cache. It is
+// put after vectors.h.
 
 namespace {
 
@@ -49,37 +49,7 @@ Statistics add(const Rows& m, const float* x, const bfloat16* y, float* sum) {
   return {mean, 1.0f / std::sqrt(square / m.width + m.slight)};
 }
 
-// Sums over rows, of several results each: `add(row, sums)` of all rows of a thread, and then in the order of threads.
-template <class Add>
-void sum_rows(const Rows& m, std::initializer_list<float*> results, Add add) {
-  const int64_t padded = rounded(m.width, LANES), many = results.size();
-  std::vector<float> parts;  // of each thread
-#pragma omp parallel num_threads(m.threads)
-  {
-#pragma omp single
-    parts.resize(many * padded * omp_get_num_threads());
-    const Share mine = share(m.count);
-    for (int64_t row = mine.first; row < mine.last; ++row) add(row, parts.data() + many * padded * omp_get_thread_num());
-#pragma omp barrier
-    const Share columns = share(m.width);
-    for (int64_t which = 0; which < many; ++which) {
-      float* to = results.begin()[which];
-      for (int64_t i = columns.first; i < columns.last; ++i) {
-        to[i] = 0;
-        for (int64_t thread = 0; thread < omp_get_num_threads(); ++thread) to[i] += parts[(many * thread + which) * padded + i];
-      }
-    }
-  }
-}
-
 }  // namespace
-
-extern "C" void sum_rows(const Rows* rows, const bfloat16* from, float* to) {
-  const Rows& m = *rows;
-  sum_rows(m, {to}, [&](int64_t row, float* sums) {
-    for (int64_t i = 0; i < m.width; i += LANES) store(sums + i, load(sums + i) + some(from + row * m.width + i, m.left(i)));
-  });
-}
 
 extern "C" void add_norm(const Rows* rows, const float* x, const bfloat16* y, const float* weight, const float* bias, float* sum,
                          float* out, bfloat16* narrow, Statistics* statistics) {
@@ -106,28 +76,42 @@ extern "C" void add_norm_backward(const Rows* rows, const float* of_out, const b
                                   float* of_weight, float* of_bias) {
   const Rows& m = *rows;
   const int64_t padded = rounded(m.width, LANES);
+  std::vector<float> parts;  // of each thread, of weight and bias
   auto gradient = [&](int64_t at, int64_t n) {
     const Vector wide = of_out ? some(of_out + at, n) : Vector{};
     return of_narrow ? wide + some(of_narrow + at, n) : wide;
   };
-  sum_rows(m, {of_weight, of_bias}, [&](int64_t row, float* sums) {
-    const int64_t at = row * m.width;
-    const auto [mean, inverse] = statistics[row];
-    float *to_weight = sums, *to_bias = sums + padded;
-    Vector all = {}, along = {};
-    for (int64_t i = 0; i < m.width; i += LANES) {
-      const int64_t n = m.left(i);
-      const Vector given = gradient(at + i, n), normed = (some(sum + at + i, n) - mean) * inverse;
-      const Vector weighed = given * some(weight + i, n);
-      store(to_weight + i, load(to_weight + i) + given * normed), store(to_bias + i, load(to_bias + i) + given);
-      all += weighed, along += weighed * normed;
+#pragma omp parallel num_threads(m.threads)
+  {
+#pragma omp single
+    parts.resize(2 * padded * omp_get_num_threads());
+    float *to_weight = parts.data() + 2 * padded * omp_get_thread_num(), *to_bias = to_weight + padded;
+    const Share mine = share(m.count);
+    for (int64_t row = mine.first; row < mine.last; ++row) {
+      const int64_t at = row * m.width;
+      const auto [mean, inverse] = statistics[row];
+      Vector all = {}, along = {};
+      for (int64_t i = 0; i < m.width; i += LANES) {
+        const int64_t n = m.left(i);
+        const Vector given = gradient(at + i, n), normed = (some(sum + at + i, n) - mean) * inverse;
+        const Vector weighed = given * some(weight + i, n);
+        store(to_weight + i, load(to_weight + i) + given * normed), store(to_bias + i, load(to_bias + i) + given);
+        all += weighed, along += weighed * normed;
+      }
+      const float less = total(all) / m.width, turned = total(along) / m.width;
+      for (int64_t i = 0; i < m.width; i += LANES) {
+        const int64_t n = m.left(i);
+        const Vector normed = (some(sum + at + i, n) - mean) * inverse;
+        const Vector result = (gradient(at + i, n) * some(weight + i, n) - less - normed * turned) * inverse;
+        put(of_x + at + i, result, n), put(of_y + at + i, result, n);
+      }
     }
-    const float less = total(all) / m.width, turned = total(along) / m.width;
-    for (int64_t i = 0; i < m.width; i += LANES) {
-      const int64_t n = m.left(i);
-      const Vector normed = (some(sum + at + i, n) - mean) * inverse;
-      const Vector result = (gradient(at + i, n) * some(weight + i, n) - less - normed * turned) * inverse;
-      put(of_x + at + i, result, n), put(of_y + at + i, result, n);
+#pragma omp barrier
+    const Share columns = share(m.width);
+    for (int64_t i = columns.first; i < columns.last; ++i) {
+      of_weight[i] = of_bias[i] = 0;
+      for (int64_t thread = 0; thread < omp_get_num_threads(); ++thread)
+        of_weight[i] += parts[2 * padded * thread + i], of_bias[i] += parts[2 * padded * thread + padded + i];
     }
-  });
+  }
 }
