@@ -259,12 +259,7 @@ def _residual(section: Section, name: str, at: Lengths) -> None:
     c, r, model = section.numbers.compute, section.numbers.residual, at.model
     section.dropout(f"{name} dropout", RESIDUAL, elements=at.BTD, size=c, rate=model.dropout)
     if section.own_norm:
-        wide, narrow, statistics = at.BTD * r, at.BTD * c, 2 * at.rows * section.numbers.wide
-        written, gradient = 2 * wide + narrow, 2 * model.d_model * section.numbers.wide
-        kept = wide + narrow + statistics
-        section.run(f"{name} norm", RESIDUAL, "norm", read=wide + narrow, written=written, kept=kept, around=wide)
-        read, written = 2 * wide + narrow, wide + narrow
-        section.back(f"{name} norm", RESIDUAL, "norm", read=read, written=written, gradient=gradient)
+        _normed_sum(section, f"{name} norm", at)
         return
     kept = at.BTD * r if model.norm == "pre" and name == "attention" else 0.0
     section.run(f"{name} residual", RESIDUAL, read=at.BTD * (r + c), written=at.BTD * r, kept=kept)
@@ -275,6 +270,14 @@ def _residual(section: Section, name: str, at: Lengths) -> None:
         section.back(f"{name} residual cast", RESIDUAL, "copy", read=at.BTD * r, written=at.BTD * c, dtype=dtype)
     if model.norm == "post":
         norm(section, f"{name} norm", rows=at.rows, width=model.d_model, kept=at.BTD * r)
+
+
+def _normed_sum(section: Section, name: str, at: Lengths) -> None:
+    """Sum and norm in one pass: keeps the sum, two statistics a row, and the result as the next product takes it."""
+    wide, narrow = at.BTD * section.numbers.residual, at.BTD * section.numbers.compute
+    kept, gradient = wide + narrow + 2 * at.rows * section.numbers.wide, 2 * at.model.d_model * section.numbers.wide
+    section.run(name, RESIDUAL, "norm", read=wide + narrow, written=2 * wide + narrow, kept=kept, around=wide)
+    section.back(name, RESIDUAL, "norm", read=2 * wide + narrow, written=wide + narrow, gradient=gradient)
 
 
 def norm(section: Section, name: str, *, rows: FloatArray, width: int, kept: FloatArray | float) -> None:
