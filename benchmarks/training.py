@@ -73,6 +73,12 @@ def main() -> None:
         default="fast",
         help="the bare module, or the step of `txlplan run`",
     )
+    parser.add_argument(
+        "--of",
+        choices=sorted(PRODUCTS),
+        default="own",
+        help="products that `share` is of: those that we train with, or torch's",
+    )
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -123,19 +129,21 @@ def speed(options: argparse.Namespace) -> list[Row]:
 
 def share(options: argparse.Namespace) -> list[Row]:
     """How long as many FLOPs as a step's take as products of the best size, over how long the step takes."""
-    with _side(options, PRODUCTS, bf16=options.bf16) as alone, _side(options, options.ours, bf16=options.bf16) as ours:
+    products = PRODUCTS[options.of]
+    with _side(options, products, bf16=options.bf16) as alone, _side(options, options.ours, bf16=options.bf16) as ours:
         found = ratio(alone.step, ours.step, pairs=options.pairs)
     rate = _step_flops(options) / found.a_s / 1e9
-    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows, share of products alone"
+    what = f"{options.config} {'bf16' if options.bf16 else 'fp32'} of {options.rows} rows, share of {products} alone"
     return [{"what": what, "ours": ours.name, **asdict(found), "products GFLOP/s": rate}]
 
 
-PRODUCTS = "products"
+PRODUCTS = {"own": "products", "torch": "torch's products"}
+"""Sides, by whose products those are."""
 
 
-def _products_alone(options: argparse.Namespace) -> Callable[[], float]:
+def _products_alone(options: argparse.Namespace, *, own: bool) -> Callable[[], float]:
     """Products of the size that is fastest, until they are as many FLOPs as a step's; gives the last call's GFLOP/s."""
-    suit_products(bf16=options.bf16)
+    suit_products(bf16=options.bf16 and own)
     calls = {size: _product(*size, _dtype(options)) for size in _PRODUCTS}
 
     def median_rate(size: tuple[int, int, int]) -> float:
@@ -214,8 +222,8 @@ def _work(options: argparse.Namespace) -> list[Row]:
     torch.manual_seed(1)
     name, config = os.environ[NAME], replace(CONFIGS[options.config], dropout=options.dropout)
     step = (
-        _products_alone(options)
-        if name == PRODUCTS
+        _products_alone(options, own=name == PRODUCTS["own"])
+        if name in PRODUCTS.values()
         else stepping(name, config, options.rows, options.bf16, torch.device(options.device))
     )
     for line in sys.stdin:

@@ -20,6 +20,7 @@ from txlplan.cost._template import Template, template
 from txlplan.model import ModelConfig, _tiles, parameter_count
 from txlplan.model import models as presets
 from txlplan.nn import TransformerXL
+from txlplan.nn._attention_code import has_attention_code
 from txlplan.workload import Optimization
 
 torch.set_num_threads(1)
@@ -172,11 +173,26 @@ def test_checkpointing_recomputes_every_layer(path: str, tiny_model: ModelConfig
 def test_selective_checkpointing_recomputes_and_forgets_what_the_model_does(
     path: str, kind: Any, model: ModelConfig, data: Any
 ) -> None:
-    layers = data.draw(st.integers(1, model.n_layer))
-    forward, backward, saved = traced(model, attention=path)
-    again_forward, again_backward, again_saved = traced(model, attention=path, checkpointing=kind, layers=layers)
+    check_selective_checkpointing(kind, model, data.draw(st.integers(1, model.n_layer)), path, {"implementation": path})
+
+
+@pytest.mark.no_cover
+@pytest.mark.skipif(not has_attention_code(torch.device("cpu"), torch.bfloat16), reason="needs a CPU that multiplies bf16")
+@pytest.mark.parametrize("kind", ["attention", "feed-forward"])
+@given(model=models(), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_selective_checkpointing_with_code_of_our_own_in_bf16_does_too(kind: Any, model: ModelConfig, data: Any) -> None:
+    own = {"implementation": "fast", "own_attention": True, "precision": "bf16"}
+    check_selective_checkpointing(kind, model, data.draw(st.integers(1, model.n_layer)), "compiled", own)
+
+
+def check_selective_checkpointing(kind: Any, model: ModelConfig, layers: int, path: str, chosen: dict[str, Any]) -> None:
+    """Of the first `layers` layers."""
+    plan = {"attention": path, "precision": chosen.get("precision", "fp32")}
+    forward, backward, saved = traced(model, **plan)
+    again_forward, again_backward, again_saved = traced(model, **plan, checkpointing=kind, layers=layers)
     shares = (0.0,) * (model.n_clusters - 1)
-    parts = Template(Settings(model=model, optimization=Optimization(), tail_shares=shares, implementation=path))  # type: ignore[arg-type]
+    parts = Template(Settings(model=model, optimization=Optimization(), tail_shares=shares, **chosen))
     stream = parts.stream(np.array([float(BATCH)]))
     rows = parts.again(kind)
     assert again_forward == forward

@@ -59,6 +59,8 @@ def test_huge_pages_are_asked_for() -> None:
     assert "hg" not in flags("")
 
 
-def test_not_where_the_heap_may_not_grow_so_far() -> None:
-    limited = "resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)); assert heap.keep_freed_memory()"
+@pytest.mark.parametrize("limit", ["AS", "DATA"])
+def test_not_where_addresses_are_limited(limit: str) -> None:
+    """However many they may be: threads and mappings need some too."""
+    limited = f"resource.setrlimit(resource.RLIMIT_{limit}, (2**46, 2**46)); assert heap.keep_freed_memory()"
     assert "hg" not in flags(limited)

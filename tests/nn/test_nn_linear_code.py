@@ -83,6 +83,10 @@ def test_what_is_no_number_stays_none(tiles: bool, monkeypatch: pytest.MonkeyPat
         assert bool(found[[3, 9]].isnan().all())
         assert bool((found[7] == float("inf")).all())
         assert bool((found[[0, 129]] == 130).all())
+    signed = torch.tensor([float("nan"), -1.0, 1.0, 0.0], dtype=BF16).repeat(130, 33)[:, :130]
+    for inner in (signed, -signed):
+        masked = input_gradient(x[[0]].expand(130, -1), weight, inner)
+        assert torch.equal(masked == 130, ~(inner <= 0))
 
 
 def results(layers: list[torch.nn.Linear], x: Tensor, *, own: bool) -> dict[str, Tensor]:

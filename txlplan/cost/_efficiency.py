@@ -63,7 +63,7 @@ class EfficiencyModel:
     def utilisation(
         self, kind: str, dtype: str, work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray, phase: str | None = None
     ) -> Utilisation:
-        """`work` is FLOPs (gemm, bmm) or bytes of one call; m, n, k are used for gemm and bmm only. All [candidates].
+        """`work` is FLOPs (of products) or bytes of one call; m, n, k are used for products only. All [candidates].
 
         `phase`: forward, backward, or backward for weights, where points tell them apart.
         """
@@ -171,7 +171,7 @@ def _modelled(
         rows = np.minimum(m, SUMMED_ROWS)
         share: FloatArray = 2 * rows / (weight + weight_row * rows + (output + output_row * rows) / np.maximum(k, 1.0))
         return share
-    best = _BEST_PRODUCT[device.kind] * (1.0 if kind == "gemm" else 0.7)
+    best = _BEST_PRODUCT[device.kind] * (1.0 if kind in ("gemm", "linear") else 0.7)
     depth = k / (k + _PRODUCT_DEPTH.get(dtype, 64.0))
     if device.kind == "cpu":
         return np.maximum(best * depth, 1e-3)

@@ -228,7 +228,9 @@ def feed_forward(section: Section, at: Lengths) -> None:
 def _relu_between(section: Section, at: Lengths) -> None:
     """By one function, whose products apply the nonlinearity each way; it keeps what is between them."""
     model, inner, hidden = at.model, at.BTF * section.numbers.compute, at.BTD * section.numbers.compute
-    section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=inner, bias=True, around=hidden)
+    around, kept = hidden + inner, 0.0 if section.numbers.narrows else hidden
+    section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True, around=around)
+    section.run("relu", FEED_FORWARD, launches=0.0, read=0.0, written=0.0, kept=inner, around=0.0)
     section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
 
 

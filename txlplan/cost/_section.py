@@ -245,6 +245,7 @@ class Section:
         self._backward_op(replace(op, flops=flops, bytes_moved=moved, transient_bytes=beside, launches=launches))
 
     def _product(self, name: str, group: str, kind: OpKind, m: Figure, n: Figure, k: Figure, count: Figure, phase: Phase) -> Op:
+        weight_size = self.numbers.wide if kind == "linear" else self.numbers.compute
         return Op(
             name=name,
             group=group,
@@ -256,7 +257,7 @@ class Section:
             n=n,
             k=k,
             flops=2.0 * count * m * n * k,
-            bytes_moved=count * (m * k + k * n + m * n) * self.numbers.compute,
+            bytes_moved=count * (m * k + m * n) * self.numbers.compute + count * k * n * weight_size,
             dispatch=self.dispatch,
             repeat=self._repeat,
         )
@@ -342,7 +343,8 @@ class Section:
         gradient = (n * k + bias * n) * wide
         self.gradient(name, group, "linear", **shape, around=both, gradient=gradient, measured_as="weights")
         if bias:
-            self.back(f"{name} bias", group, read=out_bytes, written=n * c, around=both, dtype=self.numbers.narrow)
+            # Summed, and widened.
+            self.back(f"{name} bias", group, launches=2, read=out_bytes, written=n * c, around=both, dtype=self.numbers.narrow)
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
         """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first, or, by code of our own, in

@@ -177,8 +177,13 @@ class Template:
             joined: FloatArray = sum(elements) * self.settings.numbers.compute
             return joined
         if kind == "feed-forward" and "inner" in names:
-            inner: FloatArray = stream.saved_bytes[names.index("inner")]
-            return inner
+            inner, numbers = names.index("inner"), self.settings.numbers
+            if self.settings.own_linear and numbers.narrows and self.settings.model.norm == "pre":
+                # As normed, instead of what products keep of that.
+                widened: FloatArray = stream.m[inner] * stream.k[inner] * (numbers.residual - numbers.compute)
+                return widened
+            kept: FloatArray = stream.saved_bytes[inner]
+            return kept
         return np.zeros(stream.flops.shape[1])
 
     def note(self, name: str) -> int | None:

@@ -21,7 +21,7 @@ class Case:
     kind: OpKind
     dtype: str
     work: float
-    """Of one operation: FLOPs for gemm and bmm, bytes for the rest, averaged over forward and backward."""
+    """Of one operation: FLOPs for products, bytes for the rest, averaged over forward and backward."""
     operations: int
     """Dispatched in one call, forward and backward."""
     build: Callable[[], Work]

@@ -58,11 +58,10 @@ def products(dtype: str) -> Iterator[Case]:
     own = DTYPES[dtype] == torch.bfloat16 and has_attention_code(torch.device("cpu"), torch.bfloat16)
     for shape in _LARGE:
         yield forward(*shape, dtype, "cpu")
+        yield backward(*shape, dtype, "cpu")
+        yield weight_gradient(*shape, dtype, "cpu")
         if own and can_compile("attention_bf16"):
             yield from own_linear(*shape, dtype)
-        else:
-            yield backward(*shape, dtype, "cpu")
-            yield weight_gradient(*shape, dtype, "cpu")
     for tile in _TILES:
         yield tile_forward(*tile, dtype)
         yield tile_backward(*tile, dtype)

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def keep_freed_memory() -> bool:
 def _ask_for_huge_pages(size: int) -> None:
     """For the next so many bytes of the heap: it grows by them, and keeps what it then has freed. None of it is touched.
 
-    Nothing where the heap may not grow so, or addresses of memory count as memory.
+    Nothing where addresses of memory count as memory.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE") or _counts_addresses():
         return
@@ -58,7 +59,10 @@ def _ask_for_huge_pages(size: int) -> None:
 
 
 def _counts_addresses() -> bool:
-    """Whether the kernel lets no more be asked for than there is (vm.overcommit_memory = 2)."""
+    """Whether the process may have so many (ulimit -v, -d), or the kernel lets no more be asked for than there is
+    (vm.overcommit_memory = 2)."""
+    if any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)):
+        return True
     try:
         return Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() == "2"
     except OSError:

@@ -22,7 +22,7 @@ from txlplan.nn._compiled_attention import compiled_attention
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._fast_attention import tiled_attention
 from txlplan.nn._fused_attention import fused_attention
-from txlplan.nn._linear import Hidden, Linear, Residual, is_ours, relu_between
+from txlplan.nn._linear import Hidden, Linear, Residual, relu_between
 from txlplan.nn._positions import relative_shift
 
 
@@ -139,7 +139,7 @@ class FeedForward(nn.Module):
 
     def _products(self, x_BTD: Tensor) -> Tensor:
         drops = self.training and self.dropout.rate > 0
-        if self.inner.compiled and is_ours(x_BTD) and not self._gelu and not drops:
+        if not self._gelu and not drops and self.inner.is_ours(x_BTD) and self.outer.is_ours(x_BTD):
             return relu_between(x_BTD, self.inner, self.outer)
         inner_BTF = self.inner(x_BTD)
         out_BTD: Tensor = self.outer(self.dropout(F.gelu(inner_BTF)) if self._gelu else self.dropout.of_relu(inner_BTF))

@@ -35,6 +35,8 @@ def compiled_attention(
     """As `tiled_attention`."""
     dtype = product_dtype(x_BTD)
     x_BTD, memory_BMD, r_SHK = (each.to(dtype) for each in (x_BTD, memory_BMD, r_SHK))
+    if qkv_weight.dtype != torch.float32:
+        qkv_weight = qkv_weight.to(dtype)
     with torch.autocast(x_BTD.device.type, enabled=False):
         mixed_BTW: Tensor = _Compiled.apply(
             x_BTD, memory_BMD, qkv_weight, r_SHK, *biases, masked_keys, dropatt, torch.is_grad_enabled(), again

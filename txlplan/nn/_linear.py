@@ -24,10 +24,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[X, K] to [X, N]."""
-        if not (self.compiled and is_ours(x)):
+        if not self.is_ours(x):
             return super().forward(x)
         out: Tensor = _Linear.apply(x.to(BF16), self.weight, self.bias)
         return out
+
+    def is_ours(self, x: Tensor) -> bool:
+        """Whether the product is by code of our own: in bf16 on a CPU, by a weight of fp32."""
+        wide = self.weight.dtype == torch.float32
+        return self.compiled and wide and x.device.type == "cpu" and product_dtype(x) == BF16
 
 
 Hidden = tuple[Tensor, Tensor]
@@ -41,19 +46,15 @@ class Residual(nn.LayerNorm):
 
     def normed_sum(self, x: Tensor, y: Tensor) -> Hidden:
         """Of what went in, and what came out."""
-        if self.compiled and x.dtype == torch.float32 and y.dtype == BF16 and x.device.type == "cpu":
+        wide = x.dtype == self.weight.dtype == torch.float32
+        if self.compiled and wide and y.dtype == BF16 and x.device.type == "cpu":
             return add_norm(x, y, self.weight, self.bias, self.eps)
         out = self(x + y)
         return out, out
 
 
-def is_ours(x: Tensor) -> bool:
-    """Whether products of `x` are in bf16 on a CPU."""
-    return x.device.type == "cpu" and product_dtype(x) == BF16
-
-
 def relu_between(x: Tensor, inner: Linear, outer: Linear) -> Tensor:
-    """outer(relu(inner(x))), [X, K] to [X, N], where `is_ours`."""
+    """outer(relu(inner(x))), [X, K] to [X, N], of layers that have biases, and for both of which there is code."""
     out: Tensor = _ReluBetween.apply(x.to(BF16), inner.weight, inner.bias, outer.weight, outer.bias)
     return out
 
@@ -61,39 +62,47 @@ def relu_between(x: Tensor, inner: Linear, outer: Linear) -> Tensor:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
-        rows_RK = x.flatten(0, -2)
+        rows_RK = x.reshape(-1, x.shape[-1])
         ctx.save_for_backward(rows_RK, weight_NK)
         ctx.shape = x.shape
-        return linear(rows_RK, weight_NK, bias_N).unflatten(0, x.shape[:-1])
+        return linear(rows_RK, weight_NK, bias_N).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows_RK, weight_NK = ctx.saved_tensors
-        gradient_RN = gradient.flatten(0, -2)
-        of_x = input_gradient(gradient_RN, weight_NK).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        of_weight_NK = weight_gradient(gradient_RN, rows_RK)
-        return of_x, of_weight_NK, _sum(gradient_RN) if ctx.needs_input_grad[2] else None
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        gradient_RN = gradient.reshape(-1, gradient.shape[-1])
+        return (
+            input_gradient(gradient_RN, weight_NK).view(ctx.shape) if of_x else None,
+            weight_gradient(gradient_RN, rows_RK) if of_weight else None,
+            _sum(gradient_RN) if of_bias else None,
+        )
 
 
 class _ReluBetween(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, inner_FK: Tensor, inner_bias: Tensor, outer_NF: Tensor, outer_bias: Tensor) -> Tensor:
-        rows_RK = x.flatten(0, -2)
+        rows_RK = x.reshape(-1, x.shape[-1])
         inner_RF = linear(rows_RK, inner_FK, inner_bias, relu=True)
         ctx.save_for_backward(rows_RK, inner_RF, inner_FK, outer_NF)
         ctx.shape = x.shape
-        return linear(inner_RF, outer_NF, outer_bias).unflatten(0, x.shape[:-1])
+        return linear(inner_RF, outer_NF, outer_bias).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows_RK, inner_RF, inner_FK, outer_NF = ctx.saved_tensors
-        gradient_RN = gradient.flatten(0, -2)
+        of_x, of_inner, of_inner_bias, of_outer, of_outer_bias = ctx.needs_input_grad
+        gradient_RN = gradient.reshape(-1, gradient.shape[-1])
         of_inner_RF = input_gradient(gradient_RN, outer_NF, inner_RF)
-        of_outer, of_outer_bias = weight_gradient(gradient_RN, inner_RF), _sum(gradient_RN)
-        of_x = input_gradient(of_inner_RF, inner_FK).view(ctx.shape)
-        return of_x, weight_gradient(of_inner_RF, rows_RK), _sum(of_inner_RF), of_outer, of_outer_bias
+        outer = weight_gradient(gradient_RN, inner_RF) if of_outer else None, _sum(gradient_RN) if of_outer_bias else None
+        return (
+            input_gradient(of_inner_RF, inner_FK).view(ctx.shape) if of_x else None,
+            weight_gradient(of_inner_RF, rows_RK) if of_inner else None,
+            _sum(of_inner_RF) if of_inner_bias else None,
+            *outer,
+        )
 
 
 def _sum(gradient_RN: Tensor) -> Tensor:

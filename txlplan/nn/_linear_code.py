@@ -1,5 +1,5 @@
 """Products of a linear layer in bf16 whose weight, and that weight's gradient, are of fp32: by `_product_code` the weight is
-rounded as it is multiplied, and its gradient never; elsewhere by torch's products, of copies.
+rounded as it is multiplied, and its gradient never; what that does not take, torch multiplies, by copies.
 
 As operations of torch's, so that they are traced. Shape suffixes: R rows, K inputs, N outputs.
 """
@@ -25,7 +25,7 @@ def linear(x_RK: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None, *, rel
 
 
 def input_gradient(gradient_RN: Tensor, weight_NK: Tensor, positive_RK: Tensor | None = None) -> Tensor:
-    """Of a layer's input, bf16 [R, K], given that of its output; 0 where `positive` is not above 0."""
+    """Of a layer's input, bf16 [R, K], given that of its output; 0 where `positive` is 0 or below."""
     of_x_RK: Tensor = _OPS.linear_input_gradient.default(gradient_RN, weight_NK, positive_RK)
     return of_x_RK
 

@@ -77,7 +77,7 @@ _OPS = torch.ops.txlplan
 
 
 def _call(name: str, like: Tensor, slight: float, *tensors: Tensor | None) -> None:
-    assert all(each is None or each.is_contiguous() for each in tensors)
+    assert all(each is None or (each.is_contiguous() and each.dtype in (torch.float32, BF16)) for each in tensors)
     width = like.shape[-1]
     rows = _Rows(like.numel() // width, width, torch.get_num_threads(), slight)
     pointers = (ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors)

@@ -70,7 +70,7 @@ def multiply(
 ) -> Tensor:
     """`out_MN`, which is the product and what is `added`, [N] or [1 or M, N], and may be `out_MN` itself.
 
-    `relu`: what is above 0 of that. Where `positive_MN`, of bf16, is not above 0, a result of bf16 is 0.
+    `relu`: what is above 0 of that. Where `positive_MN`, of bf16, is 0 or below, a result of bf16 is 0.
 
     All of bf16, the right factor, what is added and the result also of fp32; of which elements of a row lie together, or, of
     factors, of a column.
@@ -95,6 +95,8 @@ def multiply(
         *(each is not None and each.dtype == torch.float32 for each in (right_DN, added, out_MN)),
         relu,
     )
+    assert left_MD.dtype == torch.bfloat16
+    assert all(each is None or each.dtype in (torch.bfloat16, torch.float32) for each in (right_DN, added, out_MN))
     library("product_bf16").multiply(ctypes.byref(product))
     return out_MN
 

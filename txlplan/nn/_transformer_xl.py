@@ -42,7 +42,7 @@ class Layer(nn.Module):
         biases: tuple[Tensor, Tensor] | None,
         again: Checkpointing = "none",
     ) -> Hidden:
-        """[B, T, D] to [B, T, D]; arguments as of RelativeAttention. `again`: the part that backward computes again."""
+        """Of [B, T, D]; arguments as of RelativeAttention. `again`: the part that backward computes again."""
         attended_BTD = self.attention(hidden_BTD, memory_BMD, sinusoids_SD, masked_keys, biases, again=again == "attention")
         out_BTD: Hidden = self.feed_forward(attended_BTD, again=again == "feed-forward")
         return out_BTD

@@ -30,7 +30,7 @@ struct Product {
   const bfloat16* left;
   const void *right, *added;  // added: or null
   void* out;
-  const bfloat16* positive;  // [M, N], or null: where it is not above 0, C is 0
+  const bfloat16* positive;  // [M, N], or null: where it is 0 or below, C is 0
   int64_t left_row, left_column, right_row, right_column, added_row, out_row, positive_row;
   int64_t rows, columns, depth, threads;
   bool right_is_wide, added_is_wide, out_is_wide;  // of fp32
@@ -233,7 +233,9 @@ inline void put(const Product& p, const float* sums, int64_t row, int64_t n, __m
   __m512i found = narrowed(x, y);
   if (p.positive) {
     const __m512i which = _mm512_maskz_loadu_epi16(there, p.positive + row * p.positive_row + n);
-    found = _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(which, _mm512_setzero_si512()), found);
+    const __mmask32 positive = _mm512_cmpgt_epi16_mask(which, _mm512_setzero_si512());
+    const __mmask32 none = _mm512_cmpgt_epu16_mask(which, _mm512_set1_epi16(static_cast<int16_t>(0xff80)));  // no number, with a sign
+    found = _mm512_maskz_mov_epi16(positive | none, found);
   }
   _mm512_mask_storeu_epi16(static_cast<bfloat16*>(p.out) + at, there, found);
 }
