@@ -1,5 +1,5 @@
 """Products of bf16 by compiled code of our own, `product_bf16.cpp`, on CPUs with AMX. Those of a layer's training step take
-torch 1.07 to 1.64 times as long (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13, 2026-11-27).
+torch 1.08 to 1.64 times as long (`benchmarks/training.py shapes`, 2 cores of an Intel Xeon, torch 2.13, 2026-11-27).
 
 Shape suffixes: M rows, D depth, N columns.
 """

@@ -234,7 +234,8 @@ inline void put(const Product& p, const float* sums, int64_t row, int64_t n, __m
   if (p.positive) {
     const __m512i which = _mm512_maskz_loadu_epi16(there, p.positive + row * p.positive_row + n);
     const __mmask32 positive = _mm512_cmpgt_epi16_mask(which, _mm512_setzero_si512());
-    const __mmask32 none = _mm512_cmpgt_epu16_mask(which, _mm512_set1_epi16(static_cast<int16_t>(0xff80)));  // no number, with a sign
+    const __m512i infinite = _mm512_set1_epi16(static_cast<int16_t>(0xff80));  // beyond it, with a sign: what is no number
+    const __mmask32 none = _mm512_cmpgt_epu16_mask(which, infinite);
     found = _mm512_maskz_mov_epi16(positive | none, found);
   }
   _mm512_mask_storeu_epi16(static_cast<bfloat16*>(p.out) + at, there, found);
