@@ -57,6 +57,24 @@ def train(shared: Path, tmp_path: Path) -> list[object]:
     ]
 
 
+@pytest.mark.parametrize("attention", ["fast", "reference"])
+def test_attention_is_computed_as_asked(txlplan: Any, train: list[object], attention: str) -> None:
+    trained = txlplan(*train, "--attention", attention, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    assert trained.json["plan"]["attention"] == attention
+
+
+def test_compiled_attention_is_refused_without_a_compiler(
+    txlplan: Any, train: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    refused = txlplan(*train, "--attention", "compiled")
+    assert refused.exit_code == 2
+    assert "no C++ compiler is found" in refused.stderr
+    assert "--attention fast needs none" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_train_score_generate_and_fail_at_a_damaged_checkpoint(txlplan: Any, train: list[object], tmp_path: Path) -> None:
     trained = txlplan(*train, "--json")
     assert trained.exit_code == 0, trained.stderr
@@ -186,6 +204,7 @@ def test_plan_that_cannot_be_executed_says_so(txlplan: Any, train: list[object],
         (("--task", "generate", "--checkpoint", "{}/data", "--temperature", "nan"), "temperature"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--split", "trian"), "trian"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--top-k", "3"), "--top-k has no effect"),
+        (("--task", "generate", "--checkpoint", "{}", "--attention", "fast"), "--attention has no effect on --task generate"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--devices", "4096"), "4096"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--runner", "slrm"), "slrm"),
         (("--model", "{}/tiny.toml", "--data", "{}/data", "--threads", "4096"), "threads = 4096"),

@@ -163,7 +163,7 @@ def _space(asked: Question) -> planner.Space:
     space = planner.without(space, asked.without)
     if asked.attention == "compiled" and not space.own_code:
         lacking = "it is not to be used" if has_compiler else "no C++ compiler is found (g++, or what CXX names)"
-        raise InputError(f"attention = 'compiled': {lacking}", hint='attention = "fast" is for everything')
+        raise InputError(f"attention = 'compiled': {lacking}", hint="--attention fast needs none")
     return space
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from txlplan.choices import OptimizerName, Precision, Schedule, Task
+from txlplan.choices import AttentionPath, OptimizerName, Precision, Schedule, Task
 from txlplan.cli import _run_output
 from txlplan.cli._output import JsonOption, Output, Stopped
 from txlplan.cli._targets import tokens_of
@@ -35,6 +35,7 @@ def run(
     global_batch: Annotated[int | None, typer.Option(min=1, help="Sequences per optimizer step, all devices.")] = None,
     micro_batch: Annotated[int | None, typer.Option(min=1, help="Sequences per device at a time.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Arithmetic.")] = None,
+    attention: Annotated[AttentionPath | None, typer.Option(help="How it is computed; by default as is fastest.")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Data-parallel processes.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a process.")] = None,
     runner: Annotated[str | None, typer.Option(help="How to start processes: see `txlplan runner list`.")] = None,
@@ -139,6 +140,7 @@ _CHOICES = (
     "global_batch",
     "micro_batch",
     "precision",
+    "attention",
     "devices",
     "threads",
     "runner",
@@ -158,6 +160,7 @@ _REQUEST_ONLY = (
     "global_batch",
     "micro_batch",
     "precision",
+    "attention",
     "devices",
     "threads",
     "checkpoint",
@@ -219,6 +222,8 @@ def _refuse_other_tasks(given: dict[str, Any]) -> None:
     for task, names in (("train", _OPTIMIZATION), ("generate", _SAMPLING)):
         if wanted != task and (unused := [name for name in names if name in given]):
             raise InputError(f"--{unused[0].replace('_', '-')} has no effect on --task {wanted}")
+    if wanted == "generate" and "attention" in given:
+        raise InputError("--attention has no effect on --task generate")
 
 
 def _finish(output: Output, session: Session, *, is_shown: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from txlplan import resources
-from txlplan.choices import Precision, Task
+from txlplan.choices import AttentionPath, Precision, Task
 from txlplan.cost import tokens_per_step
 from txlplan.data import Dataset, open_dataset
 from txlplan.errors import CheckpointError, InputError
@@ -43,6 +43,7 @@ class RunRequest:
     global_batch: int | None = None
     micro_batch: int | None = None
     precision: Precision | None = None
+    attention: AttentionPath | None = None
     devices: int | None = None
     threads: int | None = None
     """CPU threads of a process."""
@@ -165,6 +166,10 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
 
 def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int | None) -> Space:
     micro_batch: tuple[int, ...] | None = (request.micro_batch,) if request.micro_batch else None
+    has_compiler = resources.cpp_compiler() is not None
+    if request.attention == "compiled" and not has_compiler:
+        lacking = "attention = 'compiled': no C++ compiler is found (g++, or what CXX names)"
+        raise InputError(lacking, hint="--attention fast needs none")
     if request.task == "generate" and micro_batch is None and workload.global_batch:
         micro_batch = (workload.global_batch,)
     if split_tokens is not None and request.task == "score" and micro_batch is None and request.global_batch is None:
@@ -172,11 +177,12 @@ def _space(request: RunRequest, workload: Workload, machine: Machine, split_toke
     return Space(
         runnable=True,
         precision=(request.precision,) if request.precision else None,
+        attention=(request.attention,) if request.attention else None,
         micro_batch=micro_batch,
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
         threads=_threads(request, machine),
         compile=request.compile_step,
-        own_code=resources.cpp_compiler() is not None,
+        own_code=has_compiler,
     )
 
 
