@@ -131,6 +131,16 @@ def test_a_key_that_outdoes_all_before_it_takes_all(score: float, again: bool) -
     assert gradients.qkv_BT3HK.isfinite().all()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tiny_numbers_are_what_they_were_after_it(threads: int) -> None:
+    """In every thread: within it they are zeros."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    outcomes(Case(B=2, T=70, M=90, H=3, K=20, dropped=False, again=True), BF16)
+    tiny = torch.full((1 << 20,), 1e-40)
+    assert bool((tiny * 0.5 > 0).all())
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_nothing_is_left_of_numbers_that_were_none(again: bool) -> None:
     torch.set_num_threads(1)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from txlplan.nn._linear import Residual
 from txlplan.nn._norm_code import add_norm
 from txlplan.nn._own_code import can_compile
+from txlplan.nn._residual import Residual
 
 pytestmark = pytest.mark.skipif(not can_compile("norm"), reason="needs a C++ compiler that knows OpenMP")
 BF16 = torch.bfloat16

@@ -219,11 +219,9 @@ def _on_text(planned: Planned, as_json: bool) -> Callable[[str], None]:
 def _refuse_other_tasks(given: dict[str, Any]) -> None:
     """An option that belongs to another task would have no effect."""
     wanted = given.get("task", "train")
-    for task, names in (("train", _OPTIMIZATION), ("generate", _SAMPLING)):
-        if wanted != task and (unused := [name for name in names if name in given]):
+    for tasks, names in ((("train",), _OPTIMIZATION), (("generate",), _SAMPLING), (("train", "score"), ("attention",))):
+        if wanted not in tasks and (unused := [name for name in names if name in given]):
             raise InputError(f"--{unused[0].replace('_', '-')} has no effect on --task {wanted}")
-    if wanted == "generate" and "attention" in given:
-        raise InputError("--attention has no effect on --task generate")
 
 
 def _finish(output: Output, session: Session, *, is_shown: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from txlplan.cost._numbers import Numbers, Shape
+from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import Figure, Op, Phase
 from txlplan.hardware._stack import OpKind
 from txlplan.hardware._stack import Phase as Measured
@@ -290,22 +290,19 @@ class Section:
         in_bytes = rows * k * self.numbers.compute if input_gradient else 0.0
         beside = in_bytes if self.own_loss else 0.0
         gradient, left = 0.0 if cast_before else parameters * self.numbers.wide - waiting, waiting
-        if self.own_linear:
-            self._own_linear(
-                name, group, rows=rows, n=n, k=k, kept=kept, bias=bias, input_gradient=input_gradient, around=around
-            )
-            return
-        if not cast_before:
+        kind: OpKind = "linear" if self.own_linear else "gemm"
+        if not (cast_before or self.own_linear):
             copy, needed = f"{name} {AUTOCAST_COPY if autocast else 'weight narrowed'}", input_gradient or not autocast
             if self.weight_cast(copy, parameters, n * k if needed else 0.0, beside=beside, gradient=gradient, left=left):
                 beside, gradient, left = beside + parameters * self.numbers.compute, 0.0, 0.0
-        self.product(name, group, m=rows, n=n, k=k, kept=kept, launches=pieces)
+        self.product(name, group, kind, m=rows, n=n, k=k, kept=kept, launches=pieces)
         if input_gradient:
-            self.gradient(name, group, m=rows, n=n, k=k, around=around + out_bytes + in_bytes, launches=pieces)
+            self.gradient(name, group, kind, m=rows, n=n, k=k, around=around + out_bytes + in_bytes, launches=pieces)
         both = around + out_bytes + beside
         self.gradient(
             name,
             group,
+            kind,
             m=rows,
             n=n,
             k=k,
@@ -317,34 +314,10 @@ class Section:
         )
         if bias:
             size = n * self.numbers.compute
-            self.back(f"{name} bias", group, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow)
-
-    def _own_linear(
-        self,
-        name: str,
-        group: str,
-        *,
-        rows: Figure,
-        n: float,
-        k: float,
-        kept: Figure,
-        bias: bool,
-        input_gradient: bool,
-        around: Figure,
-    ) -> None:
-        """The same with no copy of the weight, nor of its gradient; gradients go when all of them are there."""
-        c, wide = self.numbers.compute, self.numbers.wide
-        shape: Shape = {"count": 1.0, "m": rows, "n": n, "k": k}
-        out_bytes, in_bytes = rows * n * c, rows * k * c if input_gradient else 0.0
-        both = around + out_bytes + in_bytes
-        self.product(name, group, "linear", **shape, kept=kept)
-        if input_gradient:
-            self.gradient(name, group, "linear", **shape, around=both)
-        gradient = (n * k + bias * n) * wide
-        self.gradient(name, group, "linear", **shape, around=both, gradient=gradient, measured_as="weights")
-        if bias:
-            # Summed, and widened.
-            self.back(f"{name} bias", group, launches=2, read=out_bytes, written=n * c, around=both, dtype=self.numbers.narrow)
+            launches = 2 if self.own_linear else 1  # which widens it, too; autocast's copy of the bias is the weight's
+            self.back(
+                f"{name} bias", group, launches=launches, read=out_bytes, written=size, around=both, dtype=self.numbers.narrow
+            )
 
     def dropout(self, name: str, group: str, *, elements: Figure, size: float, rate: float, kept_output: bool = False) -> None:
         """Dropout with a mask of bytes: one fused kernel on a GPU; on a CPU the mask is drawn first, or, by code of our own, in

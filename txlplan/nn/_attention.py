@@ -22,8 +22,9 @@ from txlplan.nn._compiled_attention import compiled_attention
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._fast_attention import tiled_attention
 from txlplan.nn._fused_attention import fused_attention
-from txlplan.nn._linear import Hidden, Linear, Residual, relu_between
+from txlplan.nn._linear import Linear, relu_between
 from txlplan.nn._positions import relative_shift
+from txlplan.nn._residual import Hidden, Residual, summed
 
 
 class RelativeAttention(nn.Module):
@@ -63,7 +64,7 @@ class RelativeAttention(nn.Module):
         mix = self._reference if self.path == "reference" else self._fast
         r_SHK, x_BTD = self.position(sinusoids_SD).unflatten(-1, self._heads), hidden_BTD[0 if self._pre_norm else 1]
         mixed_BTW = mix(x_BTD, memory_BMD, r_SHK, masked_keys, own, again)
-        return _summed(hidden_BTD[0], self.dropout(self.output(mixed_BTW)), None if self._pre_norm else self.norm)
+        return summed(hidden_BTD[0], self.dropout(self.output(mixed_BTW)), None if self._pre_norm else self.norm)
 
     def _fast(
         self, x_BTD: Tensor, memory_BMD: Tensor, r_SHK: Tensor, masked_keys: Tensor, biases: tuple[Tensor, Tensor], again: bool
@@ -135,7 +136,7 @@ class FeedForward(nn.Module):
         x_BTD, narrow_BTD = hidden_BTD
         normed_BTD = self.norm(x_BTD) if self._pre_norm else narrow_BTD
         outer_BTD = checkpoint(self._products, normed_BTD, use_reentrant=False) if again else self._products(normed_BTD)
-        return _summed(x_BTD, self.dropout(outer_BTD), None if self._pre_norm else self.norm)
+        return summed(x_BTD, self.dropout(outer_BTD), None if self._pre_norm else self.norm)
 
     def _products(self, x_BTD: Tensor) -> Tensor:
         drops = self.training and self.dropout.rate > 0
@@ -144,11 +145,3 @@ class FeedForward(nn.Module):
         inner_BTF = self.inner(x_BTD)
         out_BTD: Tensor = self.outer(self.dropout(F.gelu(inner_BTF)) if self._gelu else self.dropout.of_relu(inner_BTF))
         return out_BTD
-
-
-def _summed(x_BTD: Tensor, y_BTD: Tensor, norm: Residual | None) -> Hidden:
-    """The residual, normed where there is a norm."""
-    if norm is not None:
-        return norm.normed_sum(x_BTD, y_BTD)
-    out_BTD = x_BTD + y_BTD
-    return out_BTD, out_BTD

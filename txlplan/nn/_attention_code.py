@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from txlplan.model._tiles import kept_scores, scored_blocks
+from txlplan.nn._operations import define
 from txlplan.nn._own_code import Name, library
 
 _LINE_BYTES = 64
@@ -169,22 +170,19 @@ _OPERANDS = ", ".join(
         *("Tensor content_bias", "Tensor position_bias", "Tensor masked_keys", "Tensor? keep", "float kept_scale"),
     )
 )
-_LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
-"""Not `custom_op`, whose operations load torch's compiler."""
-for _signature, _function in (
-    (f"attend({_OPERANDS}, bool keeps) -> (Tensor, Tensor)", _attend),
+_LIBRARY = define(
+    (
+        f"attend({_OPERANDS}, bool keeps) -> (Tensor, Tensor)",
+        _attend,
+        lambda qkv, k, *rest: _made(qkv, k, rest[-1]),
+    ),
     (
         f"attend_backward(Tensor of_mixed, Tensor kept, {_OPERANDS}, bool again) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
         _attend_backward,
+        lambda _of_mixed, _kept, qkv, k, _v, *rest: _like(qkv, k, *rest[:3]),
     ),
-):
-    _LIBRARY.define(_signature)
-    _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")
-_OPS = torch.ops.txlplan
-torch.library.register_fake("txlplan::attend", lambda qkv, k, *rest: _made(qkv, k, rest[-1]), lib=_LIBRARY)
-torch.library.register_fake(
-    "txlplan::attend_backward", lambda _of_mixed, _kept, qkv, k, _v, *rest: _like(qkv, k, *rest[:3]), lib=_LIBRARY
 )
+_OPS = torch.ops.txlplan
 register_flop_formula(torch.ops.txlplan.attend)(lambda qkv, k, *_, **__: 3 * _product_flops(qkv, k))
 register_flop_formula(torch.ops.txlplan.attend_backward)(
     lambda _, kept, qkv, k, *__, **___: (6 if kept[0] else 8) * _product_flops(qkv, k)

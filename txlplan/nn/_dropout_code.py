@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from txlplan.nn._operations import define
 from txlplan.nn._own_code import library
 
 LEVELS = 1 << 16
@@ -102,19 +103,20 @@ def _keep(seed: Tensor, shape: Sequence[int], rate: float) -> Tensor:
     return out
 
 
-_LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
-"""Without what `custom_op` does around each call, which takes as long as a small tensor's dropout."""
-for _signature, _function in (
-    ("drop(Tensor x, Tensor seed, float rate, bool relu) -> Tensor", _drop),
-    ("drop_relu_backward(Tensor gradient, Tensor out, float rate) -> Tensor", _drop_relu_backward),
-    ("keep(Tensor seed, SymInt[] shape, float rate) -> Tensor", _keep),
-):
-    _LIBRARY.define(_signature)
-    _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")
+_LIBRARY = define(
+    ("drop(Tensor x, Tensor seed, float rate, bool relu) -> Tensor", _drop, lambda x, *_: torch.empty_like(x)),
+    (
+        "drop_relu_backward(Tensor gradient, Tensor out, float rate) -> Tensor",
+        _drop_relu_backward,
+        lambda gradient, *_: torch.empty_like(gradient),
+    ),
+    (
+        "keep(Tensor seed, SymInt[] shape, float rate) -> Tensor",
+        _keep,
+        lambda seed, shape, _rate: seed.new_empty(shape, dtype=torch.int8),
+    ),
+)
 _OPS = torch.ops.txlplan
-torch.library.register_fake("txlplan::drop", lambda x, *_: torch.empty_like(x), lib=_LIBRARY)
-torch.library.register_fake("txlplan::drop_relu_backward", lambda gradient, *_: torch.empty_like(gradient), lib=_LIBRARY)
-torch.library.register_fake("txlplan::keep", lambda seed, shape, _rate: seed.new_empty(shape, dtype=torch.int8), lib=_LIBRARY)
 
 
 def _call(name: str, mask: _Mask, *tensors: Tensor) -> None:

@@ -1,5 +1,5 @@
-"""Linear layers, and two with a relu between them, that train in bf16 on a CPU by code of our own (`_linear_code`): there is no
-copy of a weight, nor of its gradient.
+"""Linear layers, and two with a relu between them, that train in bf16 on a CPU by code of our own (`_linear_code`): copies of
+weights, or of their gradients, are not kept.
 
 Shape suffixes: X any leading dimensions, R all of them, K inputs, F inner states, N outputs.
 """
@@ -14,7 +14,6 @@ from torch.autograd.function import once_differentiable
 
 from txlplan.nn._autocast import product_dtype
 from txlplan.nn._linear_code import BF16, input_gradient, linear, weight_gradient
-from txlplan.nn._norm_code import add_norm
 
 
 class Linear(nn.Linear):
@@ -35,24 +34,6 @@ class Linear(nn.Linear):
         return self.compiled and wide and x.device.type == "cpu" and product_dtype(x) == BF16
 
 
-Hidden = tuple[Tensor, Tensor]
-"""What goes into a layer or comes out, [B, T, D], and the same as products take it where that is made at once; else itself."""
-
-
-class Residual(nn.LayerNorm):
-    """The norm of a residual; the sum with it by code of our own where `compiled`, and there is some."""
-
-    compiled = False
-
-    def normed_sum(self, x: Tensor, y: Tensor) -> Hidden:
-        """Of what went in, and what came out."""
-        wide = x.dtype == self.weight.dtype == torch.float32
-        if self.compiled and wide and y.dtype == BF16 and x.device.type == "cpu":
-            return add_norm(x, y, self.weight, self.bias, self.eps)
-        out = self(x + y)
-        return out, out
-
-
 def relu_between(x: Tensor, inner: Linear, outer: Linear) -> Tensor:
     """outer(relu(inner(x))), [X, K] to [X, N], of layers that have biases, and for both of which there is code."""
     out: Tensor = _ReluBetween.apply(x.to(BF16), inner.weight, inner.bias, outer.weight, outer.bias)
@@ -70,6 +51,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of input, weight and bias, those that are wanted."""
         rows_RK, weight_NK = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         gradient_RN = gradient.reshape(-1, gradient.shape[-1])
@@ -92,6 +74,7 @@ class _ReluBetween(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the input, and of weight and bias of each layer, those that are wanted."""
         rows_RK, inner_RF, inner_FK, outer_NF = ctx.saved_tensors
         of_x, of_inner, of_inner_bias, of_outer, of_outer_bias = ctx.needs_input_grad
         gradient_RN = gradient.reshape(-1, gradient.shape[-1])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from txlplan.nn._operations import define
 from txlplan.nn._product_code import has_tiles, multiply, suits_tiles
 
 BF16 = torch.bfloat16
@@ -88,23 +89,21 @@ def _by_tiles(left_MD: Tensor, right_DN: Tensor) -> bool:
 _has_tiles = functools.cache(has_tiles)
 
 
-_LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
-for _signature, _function in (
-    ("linear(Tensor x, Tensor weight, Tensor? bias, bool relu) -> Tensor", _linear),
-    ("linear_input_gradient(Tensor gradient, Tensor weight, Tensor? positive) -> Tensor", _input_gradient),
-    ("linear_weight_gradient(Tensor gradient, Tensor x) -> Tensor", _weight_gradient),
-    ("add_linear_weight_gradient(Tensor(a!) sum, Tensor gradient, Tensor x) -> ()", _add_weight_gradient),
-):
-    _LIBRARY.define(_signature)
-    _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")
+_LIBRARY = define(
+    ("linear(Tensor x, Tensor weight, Tensor? bias, bool relu) -> Tensor", _linear, _linear_like),
+    (
+        "linear_input_gradient(Tensor gradient, Tensor weight, Tensor? positive) -> Tensor",
+        _input_gradient,
+        _input_like,
+    ),
+    ("linear_weight_gradient(Tensor gradient, Tensor x) -> Tensor", _weight_gradient, _weight_like),
+    (
+        "add_linear_weight_gradient(Tensor(a!) sum, Tensor gradient, Tensor x) -> ()",
+        _add_weight_gradient,
+        lambda *_: None,
+    ),
+)
 _OPS = torch.ops.txlplan
-for _name, _like in (
-    ("linear", _linear_like),
-    ("linear_input_gradient", _input_like),
-    ("linear_weight_gradient", _weight_like),
-    ("add_linear_weight_gradient", lambda *_: None),
-):
-    torch.library.register_fake(f"txlplan::{_name}", _like, lib=_LIBRARY)
 register_flop_formula(_OPS.linear)(lambda x, weight, *_, **__: 2 * x[0] * x[1] * weight[0])
 register_flop_formula(_OPS.linear_input_gradient)(lambda gradient, weight, *_, **__: 2 * gradient[0] * weight[0] * weight[1])
 register_flop_formula(_OPS.linear_weight_gradient)(lambda gradient, x, *_, **__: 2 * gradient[0] * gradient[1] * x[1])

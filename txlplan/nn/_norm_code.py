@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from txlplan.nn._operations import define
 from txlplan.nn._own_code import library
 
 BF16 = torch.bfloat16
@@ -34,6 +35,7 @@ class _AddNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, of_out: Tensor | None, of_narrow: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of the first four inputs, given that of the result in either precision, or in both."""
         gradients = (None if each is None else each.contiguous() for each in (of_out, of_narrow))
         return *_OPS.add_norm_backward.default(*gradients, *ctx.saved_tensors), None
 
@@ -63,16 +65,12 @@ def _backward_like(_out: Any, _narrow: Any, total: Tensor, _statistics: Any, wei
     return torch.empty_like(total), narrow, torch.empty_like(weight_D), torch.empty_like(weight_D)
 
 
-_LIBRARY = torch.library.Library("txlplan", "FRAGMENT")
 _FOUR = "(Tensor, Tensor, Tensor, Tensor)"
 _GIVEN = "Tensor? of_out, Tensor? of_narrow, Tensor total, Tensor statistics, Tensor weight"
-for _signature, _function, _made in (
+_LIBRARY = define(
     (f"add_norm(Tensor x, Tensor y, Tensor weight, Tensor bias, float slight) -> {_FOUR}", _add_norm, _like),
     (f"add_norm_backward({_GIVEN}) -> {_FOUR}", _add_norm_backward, _backward_like),
-):
-    _LIBRARY.define(_signature)
-    _LIBRARY.impl(_signature.partition("(")[0], _function, "CPU")
-    torch.library.register_fake(f"txlplan::{_signature.partition('(')[0]}", _made, lib=_LIBRARY)
+)
 _OPS = torch.ops.txlplan
 
 

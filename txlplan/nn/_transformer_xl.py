@@ -20,8 +20,9 @@ from txlplan.nn._attention import FeedForward, RelativeAttention
 from txlplan.nn._captured import ThroughLayers, captured_layers
 from txlplan.nn._dropout import Dropout
 from txlplan.nn._embedding import AdaptiveEmbedding
-from txlplan.nn._linear import Hidden, Linear, Residual
+from txlplan.nn._linear import Linear
 from txlplan.nn._positions import key_mask, sinusoids
+from txlplan.nn._residual import Hidden, Residual
 from txlplan.nn._softmax import AdaptiveSoftmax
 
 
