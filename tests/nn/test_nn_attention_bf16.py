@@ -15,6 +15,7 @@ from torch import Tensor
 
 from txlplan.nn import _attention_code
 from txlplan.nn._attention_code import CompiledScores
+from txlplan.nn._instructions import may_use_tiles
 from txlplan.nn._own_code import can_compile, library
 from txlplan.nn._positions import key_mask
 
@@ -37,9 +38,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, withou
     """Tiles where the CPU has them."""
     if request.param == "tiles":
         uses_tiles = library("attention_bf16").uses_tiles()
-        assert uses_tiles or not torch.cpu._is_amx_tile_supported()
+        assert uses_tiles or not may_use_tiles()
         if not uses_tiles:
-            pytest.skip("this CPU has no tiles for bf16")
+            pytest.skip("this CPU has no tiles for bf16, or is told to do without")
     if request.param == "registers":
         monkeypatch.setattr(
             _attention_code, "library", lambda name: without_tiles if name == "attention_bf16" else library(name)

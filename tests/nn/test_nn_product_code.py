@@ -13,7 +13,7 @@ from torch import Tensor
 
 from txlplan.nn import _product_code
 from txlplan.nn._own_code import can_compile, library
-from txlplan.nn._product_code import has_tiles, may_use_tiles, multiply, tile_products
+from txlplan.nn._product_code import has_tiles, multiply, tile_products
 
 needs_tiles = pytest.mark.skipif(not has_tiles(), reason="needs a CPU with AMX, and a C++ compiler that knows it and OpenMP")
 BF16 = torch.bfloat16
@@ -175,26 +175,6 @@ def test_results_go_where_they_are_to(calls: list[tuple[int, ...]]) -> None:
     with pytest.raises(RuntimeError):
         torch.mm(a, b, out=torch.empty(256, dtype=BF16).expand(256, 256))
     assert len(calls) == 2, "what is read or written twice is torch's"
-
-
-@pytest.mark.parametrize(
-    ("amx", "limit", "expected"),
-    [
-        (True, "", True),
-        (True, "AVX512_CORE_AMX", True),
-        (True, "all", True),
-        (True, "avx512_core_bf16", False),
-        (False, "", False),
-    ],
-    ids=["with AMX", "told what it has", "told to use all", "told to do without", "without"],
-)
-def test_tiles_are_for_cpus_that_may_use_them(amx: bool, limit: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By either name that oneDNN heeds."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
-        monkeypatch.setenv(name, limit)
-        assert may_use_tiles() is expected
-        monkeypatch.delenv(name)
 
 
 @pytest.mark.skipif(

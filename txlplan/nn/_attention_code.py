@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from txlplan.model._tiles import kept_scores, scored_blocks
+from txlplan.nn._instructions import may_use_bf16
 from txlplan.nn._operations import define
 from txlplan.nn._own_code import Name, library
 
@@ -26,10 +27,10 @@ _CODE: dict[torch.dtype, Name] = {torch.float32: "attention", torch.bfloat16: "a
 
 
 def has_attention_code(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is code for such operands: of bf16 for a CPU that multiplies it."""
+    """Whether there is code for such operands: of bf16 for a CPU that multiplies it, and may."""
     if device.type != "cpu" or dtype not in _CODE:
         return False
-    return dtype == torch.float32 or bool(torch.cpu._is_avx512_bf16_supported())
+    return dtype == torch.float32 or may_use_bf16()
 
 
 @dataclass(frozen=True, slots=True)

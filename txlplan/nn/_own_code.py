@@ -15,6 +15,7 @@ import torch
 
 from txlplan import resources
 from txlplan.model._tiles import SCORED_QUERIES, SUMMED_ROWS
+from txlplan.nn._instructions import may_use_tiles
 from txlplan.nn._kept_code import keep_code, kept_code
 
 Name = Literal["attention", "attention_bf16", "dropout", "norm", "product_bf16", "token"]
@@ -37,7 +38,7 @@ def library(name: Name) -> ctypes.CDLL:
 
     Raises what torch raises where it cannot compile.
     """
-    made_from = _made_from(source(name))
+    made_from = _made_from(source(name), *_flags(name))
     return kept_code(name, made_from) or _compiled(name, made_from)
 
 
@@ -45,9 +46,14 @@ def _compiled(name: Name, made_from: str) -> ctypes.CDLL:
     """Torch keeps it too, and tells by its flags what it was compiled for."""
     from torch._inductor.codecache import CppCodeCache
 
-    compiled: ctypes.CDLL = CppCodeCache.load(source(name), extra_flags=(*FLAGS, f"-DMADE_FROM=0x{made_from}"))
+    compiled: ctypes.CDLL = CppCodeCache.load(source(name), extra_flags=(*_flags(name), f"-DMADE_FROM=0x{made_from}"))
     keep_code(name, made_from, Path(compiled._name))
     return compiled
+
+
+def _flags(name: Name) -> tuple[str, ...]:
+    """Code of bf16 uses tiles where it finds them, unless it is told not to."""
+    return (*FLAGS, "-DWITHOUT_TILES") if "bf16.h" in _SHARED[name] and not may_use_tiles() else FLAGS
 
 
 def source(name: Name) -> str:
@@ -66,11 +72,11 @@ def can_compile(name: Name) -> bool:
     return True
 
 
-def _made_from(code: str) -> str:
+def _made_from(code: str, *flags: str) -> str:
     """Another number for other code, flags, compiler, torch, or CPU, which may all keep compiled code in one directory; and for
     a CPU that torch is told to compile for."""
     told = (os.environ.get(name, "") for name in ("TORCHINDUCTOR_CPP_MARCH", "ATEN_CPU_CAPABILITY"))
-    parts = [code, *FLAGS, _compiler(), torch.__version__, _cpu(), *told]
+    parts = [code, *flags, _compiler(), torch.__version__, _cpu(), *told]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from txlplan.nn._instructions import may_use_tiles
 from txlplan.nn._overrides import Override, overriding
 from txlplan.nn._own_code import can_compile, library
-from txlplan.nn._widened import told_instructions
 
 _LEAST = 64
 """Rows, columns and depth: of fewer, more is packed than multiplied."""
@@ -31,12 +31,6 @@ def tile_products() -> torch.library.Library | None:
 def has_tiles() -> bool:
     """Whether there is code for this CPU."""
     return may_use_tiles() and can_compile("product_bf16") and bool(library("product_bf16").has_products())
-
-
-def may_use_tiles() -> bool:
-    """Whether this CPU has AMX, and oneDNN is not told to do without."""
-    told = told_instructions()
-    return torch.cpu._is_amx_tile_supported() and (not told or "AMX" in told or told in {"ALL", "DEFAULT"})
 
 
 def _override(kernel: Any, _name: str) -> Override:

@@ -10,7 +10,6 @@ Shape suffixes: M rows, K inner, N columns, X any shape.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,14 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from txlplan.nn._instructions import is_told_without_bf16
 from txlplan.nn._overrides import Override, overriding
 
 _BF16 = torch.bfloat16
 _PIECE_BYTES, _LEAST_PIECE = 2 << 20, 64
 """Of fp32 that is widened at a time, and rows at least: in a core's cache with what it meets. From 1 to 8 MiB products of a
 training step take as long (same machine)."""
-_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
-"""Instruction sets that oneDNN can be told not to go beyond, with none for bf16."""
 
 
 def has_fast_bf16() -> bool:
@@ -37,14 +35,9 @@ def has_fast_bf16() -> bool:
     """
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
-    if told_instructions() in _WITHOUT_BF16:
+    if is_told_without_bf16():
         return False
     return not torch.cpu._is_avx512_supported() or bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def told_instructions() -> str:
-    """The instruction set that oneDNN is told not to go beyond, in capital letters; "": none."""
-    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
 
 
 def widened_products() -> torch.library.Library:
