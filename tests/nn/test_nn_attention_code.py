@@ -100,6 +100,7 @@ def test_there_is_code_for_fp32_on_a_cpu_and_for_bf16_on_one_that_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, multiplies: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
     assert has_attention_code(torch.device("cpu"), torch.float32)
     assert has_attention_code(torch.device("cpu"), torch.bfloat16) == multiplies
     assert not has_attention_code(torch.device("cpu"), torch.float64)
