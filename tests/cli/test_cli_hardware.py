@@ -53,6 +53,20 @@ def test_show_of_an_id_that_device_and_system_share_shows_both(txlplan):
     assert [each["kind"] for each in txlplan("hardware", "show", "generic-cpu", "--json").json] == ["device", "system"]
 
 
+def test_show_of_local_shows_what_other_commands_take_for_it(txlplan):
+    shown = {each["kind"]: each for each in txlplan("hardware", "show", "local", "--json").json}
+    estimated = txlplan("estimate", "--model", "demo-bytes", "--json").json
+    assert shown["system"]["profile"]["id"] == estimated["system"]
+    assert shown["system"]["file"] is None, "not probed: no file describes it"
+    assert shown["stack"]["profile"]["id"] == estimated["estimate"]["stack"]
+    assert shown["stack"]["file"].endswith(f"{estimated['estimate']['stack']}.toml")
+    by_id = txlplan("hardware", "show", estimated["system"], "--json").json
+    assert shown["system"] in by_id, "the name that plans have for it"
+    text = txlplan("hardware", "show", "local")
+    assert "as detected: no file describes it" in text.stdout
+    assert text.stderr.endswith("next: txlplan hardware probe\n")
+
+
 def test_show_of_an_unknown_id_names_the_nearest(txlplan):
     result = txlplan("hardware", "show", "a100-sxm4-40g")
     assert result.exit_code == 2
@@ -108,6 +122,9 @@ def test_probe_writes_profiles_that_list_and_show_find(txlplan, home):
     assert "local-cpu" in txlplan("hardware", "list").stdout
     shown = txlplan("hardware", "show", "local-cpu", "--json").json
     assert {each["kind"] for each in shown} == {"device", "system"}
+    local = txlplan("hardware", "show", "local", "--json").json
+    assert {each["file"] for each in local} == set(document["files"])
+    assert {each["kind"]: each["profile"] for each in local} == {kind: document[kind] for kind in ("device", "stack", "system")}
     assert "probing" in result.stderr
 
 

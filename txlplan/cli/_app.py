@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     except Stopped as stopped:
         return stopped.exit_code
     except typer.TyperException as error:
-        if message := error.format_message():  # (else a group without a command: its help has been printed)
+        if message := _message(error):  # (else a group without a command: its help has been printed)
             show_error(InputError(message, hint=_OPTIONS), as_json=as_json)
         return InputError.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -101,6 +101,11 @@ def run(arguments: Sequence[str]) -> int:
 def _say_missing_directories() -> None:
     for variable, directory in resources.missing():
         Output().say(f"note: {variable} names {directory}, which is no directory: nothing is read from there")
+
+
+def _message(error: typer.TyperException) -> str:
+    """Without the words with which pydantic, by which typer checks values, introduces what a check says."""
+    return error.format_message().replace(": Value error, ", ": ", 1)
 
 
 def _named(arguments: Sequence[str]) -> str:

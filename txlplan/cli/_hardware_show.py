@@ -9,6 +9,7 @@ import typer
 
 from txlplan import units
 from txlplan.cli._output import JsonOption, Output
+from txlplan.cli._targets import LOCAL
 from txlplan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def show(
-    name: str = typer.Argument(metavar="ID", help="A device, system or stack, or a profile's .toml file."),
+    name: str = typer.Argument(
+        metavar="ID", help="A device, system or stack, a profile's .toml file, or `local` for this machine."
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Show every figure of a profile with its source.
@@ -32,22 +35,33 @@ def show(
     found = _find(name)
     document = [{"kind": kind, "file": path, "profile": to_plain(profile)} for kind, path, profile in found]
     output.document(document[0] if len(document) == 1 else document, lambda console: _print_profiles(console, found))
-    output.next_step("txlplan hardware list --systems")
+    is_detected = any(path is None for _, path, _ in found)
+    output.next_step("txlplan hardware probe" if is_detected else "txlplan hardware list --systems")
 
 
-_Found = tuple[str, str, Any]
+_Found = tuple[str, str | None, Any]
+"""Kind, file (None: it was detected, and no file describes it) and profile."""
+
+
+def _catalogs() -> tuple[tuple[str, Catalog[Any]], ...]:
+    from txlplan.hardware import devices, stacks, systems
+
+    return ("device", devices), ("system", systems), ("stack", stacks)
 
 
 def _find(name: str) -> list[_Found]:
-    """Every profile of this id: a device, a system and a stack may share one."""
-    from txlplan.hardware import devices, stacks, systems
-
-    catalogs: tuple[tuple[str, Catalog[Any]], ...] = (("device", devices), ("system", systems), ("stack", stacks))
+    """Every profile of this id: a device, a system and a stack may share one; of `local` those that stand for this machine."""
+    catalogs = _catalogs()
+    if name == LOCAL:
+        return _this_machine()
     if name.endswith(".toml"):
-        parent = devices.path(name).parent.name
+        parent = catalogs[0][1].path(name).parent.name
         kind, catalog = next((each for each in catalogs if each[1].directory == parent), catalogs[0])
         return [(kind, name, catalog.get(name))]
-    found = [(kind, str(catalog.path(name)), catalog.get(name)) for kind, catalog in catalogs if name in catalog.paths()]
+    named = [(kind, catalog) for kind, catalog in catalogs if name in catalog.paths()]
+    found: list[_Found] = [(kind, str(catalog.path(name)), catalog.get(name)) for kind, catalog in named]
+    if not found and name.startswith(f"{LOCAL}-"):  # (what plans call a machine that was not probed)
+        found = [each for each in _this_machine() if each[2].id == name]
     if not found:
         import difflib
 
@@ -58,12 +72,28 @@ def _find(name: str) -> list[_Found]:
     return found
 
 
+def _this_machine() -> list[_Found]:
+    """What other commands take for `local`: as probed, or else as detected, with a shipped stack."""
+    from txlplan.detection import this_machine
+
+    system, device, stack = this_machine()
+    profiles: tuple[Any, ...] = (device, system, stack)
+    return [
+        (kind, str(catalog.path(profile.id)) if _holds(catalog, profile) else None, profile)
+        for (kind, catalog), profile in zip(_catalogs(), profiles, strict=True)
+    ]
+
+
+def _holds(catalog: Catalog[Any], profile: Any) -> bool:
+    return profile.id in catalog.paths() and catalog.get(profile.id) == profile
+
+
 def _print_profiles(console: Console, found: Sequence[_Found]) -> None:
     from rich.table import Table
 
     for kind, path, profile in found:
         console.print(f"{kind} {profile.id}", style="bold", highlight=False)
-        console.print(f"{path}", style="dim", highlight=False, soft_wrap=True)
+        console.print(path or "as detected: no file describes it", style="dim", highlight=False, soft_wrap=True)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("figure", "value", "source"):
             table.add_column(title, overflow="fold")
