@@ -22,6 +22,8 @@ BUYER = ("compare", "--model", "nvidia-wt103-base", "--tokens", "1e9", "--on", "
         (("plan", *ON, "-o", "a-file/plan.toml"), "cannot be written"),
         (("plan", *ON, "--stack", ""), "unknown"),
         (("plan", *ON, "--data", "a-file"), "a-file"),
+        (("estimate", *ON, "--attention", "fsat"), "for '--attention': 'fsat' is not one of 'reference', 'fast', 'compiled'"),
+        (("report", "--format", "pdf"), "for '--format': 'pdf' is not one of 'html', 'md', 'csv', 'json'"),
         (("estimate", *ON, "--threads", 2), "--threads 2 has no effect on"),
         (
             ("estimate", "--model", "demo-bytes", "--system", "generic-cpu", "--compile-step"),
