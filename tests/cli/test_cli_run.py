@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from record_factory import make_record
 
 from txlplan.cli import _run, _run_output
 from txlplan.cli._output import Output, Stopped
@@ -249,3 +250,17 @@ def test_a_run_stopped_during_a_trial_is_one_document(capsys: pytest.CaptureFixt
 def test_the_side_of_an_error_is_said(predicted: float, said: str) -> None:
     shown = _run_output._beside(100.0, Range(value=predicted, low=0.0, high=200.0), "tokens")
     assert shown.endswith(f", {said})")
+
+
+@pytest.mark.parametrize(
+    ("steps", "memory_bytes", "said"),
+    [
+        (0, None, {"steps": "0", "peak memory": "not measured, nothing to compare (predicted 612 MiB)"}),
+        (2, 640 << 20, {"steps": "2, all of them warm-up", "peak memory": "640 MiB (predicted 612 MiB, 4.4% too low)"}),
+    ],
+)
+def test_what_an_early_stop_left_unmeasured_is_not_compared(steps: int, memory_bytes: int | None, said: dict[str, str]) -> None:
+    record = make_record(steps=steps, outcome="stopped", tokens_per_s=None, peak_memory_bytes=memory_bytes)
+    lines = dict(_run_output._lines(record))
+    assert lines["speed"] == "not measured, nothing to compare (predicted 5,200 tokens/s)"
+    assert {name: lines[name] for name in said} == said

@@ -85,7 +85,16 @@ def test_failure_that_the_worker_reports(worker: Install, scripted_plan: PlanFil
 
 def test_out_of_memory_that_the_worker_reports(worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile) -> None:
     worker("start(); finish('oom', 'out of memory: 2 GiB wanted')")
-    assert run(scripted_plan, cpu).outcome == "oom"
+    record = run(scripted_plan, cpu)
+    assert (record.outcome, record.peak_memory_bytes) == ("oom", 5000)
+
+
+def test_memory_of_a_worker_that_made_no_step_is_no_peak_of_the_run(
+    worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile
+) -> None:
+    worker("start(); finish('stopped', 'stopped at step 0')")
+    record = run(scripted_plan, cpu)
+    assert (record.outcome, record.step_s, record.peak_memory_bytes) == ("stopped", (), None)
 
 
 def test_crash_keeps_the_end_of_its_log(worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile) -> None:

@@ -50,6 +50,13 @@ def test_markup_in_names_and_messages_is_shown_not_run(tmp_path):
     assert "<script>alert" not in text_of([record], tmp_path, "md").split("## Generated text")[0]
 
 
+def test_of_a_run_without_a_step_it_is_said_that_nothing_can_be_compared():
+    said = verdict(make_record(steps=0, outcome="stopped", tokens_per_s=None, peak_memory_bytes=None, bits_per_character=None))
+    assert said.details[-1] == "No step was measured, so nothing can be compared."
+    assert "predicted" not in said.sentence
+    assert said.tone == "neutral"
+
+
 def test_what_a_record_lacks_is_unknown(tmp_path):
     bare = make_record(
         steps=0, estimate=None, tokens_per_s=None, peak_memory_bytes=None, perplexity=None, bits_per_character=None, text=None,

@@ -81,7 +81,8 @@ def failure_hint(record: Record) -> str:
 
 def _lines(record: Record) -> Iterator[_Line]:
     yield "outcome", record.outcome + (f": {record.message}" if record.message else "")
-    yield "steps", format_count(len(record.step_s))
+    only_warm = bool(record.step_s) and not record.steady_steps()
+    yield "steps", format_count(len(record.step_s)) + (", all of them warm-up" if only_warm else "")
     if record.losses and (record.workload.task == "train" or record.perplexity is not None):
         last = [point for point in record.losses if point.split == record.losses[0].split][-1]
         yield f"{last.split} loss", f"{last.loss:.3f} nats per token"
@@ -97,13 +98,15 @@ def _lines(record: Record) -> Iterator[_Line]:
 
 
 def _beside(measured: float | None, predicted: Range | None, what: str | None) -> str:
-    """`26,639 tokens/s (predicted 25,000 tokens/s, 6.2% too low)`."""
+    """`26,639 tokens/s (predicted 25,000 tokens/s, 6.2% too low)`, or that there is nothing to compare."""
 
     def shown(value: float | None) -> str:
         return format_bytes(value) if what is None else format_rate(value, what)
 
-    if predicted is None or not measured:
+    if predicted is None:
         return shown(measured)
+    if not measured:
+        return f"not measured, nothing to compare (predicted {shown(predicted.value)})"
     error = predicted.value / measured - 1
     return f"{shown(measured)} (predicted {shown(predicted.value)}, {abs(error):.1%} too {'high' if error > 0 else 'low'})"
 

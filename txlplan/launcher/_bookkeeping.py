@@ -65,13 +65,13 @@ def updated(record: Record, progress: Progress, *, before: tuple[LossPoint, ...]
 
 
 def closed(record: Record, progress: Progress, end: Ending, *, before: tuple[LossPoint, ...] = ()) -> Record:
-    """The finished record."""
-    said = progress.finished
+    """The finished record: one without a result has no peak, for what a worker holds before its first step is none of it."""
+    ended = dataclasses.replace(
+        updated(record, progress, before=before), outcome=end.outcome, message=end.message, finished_at=now()
+    )
+    said = progress.finished if ended.has_result else None
     return dataclasses.replace(
-        updated(record, progress, before=before),
-        outcome=end.outcome,
-        message=end.message,
-        finished_at=now(),
+        ended,
         peak_memory_bytes=said.peak_memory_bytes if said else None,
         allocator_peak_bytes=said.allocator_peak_bytes if said else None,
         energy_j=said.energy_j if said else None,

@@ -101,7 +101,7 @@ class Record:
     tokens_per_s: float | None = None
     """Over all devices: tokens of the steps after warm-up over their time."""
     peak_memory_bytes: int | None = None
-    """Fullest device; on a CPU the worker's VmHWM."""
+    """Fullest device; on a CPU the worker's VmHWM. None: not measured, or there was no step."""
     allocator_peak_bytes: int | None = None
     """Peak that the framework's allocator saw, where it has one."""
     energy_j: float | None = None

@@ -93,6 +93,8 @@ def _details(record: Record, scored: Record) -> tuple[str, ...]:
         details.append(f"Held-out perplexity: {number(scored.perplexity, 2)}.")
     if record.estimate is None:
         details.append("No estimate was made before the run, so nothing can be compared.")
+    elif not record.has_result:
+        details.append("No step was measured, so nothing can be compared.")
     elif record.estimate.extrapolated:
         details.append("The prediction was extrapolated: its stack was measured on another device or on other shapes.")
     return tuple(details)
