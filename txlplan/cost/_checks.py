@@ -102,7 +102,7 @@ def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Ref
 def _attention(plans: Plans, cluster: Cluster, workload: Workload, stack: StackProfile) -> Iterator[Refusal]:
     compiled = plans.attention == code("attention", "compiled")
     has_code = cluster.device.kind == "cpu" and stack.implementation == "fast" and workload.task != "generate"
-    hint = 'attention = "fast" is for everything'
+    hint = '--attention fast (in a plan file, attention = "fast") is for everything'
     asked = f"to {workload.task} on {cluster.device.name} by stack {stack.id}"
     message = f"attention = 'compiled': there is code to train and to score on a CPU by our own stack; this is {asked}"
     yield compiled & (not has_code), message, hint
