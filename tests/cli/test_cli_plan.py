@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from txlplan import resources
 from txlplan.data import Settings, prepare
+from txlplan.detection import this_machine
 from txlplan.plan_file import read_plan_file
 
 ON = ("--system", "dgx-1", "--model", "nvidia-wt103-base")
@@ -183,6 +185,12 @@ def test_a_plan_computes_attention_as_asked(txlplan: Any, attention: str) -> Non
     assert f"--attention {attention} " in txlplan("plan", *CPU, "--attention", attention).stderr
 
 
+def test_a_refusal_of_compiled_attention_names_the_option(txlplan: Any) -> None:
+    refused = txlplan("estimate", *ON, "--attention", "compiled")
+    assert refused.exit_code == 2
+    assert 'hint: --attention fast (in a plan file, attention = "fast") is for everything' in refused.stderr
+
+
 def test_compiled_attention_is_not_planned_for_a_machine_without_a_compiler(
     txlplan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +198,26 @@ def test_compiled_attention_is_not_planned_for_a_machine_without_a_compiler(
     refused = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--attention", "compiled")
     assert refused.exit_code == 2
     assert "no C++ compiler is found" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--attention", "compiled"), "note: `txlplan run` refuses compiled attention here: no C++ compiler is found"),
+        (("--task", "generate", "--compile-step"), "note: `txlplan run` does not compile the step here, and is slower: no C++"),
+    ],
+)
+def test_an_estimate_says_what_a_run_here_lacks(
+    txlplan: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], said: str
+) -> None:
+    if this_machine()[1].kind != "cpu":
+        pytest.skip("compiled by a C++ compiler is what CPUs run")
+    asked = ("estimate", "--model", "demo-bytes", *options)
+    has_compiler = resources.cpp_compiler() is not None
+    assert (said in txlplan(*asked).stdout) != has_compiler
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert said in txlplan(*asked).stdout
+    assert said not in txlplan(*asked, "--system", "generic-cpu").stdout
 
 
 def test_plan_for_this_machine(txlplan: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,12 +114,26 @@ def _answer(workload: Workload, target: Candidate, plan: Plan, output: Output, *
 
     estimates = estimate(workload, target.cluster, target.stack, [plan])
     found, fixes, refusal = estimates[0], [], None
+    found = replace(found, notes=(*found.notes, *_lacking_here(workload, target, plan)))
     if not found.fits:
         fixes = planner.fixes(workload, target.cluster, target.stack, plan)
         refusal = planner.memory_refusal(workload, target.cluster, target.stack, estimates, 1, fixes)
     traced = compare(workload, target, plan) if trace else None
     document = _document(workload, target, plan, found, fixes) | ({} if traced is None else {"trace": as_document(traced)})
     output.result(document, lambda console: _print(console, workload, target, plan, found, explain, traced), refusal)
+
+
+def _lacking_here(workload: Workload, target: Candidate, plan: Plan) -> Iterator[str]:
+    """What `txlplan run` does with the plan on this machine, where that lacks something which the plan needs."""
+    if target.cluster.system.id != f"{LOCAL}-cpu":
+        return
+    from txlplan import resources
+    from txlplan.engine.support import NO_COMPILER, own_attention_lacks
+
+    if plan.attention == "compiled" and (lacking := own_attention_lacks(plan.precision)):
+        yield f"`txlplan run` refuses compiled attention here: {lacking}; --attention fast needs none"
+    if plan.compile and workload.task == "generate" and resources.cpp_compiler() is None:
+        yield f"`txlplan run` does not compile the step here, and is slower: {NO_COMPILER}"
 
 
 def _next(path: Path | None, asked: dict[str, Any], workload: Workload, target: Candidate, plan: Plan) -> str:

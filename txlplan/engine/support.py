@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from txlplan.choices import Precision
 from txlplan.errors import InputError
 from txlplan.plan_file import PlanFile
 from txlplan.resources import cpp_compiler
 
 DEVICES = ("cpu", "cuda")
+NO_COMPILER = "no C++ compiler is found (g++, or what CXX names)"
 
 
 def unsupported(plan_file: PlanFile) -> list[str]:
@@ -69,13 +71,15 @@ def _own_attention(plan_file: PlanFile) -> Iterator[str]:
     if task == "generate" or device != "cpu" or precision not in ("fp32", "bf16"):
         asked = f"to {task} in {precision} on {device}"
         yield f"plan.attention = 'compiled': there is code to train and to score in fp32 or bf16 on a CPU, not {asked}"
-    elif precision == "bf16" and not multiplies_bf16():
-        yield (
-            "plan.attention = 'compiled': in bf16 there is code for CPUs with AVX-512's products of bf16, which this one "
-            'lacks; attention = "fast" needs none'
-        )
-    elif cpp_compiler() is None:
-        yield "plan.attention = 'compiled': no C++ compiler is found (g++, or what CXX names); attention = \"fast\" needs none"
+    elif lacking := own_attention_lacks(precision):
+        yield f"plan.attention = 'compiled': {lacking}; attention = \"fast\" needs none"
+
+
+def own_attention_lacks(precision: Precision) -> str | None:
+    """What attention in C++ needs and this machine has not."""
+    if precision == "bf16" and not multiplies_bf16():
+        return "in bf16 there is code for CPUs with AVX-512's products of bf16, which this one lacks"
+    return None if cpp_compiler() else NO_COMPILER
 
 
 def multiplies_bf16() -> bool:
