@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from txlplan import resources
 from txlplan.config import to_toml
-from txlplan.hardware import devices
+from txlplan.hardware import devices, stacks
 from txlplan.nn._own_code import can_compile
 
 
@@ -139,6 +142,64 @@ def test_doctor_says_what_to_do(txlplan):
     assert findings["probe"]["state"] == "warn"
     assert "hardware probe" in findings["probe"]["advice"]
     assert "hardware probe" in txlplan("doctor").stdout
+
+
+def test_doctor_says_what_a_probe_said_of_itself_and_what_changed_since(txlplan):
+    """Of operations that take half a minute, a second reaches few."""
+    assert txlplan("hardware", "probe", "--seconds", 1).exit_code == 0
+    said = _finding(txlplan, "probe")
+    assert (said["state"], "not to be relied on" in said["detail"]) == ("warn", True)
+    assert "days ago" not in said["detail"]
+    assert "hardware probe" in said["advice"]
+    path = resources.user("profiles") / "stacks" / "local-cpu-stack.toml"
+    measured = stacks.get("local-cpu-stack")
+    well = replace(measured, notes="")
+    path.write_text(to_toml(well))
+    assert _finding(txlplan, "probe")["state"] == "ok"
+    path.write_text(to_toml(replace(well, version="torch-2.9.0")))
+    assert f"torch is {torch.__version__} now" in _finding(txlplan, "probe")["detail"]
+    path.write_text(to_toml(replace(well, sources={"default": "measured by `txlplan hardware probe` on 2025-01-02"})))
+    assert "measured on 2025-01-02" in _finding(txlplan, "probe")["detail"]
+    assert "days ago" in _finding(txlplan, "probe")["detail"]
+
+
+def _finding(txlplan, name):
+    return {each["name"]: each for each in txlplan("doctor", "--json").json["findings"]}[name]
+
+
+def test_doctor_names_where_compiled_code_is_kept(txlplan, home, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    found = _finding(txlplan, "cache directory")
+    assert found["state"] == "ok"
+    assert found["detail"].startswith(str(home / "xdg_cache_home" / "txlplan"))
+    assert "torch's own in /elsewhere" in found["detail"]
+
+
+@pytest.mark.parametrize("kind", ["config", "data", "cache"])
+def test_doctor_warns_of_a_directory_that_cannot_be_made(txlplan, home, monkeypatch, kind):
+    """Nobody, root neither, makes anything under /proc, or behind a link that leads nowhere."""
+    home.mkdir()
+    (home / "dangling").symlink_to(home / "nowhere")
+    for place in ("/proc/here", str(home / "dangling")):
+        monkeypatch.setenv(f"XDG_{kind.upper()}_HOME", place)
+        found = _finding(txlplan, f"{kind} directory")
+        assert found["state"] == "warn"
+        assert f"set XDG_{kind.upper()}_HOME" in found["advice"]
+    assert _finding(txlplan, "record store")["state"] == ("warn" if kind == "data" else "ok")
+
+
+def test_doctor_leaves_no_directory_behind(txlplan, home):
+    assert txlplan("doctor").exit_code == 0
+    assert not list(home.rglob("*"))
+
+
+def test_doctor_names_a_limit_of_the_instructions(txlplan, monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    names = [each["name"] for each in txlplan("doctor", "--json").json["findings"]]
+    assert "ONEDNN_MAX_CPU_ISA" not in names
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    found = _finding(txlplan, "ONEDNN_MAX_CPU_ISA")
+    assert (found["state"], found["detail"][:5]) == ("ok", "AVX2:")
 
 
 def test_doctor_finds_a_broken_profile_and_a_missing_directory(txlplan, home, monkeypatch):

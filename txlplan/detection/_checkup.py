@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +19,14 @@ from txlplan import resources
 from txlplan.detection._cpu import Cpu, read_cpu
 from txlplan.detection._nvml import survey_nvml
 from txlplan.errors import ConfigError
-from txlplan.hardware import devices, stacks, systems
+from txlplan.hardware import StackProfile, devices, stacks, systems
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 9)
 _LEAST_MEMORY_BYTES = 4 << 30
+_LIMITS_OF_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+_OLD = datetime.timedelta(days=90)
+"""Of a probe: the kernel, drivers and code of our own change meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +47,12 @@ def check_up() -> list[Finding]:
         _python(),
         *_torch(),
         _processor(cpu),
+        *_instructions(),
         _memory(cpu),
         _compiler(),
         _gpus(),
         *_profiles(),
-        _probed(),
+        *_probed(),
         *_directories(),
         _store(),
         _demo_text(),
@@ -84,6 +92,13 @@ def _processor(cpu: Cpu) -> Finding:
     detail = f"{cpu.name}, {cpu.usable_cpus} of {cpu.logical_cpus} CPUs usable, {' '.join(features) or 'features unknown'}"
     slower = "no bf16 instructions: bf16 saves memory and no time, but for generating with --compile-step"
     return _finding("cpu", detail if has_bf16 else f"{detail}; {slower}")
+
+
+def _instructions() -> Iterator[Finding]:
+    """What keeps torch from some of the CPU's instructions."""
+    for name in _LIMITS_OF_INSTRUCTIONS:
+        if value := os.environ.get(name):
+            yield _finding(name, f"{value}: torch uses no instructions beyond; a probe holds for runs that are told the same")
 
 
 def _compiler() -> Finding:
@@ -129,30 +144,67 @@ def _profiles() -> Iterator[Finding]:
         yield _finding("TXLPLAN_PROFILES", part, "no such directory: create it or unset the variable" if missing else None)
 
 
-def _probed() -> Finding:
+def _probed() -> Iterator[Finding]:
     local = [name for name in systems.paths() if name.startswith("local-")]
-    if local:
-        return _finding("probe", f"measured profiles: {', '.join(local)}")
-    return _finding("probe", "this machine has not been measured", "run `txlplan hardware probe` for predictions that fit it")
+    if not local:
+        advice = "run `txlplan hardware probe` for predictions that fit it"
+        yield _finding("probe", "this machine has not been measured", advice)
+    for name in local:
+        with suppress(ConfigError):  # (a broken profile is a finding already)
+            yield _measured(name, stacks.get(systems.get(name).stack or name))
+
+
+def _measured(name: str, stack: StackProfile) -> Finding:
+    """When and with what it was measured, and why it should be again: what the probe said of itself, its age, another torch."""
+    dated = re.search(r"\d{4}-\d{2}-\d{2}", stack.sources.get("default", ""))
+    day = datetime.date.fromisoformat(dated[0]) if dated else None
+    doubts = [f"the probe said: {stack.notes}"] if stack.notes else []
+    if day is not None and (age := datetime.datetime.now(datetime.UTC).date() - day) > _OLD:
+        doubts.append(f"that was {age.days} days ago")
+    if (now := _torch_version()) and stack.version != f"torch-{now}":
+        doubts.append(f"torch is {now} now")
+    detail = "; ".join([f"{name}, measured on {day or 'an unknown day'} with {stack.version}", *doubts])
+    return _finding("probe", detail, "run `txlplan hardware probe` while the machine does nothing else" if doubts else None)
+
+
+def _torch_version() -> str | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    return str(torch.__version__)
 
 
 def _directories() -> Iterator[Finding]:
-    for name, path in (("config directory", resources.user_config()), ("data directory", resources.user_data())):
-        yield _finding(name, str(path), _unwritable(path))
+    config, data = resources.user_config(), resources.user_data()
+    yield _finding("config directory", str(config), _unwritable(config, "XDG_CONFIG_HOME"))
+    yield _finding("data directory", str(data), _unwritable(data, "XDG_DATA_HOME"))
+    yield _cache()
 
 
-def _unwritable(path: Path) -> str | None:
-    """Advice where neither the directory nor the nearest one above it can be written."""
-    existing = next(each for each in (path, *path.parents) if each.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        return None
-    return f"{existing} cannot be written: mend its permissions, or set XDG_CONFIG_HOME and XDG_DATA_HOME"
+def _cache() -> Finding:
+    """Where compiled code is kept."""
+    cache, told = resources.user_cache(), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    detail = f"{cache}, for compiled code" + (f"; torch's own in {told}, by TORCHINDUCTOR_CACHE_DIR" if told else "")
+    wrong = _unwritable(cache, "XDG_CACHE_HOME")
+    return _finding("cache directory", detail, wrong and f"{wrong}; until then code is compiled again by each process")
+
+
+def _unwritable(path: Path, variable: str) -> str | None:
+    """Advice where nothing can be made in the directory, or, while it is not there, in the nearest one above it."""
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            return None
+    except OSError as error:
+        return f"nothing can be made in {there} ({error.strerror}): mend that, or set {variable}"
 
 
 def _store() -> Finding:
     url = os.environ.get("TXLPLAN_STORE")
     if not url:
-        return _finding("record store", str(resources.user_data() / "records.db"))
+        data = resources.user_data()
+        return _finding("record store", str(data / "records.db"), _unwritable(data, "XDG_DATA_HOME"))
     return _finding("record store", f"TXLPLAN_STORE is set ({url.partition(':')[0]})", _attempt(_open_store))
 
 

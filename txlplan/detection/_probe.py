@@ -43,7 +43,7 @@ _TYPICAL = {"cpu": (256, 256, 256), "cuda": (4096, 1024, 1024)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeResult:
-    """What was measured, as profiles, and what could not be."""
+    """What was measured, as profiles, and what could not be. The stack's notes are why another probe would be better."""
 
     device: DeviceProfile
     system: SystemProfile
@@ -63,7 +63,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     on_gpu = bool(detection.accelerators) and torch.cuda.is_available()
     where = "cuda" if on_gpu else "cpu"
     synchronize: Work = torch.cuda.synchronize if on_gpu else nothing
-    notes = [*detection.notes, *_busy()]
+    doubts = [*_busy()]
     with freed_memory_kept(), cold_memory_given_back(), _set_up_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
@@ -78,7 +78,9 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         suit_products(bf16=False)
         dispatch.append(dispatch_cost(where, synchronize))
         tokens.append(_tokens(where))
-    notes += [*workers.notes, *_incomplete(measured), *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
+    notes = [*detection.notes, *workers.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
+    notes += [*_unreached(measured)]
+    doubts += [*_mostly_unreached(measured)]
     circumstances = Circumstances(
         where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
     )
@@ -87,9 +89,11 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     system = system_profile(circumstances, device, stack)
     middle = [Token.middle(several) for several in zip(*tokens, strict=True)]
     stack = replace(stack, token_host=token_host(Cluster(system=system, device=device), stack, middle))
-    stack, more = closed(system, device, stack, workers)
-    notes += more
-    return ProbeResult(device=device, system=system, stack=stack, took_s=time.perf_counter() - start, notes=tuple(notes))
+    stack, unsteady = closed(system, device, stack, workers)
+    doubts += unsteady
+    stack = replace(stack, notes="; ".join(doubts))
+    took_s = time.perf_counter() - start
+    return ProbeResult(device=device, system=system, stack=stack, took_s=took_s, notes=(*notes, *doubts))
 
 
 def _tokens(where: str) -> list[Token]:
@@ -136,11 +140,13 @@ def _busy() -> Iterator[str]:
         )
 
 
-def _incomplete(measured: Measurement) -> Iterator[str]:
-    missing, reached = measured.unmeasured, len(measured.timed)
-    if missing:
-        yield f"{missing} of {missing + reached} operations were not reached in time"
-    if missing > reached:
+def _unreached(measured: Measurement) -> Iterator[str]:
+    if missing := measured.unmeasured:
+        yield f"{missing} of {missing + len(measured.timed)} operations were not reached in time"
+
+
+def _mostly_unreached(measured: Measurement) -> Iterator[str]:
+    if measured.unmeasured > len(measured.timed):
         yield (
             "predictions by these profiles are not to be relied on: `txlplan hardware probe` again when the machine is idle, "
             "or with more --seconds"
