@@ -42,6 +42,26 @@ def test_what_was_scored_since_is_in_the_report(txlplan, family):
     assert set(txlplan("report", "--json").json["records"]) == {record.id for record in [*family[:-1], later]}
 
 
+def test_it_says_what_it_covers_and_how_to_choose_another(txlplan, family):
+    told = txlplan("report")
+    assert f"report.html: 4 records (the newest training run, {family[0].id}, its trials" in told.stdout
+    assert "note: the store holds 1 other group, a run or a benchmark each: `txlplan report RECORD_ID …`" in told.stderr
+    open_store().put_all([make_record(seed, kind="bench", parent="b1") for seed in (3, 4)])
+    document = txlplan("report", "--json")
+    assert document.json["other_groups"] == 2, "repeats of a benchmark are one"
+    assert "2 other groups" in document.stderr
+    named = txlplan("report", family[-1].id)
+    assert f"report.html: 1 record ({family[-1].id})" in named.stdout
+    assert "note" not in named.stderr, "it was chosen"
+
+
+def test_of_benchmarks_alone_the_newest_is_covered(txlplan, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_store().put_all([make_record(seed, kind="bench", parent=f"b{seed // 3}") for seed in (1, 2, 3)])
+    document = txlplan("report", "--json").json
+    assert (document["covers"], document["other_groups"]) == ("the newest benchmark, b1", 1)
+
+
 def test_the_output_tells_the_format(txlplan, family, tmp_path):
     for name in ("r.md", "r.csv", "r.json", "r.htm"):
         assert txlplan("report", "-o", tmp_path / name).exit_code == 0

@@ -53,8 +53,19 @@ def report(
     chosen = _named(store, records) if records else _newest(store)
     write_report(chosen, path, format=written_as, title=title)
     sentence = build(chosen, title).verdict.sentence
-    summary = {"report": str(path), "format": written_as, "verdict": sentence, "records": [record.id for record in chosen]}
+    others = len(store.groups() - {record.group for record in chosen})
+    summary = {
+        "report": str(path),
+        "format": written_as,
+        "verdict": sentence,
+        "covers": ", ".join(records) if records else _covers(chosen[0]),
+        "records": [record.id for record in chosen],
+        "other_groups": others,
+    }
     output.document(summary, lambda console: _print(console, summary))
+    if others and not records:
+        choose = "`txlplan report RECORD_ID …` is on those that it names, and `txlplan records list` shows them"
+        output.say(f"note: the store holds {counted(others, 'other group')}, a run or a benchmark each: {choose}")
     output.next_step("txlplan validate store")
 
 
@@ -81,6 +92,15 @@ def _newest(store: Store) -> list[Record]:
     raise RecordError(f"no records in {store.url}", hint="`txlplan demo` makes some, and so does `txlplan run plan.toml`")
 
 
+def _covers(newest: Record) -> str:
+    """What `_newest` chose, in words."""
+    if newest.kind != "run":
+        return f"the newest {'benchmark' if newest.kind == 'bench' else 'trials'}, {newest.group}"
+    if newest.workload.task == "train" and newest.has_result:
+        return f"the newest training run, {newest.id}, its trials, and what was scored and generated with its model since"
+    return f"the newest run, {newest.id}, and its trials"
+
+
 def _named(store: Store, names: list[str]) -> list[Record]:
     """Each named record with its trials; the name of a benchmark gives all its repeats."""
     found: dict[str, Record] = {}
@@ -99,4 +119,5 @@ def _named(store: Store, names: list[str]) -> list[Record]:
 
 def _print(console: Any, summary: dict[str, Any]) -> None:
     console.print(summary["verdict"], markup=False, highlight=False)
-    console.print(f"{summary['report']}: {counted(len(summary['records']), 'record')}", markup=False, highlight=False)
+    told = f"{counted(len(summary['records']), 'record')} ({summary['covers']})"
+    console.print(f"{summary['report']}: {told}", markup=False, highlight=False)

@@ -120,6 +120,11 @@ class Record:
         """Whether it tells anything to set beside an estimate: at least one step, or that memory ran out."""
         return bool(self.step_s) or self.outcome == "oom"
 
+    @property
+    def group(self) -> str:
+        """Id of the run, or of what its trials or a benchmark's repeats belong to."""
+        return self.id if self.kind == "run" else self.parent or self.id
+
     def steady_steps(self) -> tuple[float, ...]:
         """Step times after warm-up."""
         return self.step_s[self.warmup_steps :]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from txlplan.choices import Outcome, RecordKind, Task
@@ -80,6 +80,12 @@ class Store:
         with translated(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query).all()
         return [from_document(document, f"record {name}") for name, document in rows]
+
+    def groups(self) -> set[str]:
+        """The `group` of every record."""
+        group = case((RECORDS.c.kind == "run", RECORDS.c.id), else_=func.coalesce(RECORDS.c.parent, RECORDS.c.id))
+        with translated(self._engine), self._engine.connect() as connection:
+            return set(connection.scalars(select(group).distinct()))
 
     def close_interrupted(self) -> Records:
         """Mark as failed ("interrupted") every running record of this host whose process is gone; give them back."""
