@@ -142,6 +142,17 @@ def test_dry_run_shows_the_command_and_starts_nothing(txlplan: Any, train: list[
     assert open_store().list() == []
 
 
+def test_a_run_of_so_many_steps_says_what_is_left_and_how_to_go_on(txlplan: Any, train: list[object], tmp_path: Path) -> None:
+    part = txlplan(*train, "--steps", "4")
+    assert part.exit_code == 0, part.stderr
+    assert re.search(r"^left +6 steps to the end of the plan: --resume goes on$", part.stdout, re.MULTILINE)
+    assert part.stderr.endswith(f"next: txlplan run {tmp_path / 'run'} --resume\n")
+    assert txlplan("run", tmp_path / "run", "--resume", "--steps", "5", "--json").json["steps_left"] == 1
+    whole = txlplan("run", tmp_path / "run", "--resume", "--steps", "5")
+    assert "left " not in whole.stdout
+    assert "--task score" in whole.stderr.splitlines()[-1]
+
+
 def test_killed_run_goes_on_from_its_checkpoint(txlplan: Any, train: list[object], tmp_path: Path) -> None:
     """kill -9 of the whole `txlplan run`, after a checkpoint was reported."""
     shown = txlplan(*train, "--dry-run", "--json")

@@ -238,7 +238,7 @@ def _finish(output: Output, session: Session, *, is_shown: bool) -> None:
         sys.stdout.write("\n")
     else:
         _run_output.show_record(output, session)
-    if command := _run_output.next_command(record):
+    if command := _run_output.next_command(record, session.steps_left):
         output.next_step(command)
     if record.outcome == "stopped":
         raise Stopped

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txlplan.cli._output import Output
-from txlplan.units import format_bytes, format_count, format_rate, format_s
+from txlplan.units import counted, format_bytes, format_count, format_rate, format_s
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,15 +54,16 @@ def show_record(output: Output, session: Session) -> None:
     assert record is not None
     document = to_plain(record)
     document["trials"] = [trial.id for trial in session.tuned.trials] if session.tuned else []
+    document["steps_left"] = session.steps_left
     if record.text is not None:
         output.document(document, lambda console: console.print(record.text, markup=False, highlight=False, soft_wrap=True))
         return
-    output.document(document, lambda console: _print_lines(console, list(_lines(record))))
+    output.document(document, lambda console: _print_lines(console, list(_lines(record, session.steps_left))))
 
 
-def next_command(record: Record) -> str | None:
+def next_command(record: Record, steps_left: int | None = None) -> str | None:
     """What to do with a run that ended well or was stopped; only training goes on from where it was."""
-    if record.outcome == "stopped":
+    if record.outcome == "stopped" or steps_left:
         return f"txlplan run {record.run_directory} --resume" if record.workload.task == "train" else None
     if record.workload.task == "train":
         return f"txlplan run --task score --checkpoint {record.run_directory}"
@@ -79,10 +80,12 @@ def failure_hint(record: Record) -> str:
     return f"`txlplan records show {record.id}` has the record, {record.run_directory}/worker.log what the worker said"
 
 
-def _lines(record: Record) -> Iterator[_Line]:
+def _lines(record: Record, steps_left: int | None = None) -> Iterator[_Line]:
     yield "outcome", record.outcome + (f": {record.message}" if record.message else "")
     only_warm = bool(record.step_s) and not record.steady_steps()
     yield "steps", format_count(len(record.step_s)) + (", all of them warm-up" if only_warm else "")
+    if steps_left:
+        yield "left", f"{counted(steps_left, 'step')} to the end of the plan: --resume goes on"
     if record.losses and (record.workload.task == "train" or record.perplexity is not None):
         last = [point for point in record.losses if point.split == record.losses[0].split][-1]
         yield f"{last.split} loss", f"{last.loss:.3f} nats per token"

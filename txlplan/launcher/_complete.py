@@ -1,4 +1,4 @@
-"""Whether a run that is to be continued has anything left to do."""
+"""Whether a run that is to be continued has anything left to do, and how much."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from txlplan.engine import events
 from txlplan.launcher._execute import latest_run
+from txlplan.launcher._progress import Progress
 from txlplan.launcher._run_directory import absolute
 from txlplan.plan_file import PlanFile
 from txlplan.records import Record, open_store
@@ -27,3 +28,14 @@ def finished_run(plan_file: PlanFile, total_steps: int | None) -> tuple[Record, 
         return None
     record = latest_run(open_store(), directory)
     return (record, saved[-1].step) if record is not None and record.outcome == "ok" else None
+
+
+def steps_left(plan_file: PlanFile) -> int | None:
+    """Of a training run, to the end that its plan sets; None where the plan sets none, or the task is another."""
+    if plan_file.workload.task != "train":
+        return None
+    history, _ = events.read(Path(absolute(plan_file).run.directory) / events.FILE_NAME)
+    progress = Progress(warmup_steps=0)
+    for event in history:
+        progress.add(event)
+    return None if progress.total_steps is None else max(0, progress.total_steps - progress.step)

@@ -12,7 +12,7 @@ from txlplan.data import read_manifest
 from txlplan.engine.events import Event, Streamed
 from txlplan.estimates import Estimate
 from txlplan.launcher._candidate import Candidate, describe
-from txlplan.launcher._complete import finished_run
+from txlplan.launcher._complete import finished_run, steps_left
 from txlplan.launcher._execute import OnEvent, execute, prepared
 from txlplan.launcher._live import LiveView
 from txlplan.launcher._request import Planned
@@ -30,6 +30,8 @@ class Session:
     """None where a person stopped it during a trial."""
     tuned: Tuned | None
     """None where no trial was wanted."""
+    steps_left: int | None = None
+    """Of a training run that was to end after so many steps, to the end that its plan sets; None: it sets none."""
 
 
 def run_planned(
@@ -78,7 +80,7 @@ def run_planned(
             device=planned.machine.device,
             record_id=record_id,
         )
-    return Session(record=record, tuned=tuned)
+    return Session(record=record, tuned=tuned, steps_left=None if steps is None else steps_left(plan_file))
 
 
 def _streaming(on_text: Callable[[str], None]) -> OnEvent:
