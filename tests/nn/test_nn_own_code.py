@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,51 @@ def test_another_cpu_that_torch_is_told_to_compile_for_has_code_of_its_own(told,
     before = _made_from("code")
     monkeypatch.setenv(told, "other")
     assert _made_from("code") != before
+
+
+def as_if_unused_for_long(*paths: Path) -> None:
+    for path in paths:
+        os.utime(path, (0, 0))
+
+
+def test_what_was_not_used_for_long_is_removed_when_something_is_kept(kept):
+    loaded()
+    (used,) = kept.iterdir()
+    name, made_from, contents = used.stem.split("-")
+    unused, half = kept / f"{name}-{made_from[::-1]}-{contents}.so", kept / f".{used.name}.partial"
+    for path in (unused, half):
+        path.write_bytes(used.read_bytes())
+    as_if_unused_for_long(used, unused, half)
+    assert loaded() == FOUND
+    assert {used, unused, half} == set(kept.iterdir()), "nothing new is kept"
+    keep_code("other", "origin", used)
+    assert sorted(path.name.partition("-")[0] for path in kept.iterdir()) == [name, "other"]
+    assert used.exists(), "it was used since"
+
+
+IN_USE = """
+import torch
+from txlplan.nn._dropout_code import compiled_mask
+from txlplan.nn._own_code import library
+library("dropout")
+input("loaded")
+print(compiled_mask((1 << 20,), torch.tensor(1), 0.5).float().mean().item())
+"""
+
+
+def test_a_process_that_has_loaded_what_is_removed_goes_on(kept):
+    loaded()
+    (library,) = kept.iterdir()
+    with subprocess.Popen([sys.executable, "-c", IN_USE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.read(len("loaded")) == "loaded"
+        as_if_unused_for_long(library)
+        keep_code("other", "origin", library)
+        assert not library.exists()
+        said, _ = process.communicate("go on\n", timeout=120)
+    assert float(said) == pytest.approx(0.5, abs=0.01)
+    assert process.returncode == 0
 
 
 def test_a_user_without_a_home_keeps_no_code(monkeypatch, tmp_path):
