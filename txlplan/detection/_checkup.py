@@ -95,10 +95,10 @@ def _processor(cpu: Cpu) -> Finding:
 
 
 def _instructions() -> Iterator[Finding]:
-    """What keeps torch from some of the CPU's instructions."""
+    """What keeps products and kernels from some of the CPU's instructions."""
     for name in _LIMITS_OF_INSTRUCTIONS:
         if value := os.environ.get(name):
-            yield _finding(name, f"{value}: torch uses no instructions beyond; a probe holds for runs that are told the same")
+            yield _finding(name, f"{value}: no instructions beyond are used; a probe holds for runs that are told the same")
 
 
 def _compiler() -> Finding:

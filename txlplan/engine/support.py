@@ -78,7 +78,7 @@ def _own_attention(plan_file: PlanFile) -> Iterator[str]:
 def own_attention_lacks(precision: Precision) -> str | None:
     """What attention in C++ needs and this machine has not."""
     if precision == "bf16" and not multiplies_bf16():
-        return "in bf16 there is code for CPUs with AVX-512's products of bf16, which this one lacks"
+        return "in bf16 there is code for CPUs with AVX-512's products of bf16, which this one lacks or is told not to use"
     return None if cpp_compiler() else NO_COMPILER
 
 
