@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._build import COMPILED_DISPATCH
-from txlplan.cost._ends import DRAWING
+from txlplan.cost._ends import DRAWING, JOINED
 from txlplan.cost._numbers import Numbers
 from txlplan.cost._ring import compiled_calls, kept_bytes, packed_bytes, prompt_bytes
 from txlplan.cost._time import step_time
@@ -194,6 +194,14 @@ def test_compiled_for_a_cpu_products_of_few_rows_are_sums(tiny_model: ModelConfi
     total = plain.total(plain.flops, "forward")
     assert flops[0].tolist() == [total[0], 0.0]
     assert flops[1].tolist() == [0.0, total[1]]
+
+
+def test_compiled_code_of_few_rows_joins_no_vocabulary_but_reads_logits_again(tiny_model: ModelConfig) -> None:
+    adaptive = replace(tiny_model, vocab_size=100, cutoffs=(20, 40))
+    plain, compiled = (stream_of(adaptive, "generate", compiled=how, batches=(8, 9)) for how in (False, True))
+    before, after = (stream.bytes_moved[stream.names.index(JOINED)] for stream in (plain, compiled))
+    assert after.tolist() == [before[0] / 2, before[1]]
+    assert before[0] / 2 == 2 * 8 * adaptive.vocab_size * 4
 
 
 def summed_s(model: ModelConfig, device: DeviceProfile, stack: StackProfile, threads: int, rows: int = 1) -> float:

@@ -66,10 +66,10 @@ _MEASURED_US = {
     ("demo-bytes", "bf16"): {1: 171, 8: 344},
     ("middle", "fp32"): {1: 683, 8: 1217},
     ("middle", "bf16"): {1: 477, 8: 1114},
-    ("original-enwik8-12", "fp32"): {1: 5400, 8: 12214},
-    ("original-enwik8-12", "bf16"): {1: 2144, 8: 7456},
+    ("original-enwik8-12", "fp32"): {1: 5364, 8: 13640},
+    ("original-enwik8-12", "bf16"): {1: 2130, 8: 8332},
 }
-"""A token there: medians of 400, and of 25 of the last, that workers generated (`txlplan bench --task generate --compile-step`)
+"""A token there: medians of 400, and of 40 of the last, that workers generated (`txlplan bench --task generate --compile-step`)
 within the same hour."""
 
 

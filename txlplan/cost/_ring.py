@@ -186,10 +186,13 @@ def compiled_calls(rows: FloatArray, layers: int) -> tuple[Op, ...]:
 
 def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
     """A product of a layer or the softmax in code compiled for a CPU: sums where rows are few, which read what they need
-    themselves, so that nothing is streamed apart, and give log-probabilities where they belong. All else is as it was."""
+    themselves, so that nothing is streamed apart. All else is as it was, but that log-probabilities of clusters are not joined:
+    logits are read three times, not once, then written where they belong; joining reads and writes each twice."""
     few = (rows <= SUMMED_ROWS).astype(float)
-    if op.group == STREAMED or op.name == JOINED:
+    if op.group == STREAMED:
         return (_share(op, 1.0 - few),)
+    if op.name == JOINED:
+        return (_share(op, 1.0 - few / 2),)
     if op.kind not in ("gemm", "bmm") or op.section == "embedding":
         return (op,)
     return (_share(replace(op, kind="summed"), few), _share(op, 1.0 - few))
