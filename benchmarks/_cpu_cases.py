@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from txlplan.benchmarks import Matrix
 from txlplan.choices import Precision, Task
 from txlplan.model import ModelConfig, forward_flops_per_token
+from txlplan.model._tiles import SUMMED_ROWS
 
 COMBINATIONS: tuple[tuple[Task, Precision], ...] = (
     ("train", "fp32"),
@@ -17,8 +18,11 @@ COMBINATIONS: tuple[tuple[Task, Precision], ...] = (
     ("score", "bf16"),
     ("generate", "bf16"),
 )
+_COMPILED_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 _MOST_FLOPS = 5e10
 """Of a step's forward pass; a draw beyond it is drawn again."""
+_COMPILED_FLOPS = 1e8
+"""The same of a token that compiled code reads: one row of 50 million weights, or eight of six."""
 _HEAP_STEPS = 6
 """After which the heap of a training process has stopped growing."""
 
@@ -32,6 +36,7 @@ class Drawn:
     task: Task
     precision: Precision
     batch: int
+    compiled: bool = False
 
     def matrix(self, model: str, repeats: int) -> Matrix:
         """To be measured by the machinery of `txlplan bench`: in the steady state, when the memory is full."""
@@ -42,7 +47,8 @@ class Drawn:
             task=self.task,
             precision=(self.precision,),
             micro_batch=(self.batch,),
-            steps={"train": 5, "score": 8, "generate": 64}[self.task],
+            compile=(self.compiled,),
+            steps={"train": 5, "score": 8, "generate": 256 if self.compiled else 64}[self.task],
             warmup_steps=warmup,
             repeats=repeats,
         )
@@ -54,12 +60,22 @@ def drawn(seed: int, count: int, name: str) -> list[Drawn]:
     return [_draw(source, f"{name}-{number:02d}", *COMBINATIONS[number % len(COMBINATIONS)]) for number in range(count)]
 
 
-def _draw(source: random.Random, name: str, task: Task, precision: Precision) -> Drawn:
+def drawn_compiled(seed: int, count: int, name: str) -> list[Drawn]:
+    """The same of tokens of few rows that compiled code reads, of models that are small for it; in fp32 and bf16 in turn."""
+    source = random.Random(f"{seed} {name}")
+    return [
+        _draw(source, f"{name}-{number:02d}", "generate", ("fp32", "bf16")[number % 2], compiled=True)
+        for number in range(count)
+    ]
+
+
+def _draw(source: random.Random, name: str, task: Task, precision: Precision, *, compiled: bool = False) -> Drawn:
     while True:
-        batch, model = source.randint(1, 16), _model(source, name)
+        batch, model = source.randint(1, SUMMED_ROWS if compiled else 16), _model(source, name)
         per_token = sum(forward_flops_per_token(model, batch=batch).values())
-        if per_token * batch * (1 if task == "generate" else model.tgt_len) <= _MOST_FLOPS:
-            return Drawn(name=name, model=model, task=task, precision=precision, batch=batch)
+        flops = per_token * batch * (1 if task == "generate" else model.tgt_len)
+        if flops <= (_COMPILED_FLOPS if compiled else _MOST_FLOPS):
+            return Drawn(name=name, model=model, task=task, precision=precision, batch=batch, compiled=compiled)
 
 
 def _model(source: random.Random, name: str) -> ModelConfig:

@@ -2,9 +2,10 @@
 
     python benchmarks/cpu_accuracy.py --directory build/cpu-accuracy
 
-24 configurations are held out, and 8 others are what `txlplan calibrate` may see. All are measured by the machinery of
-`txlplan bench`, in rounds (A B C … A B C …), with a fixed matrix product before and after each, so that a machine which drifts
-is seen to: each error is given raw, and corrected by how much slower the product ran than while probing.
+24 configurations are held out, and 8 others are what `txlplan calibrate` may see; 6 more, held out too, generate by compiled
+code with small models. All are measured by the machinery of `txlplan bench`, in rounds (A B C … A B C …), with a fixed matrix
+product before and after each, so that a machine which drifts is seen to: each error is given raw, and corrected by how much
+slower the product ran than while probing.
 
 Whatever was measured is kept in the directory, also where the command is cut off: the same call goes on. Estimates are always
 made anew, with the profiles that are there; `--probe` replaces them. The last line is one JSON document.
@@ -23,7 +24,7 @@ from statistics import fmean, median
 from typing import Annotated, Any
 
 import typer
-from _cpu_cases import Drawn, drawn
+from _cpu_cases import Drawn, drawn, drawn_compiled
 from _cpu_scores import repeatability, results, shown
 
 from txlplan import detection, files
@@ -33,8 +34,8 @@ from txlplan.hardware import StackProfile, stacks
 from txlplan.launcher import this_machine
 from txlplan.records import open_store
 
-HELD_OUT, FITTED = "held-out", "fitted"
-SIZES = {HELD_OUT: 24, FITTED: 8}
+HELD_OUT, FITTED, COMPILED = "held-out", "fitted", "compiled"
+SIZES = {HELD_OUT: 24, FITTED: 8, COMPILED: 6}
 _RUNS, _PROBED = "runs.jsonl", "probe.json"
 _REFERENCE_EVERY_S = 4.0
 _DISTURBED = 1.75
@@ -66,7 +67,7 @@ def main(
     os.environ.pop("TXLPLAN_PROFILES", None)
     if probe or not (directory / _PROBED).exists():
         _probe(directory)
-    sets = {name: drawn(seed, size, name) for name, size in SIZES.items()}
+    sets = {name: (drawn_compiled if name == COMPILED else drawn)(seed, size, name) for name, size in SIZES.items()}
     complete = _measure(directory, sets, repeats, end_s)
     found = _scored(directory, sets)
     if not complete:
@@ -167,10 +168,12 @@ def _scored(directory: Path, sets: dict[str, list[Drawn]]) -> dict[str, Any]:
         return {"repeats apart": apart} | shown(title, results(mine, machine.cluster, stack, product_s), apart)
 
     found = {"after probe": score(HELD_OUT, machine.stack, "held out, after the probe alone")}
+    found["compiled, after probe"] = score(COMPILED, machine.stack, "held out, compiled, after the probe alone")
     found["fitted, before"] = score(FITTED, machine.stack, "to be fitted, after the probe alone")
     calibrated = _calibrated(directory)
     if calibrated is not None:
         found["after calibrate"] = score(HELD_OUT, calibrated, "held out, after calibrate")
+        found["compiled, after calibrate"] = score(COMPILED, calibrated, "held out, compiled, after calibrate")
     return found
 
 

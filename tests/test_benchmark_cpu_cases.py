@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from _cpu_cases import COMBINATIONS, drawn
+from _cpu_cases import COMBINATIONS, drawn, drawn_compiled
 from _cpu_scores import CORRECTED, MEMORY, RAW, Result
+
+from txlplan.model import forward_flops_per_token
+from txlplan.model._tiles import SUMMED_ROWS
 
 
 def test_the_same_seed_draws_the_same_and_every_combination_alike():
@@ -28,6 +31,19 @@ def test_configurations_lie_in_the_ranges_and_are_measured_with_a_full_memory():
         matrix = each.matrix("model.toml", 2)
         read = matrix.warmup_steps * (1 if each.task == "generate" else model.tgt_len)
         assert each.task == "train" or read >= model.mem_len
+
+
+def test_compiled_configurations_are_small_and_of_few_rows():
+    first = drawn_compiled(1, 6, "compiled")
+    assert first == drawn_compiled(1, 6, "compiled")
+    assert [each.precision for each in first] == ["fp32", "bf16"] * 3
+    for each in first:
+        matrix = each.matrix("model.toml", 2)
+        assert (each.task, matrix.compile) == ("generate", (True,))
+        assert 1 <= each.batch <= SUMMED_ROWS
+        assert matrix.warmup_steps >= each.model.mem_len
+        assert each.batch * sum(forward_flops_per_token(each.model, batch=each.batch).values()) <= 1e8
+    assert not any(each.compiled for each in drawn(1, 24, "held-out"))
 
 
 def test_errors_are_relative_and_drift_corrected():

@@ -15,7 +15,7 @@ from txlplan.calibration._factors import TIME
 from txlplan.calibration._observations import Observations, predicted
 from txlplan.choices import Task
 from txlplan.errors import BarMissedError, InputError
-from txlplan.hardware import Cluster, EfficiencyPoint, StackProfile, SystemProfile, TokenHost
+from txlplan.hardware import Cluster, CompiledTokenHost, EfficiencyPoint, StackProfile, SystemProfile, TokenHost
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
@@ -89,8 +89,10 @@ def test_what_the_truth_differs_in_is_found() -> None:
 
 def test_the_host_s_factor_moves_tokens_too() -> None:
     tokens = (TokenHost(dtype="fp32", layer_bytes=1 << 20, op_s=4e-6),)
-    moved = TIME["host"].apply(replace(STACK, token_host=tokens), 1.5)
+    compiled = (CompiledTokenHost(dtype="fp32", token_bytes=1 << 20, op_s=8e-6),)
+    moved = TIME["host"].apply(replace(STACK, token_host=tokens, compiled_token_host=compiled), 1.5)
     assert [point.op_s for point in moved.token_host] == pytest.approx([6e-6])
+    assert [point.op_s for point in moved.compiled_token_host] == pytest.approx([12e-6])
 
 
 def test_what_differs_by_task_is_found_by_task() -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._build import COMPILED_DISPATCH
-from txlplan.cost._ends import DRAWING
+from txlplan.cost._ends import DRAWING, JOINED
 from txlplan.cost._numbers import Numbers
-from txlplan.cost._ring import kept_bytes, packed_bytes, prompt_bytes
+from txlplan.cost._ring import compiled_calls, kept_bytes, packed_bytes, prompt_bytes
 from txlplan.cost._time import step_time
 from txlplan.engine.trace import trace
 from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile, devices, stacks
@@ -93,27 +93,31 @@ def test_a_token_costs_a_fraction_of_projecting_the_memory_again() -> None:
 
 
 def test_compiling_spares_dispatch_and_moves_what_it_moved(tiny_model: ModelConfig) -> None:
-    """Of as many operations; weights and memory are read by the products and not apart."""
+    """Of as many operations, beside its calls and what its threads wait; weights and memory are read by the products and not
+    apart."""
     plain, compiled = (stream_of(tiny_model, "generate", compiled=how) for how in (False, True))
-    assert compiled.total(compiled.launches, "forward") == plain.total(plain.launches, "forward")
+    beside = sum(op.launches * op.repeat for op in compiled_calls(np.ones(1), tiny_model.n_layer))
+    assert compiled.total(compiled.launches, "forward") == plain.total(plain.launches, "forward") + beside
     assert compiled.total(compiled.dispatched, "forward") < plain.total(plain.dispatched, "forward")
     apart = plain.bytes_moved[plain.names.index("weights, keys and values")]
     moved = plain.total(plain.bytes_moved, "forward") - apart
     assert compiled.total(compiled.bytes_moved, "forward") == pytest.approx(moved)
 
 
-def test_compiled_softmaxes_of_few_rows_are_dispatched_like_layers_and_others_are_not(tiny_model: ModelConfig) -> None:
+def test_compiled_softmaxes_of_few_rows_are_dispatched_by_no_one_like_layers_and_others_are_not(
+    tiny_model: ModelConfig,
+) -> None:
     compiled = stream_of(tiny_model, "generate", (SUMMED_ROWS, SUMMED_ROWS + 1), compiled=True)
-    for section, wanted in (("layers", ["code", "cpu"]), ("softmax", ["code", None])):
+    for section, wanted in (("layers", [0.0, COMPILED_DISPATCH["cpu"]]), ("softmax", [0.0, 1.0])):
         rows = [
             row
             for row, name in enumerate(compiled.names)
             if compiled.sections[row] == section and name not in DRAWING and compiled.launches[row].all()
         ]
         assert rows
-        for column, name in enumerate(wanted):
+        for column, share in enumerate(wanted):
             shares = compiled.dispatched[rows, column] / compiled.launches[rows, column]
-            np.testing.assert_allclose(shares, COMPILED_DISPATCH[name] if name else 1.0)
+            np.testing.assert_allclose(shares, share)
 
 
 @pytest.mark.parametrize("prompt_len", [0, 1, 2, 7, 500])
@@ -190,6 +194,14 @@ def test_compiled_for_a_cpu_products_of_few_rows_are_sums(tiny_model: ModelConfi
     total = plain.total(plain.flops, "forward")
     assert flops[0].tolist() == [total[0], 0.0]
     assert flops[1].tolist() == [0.0, total[1]]
+
+
+def test_compiled_code_of_few_rows_joins_no_vocabulary_but_reads_logits_again(tiny_model: ModelConfig) -> None:
+    adaptive = replace(tiny_model, vocab_size=100, cutoffs=(20, 40))
+    plain, compiled = (stream_of(adaptive, "generate", compiled=how, batches=(8, 9)) for how in (False, True))
+    before, after = (stream.bytes_moved[stream.names.index(JOINED)] for stream in (plain, compiled))
+    assert after.tolist() == [before[0] / 2, before[1]]
+    assert before[0] / 2 == 2 * 8 * adaptive.vocab_size * 4
 
 
 def summed_s(model: ModelConfig, device: DeviceProfile, stack: StackProfile, threads: int, rows: int = 1) -> float:

@@ -17,6 +17,7 @@ from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._host import dispatch_cost
 from txlplan.detection._measure import Measurement, Timed
 from txlplan.detection._probe import _dtypes
+from txlplan.detection._reading import READ_BYTES
 from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.nn import _suited_products
@@ -68,6 +69,21 @@ def test_tokens_show_what_the_host_takes_for_their_operations(result):
         assert len(points) == 3
         assert [point.layer_bytes for point in points] == sorted({point.layer_bytes for point in points})
         assert all(1e-7 < point.op_s < 5e-3 for point in points)
+
+
+def test_compiled_tokens_show_what_the_host_takes_and_how_fast_is_read(result):
+    """In each precision that was measured, of models that read little and much; with all threads and with one."""
+    stack, wanted = result.stack, can_compile("token")
+    assert (stack.meeting_s is not None) <= wanted
+    measured = {"fp32", "bf16"} & set(result.device.peak_flops_per_s)
+    assert {point.dtype for point in stack.compiled_token_host} == (measured if wanted else set())
+    assert all(1e-7 < point.op_s < 5e-3 for point in stack.compiled_token_host)
+    for threads in {1, usable_cpus()} if wanted else ():
+        sizes = [point.read_bytes for point in stack.token_reading if point.threads == threads]
+        assert sizes == list(READ_BYTES)
+    assert all(1e7 < point.bandwidth_bytes_per_s < 1e14 for point in stack.token_reading)
+    most = [point for point in stack.token_reading if point.threads == usable_cpus()][-1:]
+    assert [point.bandwidth_bytes_per_s for point in most] == ([stack.reading_bandwidth_bytes_per_s] if wanted else [])
 
 
 def test_bf16_is_measured_however_slow_it_is():
@@ -184,7 +200,7 @@ def test_what_follows_a_product_of_few_rows_is_none_of_its_time():
     few = next(case for case in cases("fp32") if case.is_apart)
     measured = Measurement(
         bandwidth_bytes_per_s=1e10,
-        reading_bandwidth_bytes_per_s=None,
+        readings=(),
         dispatch_s=2e-6,
         plain_dispatch_s=1e-6,
         between_s=4e-6,

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from txlplan.cost import estimate
 from txlplan.detection import _tokens as tokens_module
-from txlplan.detection._tokens import Token, _model, _token_s, token_host, token_times
+from txlplan.detection._tokens import Token, _model, _token_s, compiled_token_host, meeting_s, token_host, token_times
+from txlplan.engine.event_log import EventLog
 from txlplan.hardware import Cluster, devices, stacks, systems
 from txlplan.nn import Inference
+from txlplan.nn._own_code import can_compile
 from txlplan.nn._ring import KeyValueRing
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
@@ -25,15 +27,15 @@ _STACK = replace(stacks.get("txlplan-cpu"), host_reading_op_s=5e-6)
 
 
 def _step_s(token: Token, **changes: Any) -> float:
-    plan = Plan(micro_batch=4, precision=token.precision, threads=token.threads)
+    plan = Plan(micro_batch=4, precision=token.precision, threads=token.threads, compile=token.compiled)
     stack = replace(_STACK, **changes)
     return float(estimate(Workload(model=token.model, task="generate"), _CLUSTER, stack, [plan]).step_s[0])
 
 
-def _tokens(longer: float) -> list[Token]:
+def _tokens(longer: float, *, compiled: bool = False) -> list[Token]:
     """That take so many times as long as where nothing disturbs the host."""
     made = [
-        Token(model=_model(width), precision=precision, threads=2, seconds=0.0)
+        Token(model=_model(width), precision=precision, threads=2, compiled=compiled, seconds=0.0)
         for precision in ("fp32", "bf16")
         for width in (128, 384)
     ]
@@ -48,10 +50,22 @@ def test_tokens_that_were_timed_come_back() -> None:
         assert _step_s(token, token_host=points) == pytest.approx(token.seconds, rel=1e-3)
 
 
+def test_compiled_tokens_that_were_timed_come_back_and_are_told_apart() -> None:
+    """By what a whole token reads."""
+    tokens = _tokens(1.3, compiled=True)
+    points = compiled_token_host(_CLUSTER, _STACK, [*_tokens(1.3), *tokens])
+    assert [point.dtype for point in points] == [token.precision for token in tokens]
+    for token, point in zip(tokens, points, strict=True):
+        assert _step_s(token, compiled_token_host=points) == pytest.approx(token.seconds, rel=1e-3)
+        weights = 3 * (4 + 2 * 2) * token.model.d_model**2 * (4 if token.precision == "fp32" else 2) / token.threads
+        assert weights < point.token_bytes < 2 * weights
+    assert token_host(_CLUSTER, _STACK, tokens) == ()
+
+
 def test_a_precision_without_products_is_left_out() -> None:
-    wide = replace(_DEVICE, peak_flops_per_s={"fp32": 1e11})
-    found = token_host(replace(_CLUSTER, device=wide), _STACK, _tokens(1.3))
-    assert {point.dtype for point in found} == {"fp32"}
+    wide = replace(_CLUSTER, device=replace(_DEVICE, peak_flops_per_s={"fp32": 1e11}))
+    assert {point.dtype for point in token_host(wide, _STACK, _tokens(1.3))} == {"fp32"}
+    assert {point.dtype for point in compiled_token_host(wide, _STACK, _tokens(1.3, compiled=True))} == {"fp32"}
 
 
 def test_tokens_quicker_than_their_operations_leave_the_host_something() -> None:
@@ -69,9 +83,46 @@ def test_tokens_are_read_by_each_model_in_each_precision() -> None:
         found = list(token_times(("fp32",), threads))
     finally:
         torch.set_num_threads(threads)
-    assert [each.precision for each in found] == ["fp32"] * 3
+    ways = [False, True] if can_compile("token") else [False]
+    assert [(each.precision, each.compiled) for each in found] == [("fp32", way) for way in ways for _ in range(3)]
     assert all(0 < each.seconds < 10 for each in found)
     assert len({each.model.d_model for each in found}) == 3
+
+
+@pytest.mark.skipif(not can_compile("token"), reason="no C++ compiler")
+def test_threads_meet_in_microseconds() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    try:
+        met_s = meeting_s(threads)
+    finally:
+        torch.set_num_threads(threads)
+    assert met_s is None or 1e-8 < met_s < 1e-2
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_where_nothing_is_compiled_no_meeting_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_module, "can_compile", lambda _: False)
+    threads = torch.get_num_threads()
+    assert meeting_s(threads) is None
+    assert not any(each.compiled for each in token_times(("fp32",), threads))
+
+
+@pytest.mark.parametrize("compiled", [False, True] if can_compile("token") else [False])
+def test_a_worker_s_events_lie_between_tokens_and_are_none_of_their_time(
+    monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """By a clock that an event moves by 1 s, and nothing else."""
+    clock, told = [0.0], []
+
+    def emit(_: EventLog, event: Any) -> None:
+        clock[0] += 1.0
+        told.append(event.event)
+
+    monkeypatch.setattr(EventLog, "emit", emit)
+    monkeypatch.setattr(tokens_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert _token_s(_model(128), "fp32", compiled=compiled) == 0.0
+    assert told[:5] == ["step", *["streamed"] * 4]
+    assert told.count("step") == 32
 
 
 @pytest.mark.parametrize("longest_s", [0.5, 3.5, 1e3])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from txlplan import resources
-from txlplan.config import parse_toml
+from txlplan.config import parse_toml, to_toml
 from txlplan.errors import ConfigError
 from txlplan.hardware import StackProfile, devices, stacks, systems
 
@@ -201,3 +201,21 @@ def test_what_a_token_s_operation_costs_the_host_is_of_a_precision_and_more_than
     assert parse_toml(StackProfile, {**raw, "token_host": [point]}, "ours.toml").token_host[0].op_s == pytest.approx(5e-6)
     with pytest.raises(ConfigError, match=rf"ours\.toml: .*token_host.*{next(iter(wrong))}"):
         parse_toml(StackProfile, {**raw, "token_host": [point | wrong]}, "ours.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "point", "wrong"),
+    [
+        ("compiled_token_host", {"dtype": "bf16", "token": "3 MiB", "op": "9 us"}, {"token": "0 B"}),
+        ("compiled_token_host", {"dtype": "bf16", "token": "3 MiB", "op": "9 us"}, {"op": "0 s"}),
+        ("token_reading", {"read": "8 MiB", "threads": 2, "bandwidth": "57 GB/s"}, {"read": "0 B"}),
+        ("token_reading", {"read": "8 MiB", "threads": 2, "bandwidth": "57 GB/s"}, {"threads": 0}),
+        ("token_reading", {"read": "8 MiB", "threads": 2, "bandwidth": "57 GB/s"}, {"bandwidth": "0 GB/s"}),
+    ],
+)
+def test_what_compiled_tokens_took_is_more_than_nothing(name: str, point: dict[str, Any], wrong: dict[str, Any]) -> None:
+    raw = {"id": "ours", "family": "ours", "version": "0"}
+    stack = parse_toml(StackProfile, {**raw, name: [point]}, "ours.toml")
+    assert parse_toml(StackProfile, tomllib.loads(to_toml(stack)), "ours.toml") == stack
+    with pytest.raises(ConfigError, match=rf"ours\.toml: .*{name}.*{next(iter(wrong))}"):
+        parse_toml(StackProfile, {**raw, name: [point | wrong]}, "ours.toml")

@@ -13,7 +13,19 @@ from records_reference import PLAIN, cell, default, field_documentation, titled,
 
 from txlplan.benchmarks import Matrix
 from txlplan.config._schema import toml_key
-from txlplan.hardware import DeviceProfile, EfficiencyPoint, Host, Link, Price, Spread, StackProfile, SystemProfile, TokenHost
+from txlplan.hardware import (
+    CompiledTokenHost,
+    DeviceProfile,
+    EfficiencyPoint,
+    Host,
+    Link,
+    Price,
+    Spread,
+    StackProfile,
+    SystemProfile,
+    TokenHost,
+    TokenReading,
+)
 from txlplan.model import ModelConfig
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling
 from txlplan.units import Quantity
@@ -43,6 +55,8 @@ FILES: dict[str, tuple[tuple[str, type[Any]], ...]] = {
         ("profiles/stacks/ID.toml", StackProfile),
         ("[[efficiency]]", EfficiencyPoint),
         ("[[token_host]]", TokenHost),
+        ("[[compiled_token_host]]", CompiledTokenHost),
+        ("[[token_reading]]", TokenReading),
         ("[spread]", Spread),
     ),
 }

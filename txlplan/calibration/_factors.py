@@ -33,8 +33,14 @@ def _host(stack: StackProfile, factor: float) -> StackProfile:
     backward = None if stack.host_backward_op_s is None else stack.host_backward_op_s * factor
     reading = None if stack.host_reading_op_s is None else stack.host_reading_op_s * factor
     forward = (stack.host_op_s or 0.0) * factor
-    tokens = tuple(replace(each, op_s=each.op_s * factor) for each in stack.token_host)
-    return replace(stack, host_op_s=forward, host_backward_op_s=backward, host_reading_op_s=reading, token_host=tokens)
+    return replace(
+        stack,
+        host_op_s=forward,
+        host_backward_op_s=backward,
+        host_reading_op_s=reading,
+        token_host=tuple(replace(each, op_s=each.op_s * factor) for each in stack.token_host),
+        compiled_token_host=tuple(replace(each, op_s=each.op_s * factor) for each in stack.compiled_token_host),
+    )
 
 
 def _context(stack: StackProfile, factor: float) -> StackProfile:

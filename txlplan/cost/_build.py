@@ -17,7 +17,7 @@ from txlplan.cost._layer import Lengths, layer
 from txlplan.cost._numbers import Numbers
 from txlplan.cost._op_stream import FloatArray, Op, OpStream
 from txlplan.cost._published_layer import published_layer
-from txlplan.cost._ring import as_summed, reading, streamed
+from txlplan.cost._ring import as_summed, compiled_calls, reading, streamed
 from txlplan.cost._section import AUTOCAST_COPY, Section
 from txlplan.cost._update import accumulation, published_update, update
 from txlplan.errors import InputError
@@ -289,6 +289,8 @@ def _reading(settings: Settings, micro_batch: FloatArray) -> OpStream:
         ops = [each for op in ops for each in as_summed(op, micro_batch)]
     if settings.compiled:
         ops = [_compiled(settings, op, micro_batch) for op in ops]
+    if settings.summed:
+        ops += compiled_calls(micro_batch, model.n_layer)
     return OpStream.of(ops, micro_batch.size)
 
 
@@ -305,14 +307,14 @@ def _dispatch_share(settings: Settings, op: Op, rows: FloatArray) -> FloatArray 
         if op.section != "softmax" or op.name in DRAWING:
             return 1.0
         share = 1.0
-    return np.where(rows <= SUMMED_ROWS, COMPILED_DISPATCH["code"], share) if settings.summed else share
+    return np.where(rows <= SUMMED_ROWS, 0.0, share) if settings.summed else share
 
 
-COMPILED_DISPATCH = {"code": 0.065, "cpu": 0.30, "gpu": 0.81}
-"""Host time of a compiled layer's step over that of the eager one, of layers of width 16 (`benchmarks/inference.py dispatch`).
-The code that reads few rows on a CPU: 10.5 against 163 us, 2 cores of an Intel Xeon with AMX. What torch compiles: 142 against
-460 us, 2 cores of an AMD EPYC (Zen 3); both torch 2.13, 2026-11-26. GPU: 8.8 against 10.6 ms a token of 16 layers of width 512
-and their loss (H200, torch 2.11, 2026-11-26)."""
+COMPILED_DISPATCH = {"cpu": 0.30, "gpu": 0.81}
+"""Host time of a compiled layer's step over that of the eager one, of layers of width 16 (`benchmarks/inference.py dispatch`),
+by torch's compiler: of the code that reads few rows on a CPU, `compiled_calls` says what it takes. CPU: 142 against 460 us, 2
+cores of an AMD EPYC (Zen 3), torch 2.13, 2026-11-26. GPU: 8.8 against 10.6 ms a token of 16 layers of width 512 and their loss
+(H200, torch 2.11, 2026-11-26)."""
 _LAYERS: dict[Implementation, Callable[[Section, Lengths], None]] = {
     "reference": layer,
     "xla": layer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from txlplan.cost._evaluated import Evaluated
-from txlplan.hardware import Cluster, StackProfile
+from txlplan.hardware import Cluster, DeviceProfile, StackProfile
 from txlplan.plan_file import Plan
 
 _MEASURED_SHARE = 0.8
@@ -31,6 +31,14 @@ def unmeasured_settings(plan: Plan) -> list[str]:
     return wanted
 
 
+def _of_reading(device: DeviceProfile, stack: StackProfile, plan: Plan) -> list[str]:
+    """Where compiled tokens run on a CPU that was measured without them."""
+    measured_before = stack.measured_device == device.id and not stack.token_reading
+    if not (measured_before and plan.compile and device.kind == "cpu"):
+        return []
+    return ["how fast compiled tokens read what a cache holds was not measured: `txlplan hardware probe` does so"]
+
+
 def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bool) -> tuple[str, ...]:
     """In sentences."""
     said = []
@@ -48,6 +56,7 @@ def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bo
         said.append(f"stack {stack.id} was measured on {stack.measured_device}, not on {device.id}")
     elif extrapolated and not wanted:
         said.append("a fifth or more of the time is spent in shapes beyond the measured ones")
+    said += _of_reading(cluster.device, stack, plan)
     if wanted:
         said.append(f"no run with {', '.join(wanted)} has been measured: those terms are derived, and the range is wider")
     if stack.spread is None:

@@ -142,7 +142,7 @@ def log_probabilities(section: Section, at: Lengths, *, join: bool = True) -> No
         section.run(f"cluster {cluster} log-softmax", SOFTMAX, "loss", read=logits if apart else narrow, written=logits)
     if model.n_clusters > 1:
         moved = 2 * at.B * model.vocab_size * f
-        section.run("vocabulary joined", SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=moved)
+        section.run(JOINED, SOFTMAX, "copy", launches=model.n_clusters, read=moved, written=moved, around=moved)
     words = at.B * model.vocab_size * _WORD_BYTES
     temperature, sampling = DRAWING
     section.run(temperature, SOFTMAX, "softmax", launches=2, read=2 * words, written=2 * words)
@@ -155,6 +155,8 @@ def widens_logits(numbers: Numbers, *, on_gpu: bool) -> bool:
     return on_gpu and numbers.dtype == "fp16"
 
 
+JOINED = "vocabulary joined"
+"""Log-probabilities of all clusters side by side."""
 DRAWING = ("temperature", "sampling")
 """Operations of drawing words by their probabilities."""
 

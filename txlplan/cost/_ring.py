@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from txlplan.cost._compiled_layer import compiled_attention
-from txlplan.cost._ends import SOFTMAX, RowsMadeUp, embedded_words, log_probabilities, loss, outputs
+from txlplan.cost._ends import JOINED, SOFTMAX, RowsMadeUp, embedded_words, log_probabilities, loss, outputs
 from txlplan.cost._fused_layer import fused_scores
 from txlplan.cost._layer import FEED_FORWARD, PROJECTIONS, RESIDUAL, SCORES, VALUES, Lengths, norm
 from txlplan.cost._numbers import Numbers, Shape
@@ -22,7 +22,14 @@ from txlplan.model import ModelConfig
 from txlplan.model._parameters import has_projections, table_shapes
 from txlplan.model._tiles import FEW_ROWS, SUMMED_ROWS, packed_rows
 
-KEPT, STREAMED = "kept keys and values", "weights and memory"
+KEPT, STREAMED, MEETING = "kept keys and values", "weights and memory", "meeting of threads"
+LAYER_MEETINGS, HEAD_MEETINGS = 5, 3
+"""How often threads wait for each other (token.cpp): in a layer after each product and after attention, in the softmax before
+the logits, after them, and at its end."""
+_CALLS = 6
+"""Operations that take the host as long as the calls of compiled code, and what leads to them: of narrow layers 74 us a token,
+in which reading and drawing a word has 10 others, of 4.8 us each (2 cores of an Intel Xeon with AMX, torch 2.13,
+2026-11-27)."""
 Product = tuple[int, int]
 """Outputs and inputs."""
 
@@ -146,12 +153,46 @@ def reads_tokens(stream: OpStream) -> bool:
     return STREAMED in stream.groups
 
 
+def meetings(stream: OpStream) -> FloatArray:
+    """Where threads of compiled code meet, how often, [ops, candidates]; 0 elsewhere."""
+    met: FloatArray = stream.launches * np.array([group == MEETING for group in stream.groups])[:, None]
+    return met
+
+
+def compiled_calls(rows: FloatArray, layers: int) -> tuple[Op, ...]:
+    """What compiled code of few rows does beside its sums: Python calls it, for all layers and for the softmax, and its threads
+    meet."""
+    few = (rows <= SUMMED_ROWS).astype(float)
+
+    def operation(name: str, group: str, section: str, launches: int, dispatch: float, repeat: float = 1.0) -> Op:
+        return Op(
+            name=name,
+            group=group,
+            section=section,
+            kind="copy",
+            phase="forward",
+            dtype="fp32",
+            launches=launches * few,
+            dispatch=dispatch,
+            repeat=repeat,
+        )
+
+    return (
+        operation("calls of compiled code", STREAMED, "embedding", _CALLS, 1.0),
+        operation("meetings in a layer", MEETING, "layers", LAYER_MEETINGS, 0.0, layers),
+        operation("meetings in the softmax", MEETING, "softmax", HEAD_MEETINGS, 0.0),
+    )
+
+
 def as_summed(op: Op, rows: FloatArray) -> tuple[Op, ...]:
     """A product of a layer or the softmax in code compiled for a CPU: sums where rows are few, which read what they need
-    themselves, so that nothing is streamed apart. All else is as it was."""
+    themselves, so that nothing is streamed apart. All else is as it was, but that log-probabilities of clusters are not joined:
+    logits are read three times, not once, then written where they belong; joining reads and writes each twice."""
     few = (rows <= SUMMED_ROWS).astype(float)
     if op.group == STREAMED:
         return (_share(op, 1.0 - few),)
+    if op.name == JOINED:
+        return (_share(op, 1.0 - few / 2),)
     if op.kind not in ("gemm", "bmm") or op.section == "embedding":
         return (op,)
     return (_share(replace(op, kind="summed"), few), _share(op, 1.0 - few))

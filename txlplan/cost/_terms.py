@@ -11,6 +11,7 @@ from txlplan.cost._evaluated import Evaluated
 from txlplan.cost._link_terms import link_terms
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._plans import IntArray
+from txlplan.cost._ring import MEETING
 from txlplan.cost._time import bandwidth_bytes_per_s, computed_in, peak_flops_per_s
 from txlplan.estimates import Bound, Term
 from txlplan.hardware import DeviceProfile, StackProfile
@@ -52,6 +53,9 @@ def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) 
         total_s = sum(bound_s)
         if total_s == 0:
             continue
+        if group == MEETING:
+            yield _meetings(total_s, sum(launches), stack)
+            continue
         by_compute = bound_s[1] > total_s / 2
         bound: Bound = "compute" if by_compute else "bandwidth"
         first = _first(by_bound, 2 * groups.index(group) + by_compute)
@@ -67,6 +71,17 @@ def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) 
             provenance="measured" if sum(measured_s) >= 0.5 * total_s else _unmeasured(stack),
             bound=bound,
         )
+
+
+def _meetings(total_s: float, times: float, stack: StackProfile) -> Term:
+    return Term(
+        name=MEETING,
+        quantity="time",
+        value=total_s,
+        formula=f"{format_count(times)} times × {format_s(total_s / times)}",
+        provenance="derived" if stack.meeting_s is None else stack.provenance,
+        bound="host",
+    )
 
 
 def _unmeasured(stack: StackProfile) -> Provenance:

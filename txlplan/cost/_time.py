@@ -18,8 +18,9 @@ import numpy.typing as npt
 from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.cost._kernels import kernel_s, prepare
 from txlplan.cost._op_stream import FloatArray, OpStream, Phase, summed
-from txlplan.cost._ring import reads_tokens
-from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile, TokenHost
+from txlplan.cost._ring import meetings, reads_tokens
+from txlplan.cost._token_reading import read_s_per_byte, sums_knee, token_readings
+from txlplan.hardware import PRODUCTS, Cluster, DeviceProfile, KernelModel, StackProfile
 
 REGIONS: dict[str, tuple[Phase, ...]] = {
     "forward": ("forward",),
@@ -35,11 +36,10 @@ _CPU_DRAW_S = 1.0e-9
 """Random bits for one element of a dropout mask on a CPU, where a stack has not measured them: torch draws 64 bits at a time
 on one thread whatever the number of threads, a quarter of which serve one element (torch 2.13 on an AMD EPYC Zen 3: 4.0 ns a
 draw)."""
-_SUMS_KNEE = 2.0
-"""How compiled sums overlap with the reading of their weights, see `overlapped`: by root of the sum of squares. Tokens of
-`original-wt103-base` and `original-enwik8-12`, 1 and 8 rows in fp32 and bf16, are predicted 0 to 9 % off by it, but for one row
-of the latter in bf16, 31 % too slow (docs/concepts/estimates.md says how they were read: 2 cores of an Intel Xeon with AMX,
-2026-11-26)."""
+_MEETING_S = 0.5e-6
+"""How long a CPU's threads take to wait for each other, and to begin what follows, where a stack does not say: 2.5 to 2.8 us
+for the five times of a layer of width 16, 1.6 to 1.9 with one thread (2 cores of an Intel Xeon with AMX, torch 2.13,
+2026-11-27). More cores take longer."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -91,8 +91,8 @@ def step_times(
     for stream, (op_s, compute_bound, measured) in zip(streams, _op_times(streams, device, stack, threads), strict=True):
         reading = "backward" not in stream.phases
         dispatch = {region: eager_dispatch_s(stack, region, reading=reading) for region in REGIONS}
-        if points := _token_points(stream, stack):
-            token_s = token_host_s(stream, points, threads or device.cores)
+        token_s = _token_op_s(stream, stack, threads or device.cores)
+        if token_s is not None:
             dispatch["forward"] = float(token_s.min())
             op_s = op_s + stream.dispatched * (token_s - token_s.min())
         knee = 1.0 if device.kind == "cpu" else np.inf
@@ -133,9 +133,9 @@ def dispatch_s(kernels: KernelModel, stack: StackProfile, host_speed: float) -> 
     return {"forward": forward, "backward": forward * kernels.host_backward, "update": forward * kernels.host_update}
 
 
-def overlapped(device_s: FloatArray, host_s: FloatArray, knee: float) -> FloatArray:
+def overlapped(device_s: FloatArray, host_s: FloatArray, knee: float | FloatArray) -> FloatArray:
     """(d^knee + h^knee)^(1/knee): the longer of both where they differ, more than it where they are alike."""
-    if np.isinf(knee):
+    if np.all(np.isinf(knee)):
         return np.maximum(device_s, host_s)
     longer = np.maximum(np.maximum(device_s, host_s), 1e-12)
     both: FloatArray = longer * ((device_s / longer) ** knee + (host_s / longer) ** knee) ** (1 / knee)
@@ -167,24 +167,40 @@ def eager_dispatch_s(stack: StackProfile, region: str, *, reading: bool) -> floa
     return backward if region == "backward" and backward is not None else forward
 
 
-def _token_points(stream: OpStream, stack: StackProfile) -> list[TokenHost]:
-    """What tokens of a stream's precision took, or those of fp32; none for anything but a token of separate operations.
+def _token_op_s(stream: OpStream, stack: StackProfile, threads: int) -> FloatArray | None:
+    """Host time of an operation of a token as whole tokens of its precision showed it, or those of fp32, [candidates]; None for
+    anything but tokens, and where none were measured.
 
-    Compiled tokens are dispatched so much quicker than an eager layer that nothing disturbs, see `COMPILED_DISPATCH`.
+    Between points by the logarithm of a layer's weights. Of compiled tokens, in which all layers are read between what Python
+    calls, by that of all that is read, but no less than where nothing disturbs; what torch's compiler makes of more rows was
+    not measured.
     """
-    if not reads_tokens(stream) or np.any(stream.dispatched != stream.launches):
-        return []
-    precision = next(dtype for kind, dtype in zip(stream.kinds, stream.dtypes, strict=True) if kind in PRODUCTS)
-    own, wide = ([point for point in stack.token_host if point.dtype == dtype] for dtype in (precision, "fp32"))
-    return own or wide
+    if not reads_tokens(stream):
+        return None
+    compiled = meetings(stream).any(axis=0)
+    if not compiled.any():
+        separate = np.all(stream.dispatched == stream.launches)
+        points = [(point.dtype, point.layer_bytes, point.op_s) for point in stack.token_host] if separate else []
+        return _between(points, _precision(stream), layer_bytes(stream) / threads)
+    points = [(point.dtype, point.token_bytes, point.op_s) for point in stack.compiled_token_host]
+    found = _between(points, _precision(stream), summed_bytes(stream) / threads)
+    least_s = eager_dispatch_s(stack, "forward", reading=True)
+    return None if found is None else np.where(compiled, np.maximum(found, least_s), least_s)
 
 
-def token_host_s(stream: OpStream, points: Sequence[TokenHost], threads: int) -> FloatArray:
-    """Host time of an operation of a token, between points by the logarithm of a layer's weights, [candidates]."""
-    ordered = sorted(points, key=lambda point: point.layer_bytes)
-    weights, seconds = ([getattr(point, name) for point in ordered] for name in ("layer_bytes", "op_s"))
-    found: FloatArray = np.interp(np.log(np.maximum(layer_bytes(stream) / threads, 1.0)), np.log(weights), seconds)
+def _between(points: Sequence[tuple[str, float, float]], precision: str, read_bytes: FloatArray) -> FloatArray | None:
+    """By points of dtype, bytes and seconds."""
+    own, wide = (sorted(point[1:] for point in points if point[0] == dtype) for dtype in (precision, "fp32"))
+    if not (own or wide):
+        return None
+    sizes, seconds = zip(*(own or wide), strict=True)
+    found: FloatArray = np.interp(np.log(np.maximum(read_bytes, 1.0)), np.log(sizes), seconds)
     return found
+
+
+def _precision(stream: OpStream) -> str:
+    """Of products."""
+    return next(dtype for kind, dtype in zip(stream.kinds, stream.dtypes, strict=True) if kind in PRODUCTS)
 
 
 def layer_bytes(stream: OpStream) -> FloatArray:
@@ -204,13 +220,16 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
     """All operations of a kind, dtype and phase at once."""
     efficiency = EfficiencyModel(device, stack, threads)
     launch_s = _LAUNCH_S[device.kind] if stack.launch_s is None else stack.launch_s
+    meeting_s = _MEETING_S if stack.meeting_s is None else stack.meeting_s
+    readings = token_readings(device, stack, threads)
     draw_s = _CPU_DRAW_S if device.kind == "cpu" and not efficiency.measures("random") else 0.0
     names = ("flops", "bytes_moved", "m", "n", "k", "launches", "draws")
     flops, bytes_moved, m, n, k, launches, draws = (
         np.concatenate([getattr(stream, name).ravel() for stream in streams]) for name in names
     )
-    in_turn = np.concatenate([_summed_in_turn(stream) for stream in streams])
-    op_s = launches * launch_s + draws * draw_s
+    in_turn = np.concatenate([np.broadcast_to(summed_bytes(stream), stream.flops.shape).ravel() for stream in streams])
+    met = np.concatenate([meetings(stream).ravel() for stream in streams])
+    op_s = launches * launch_s + met * meeting_s + draws * draw_s
     compute_bound, measured = np.zeros(op_s.shape, dtype=bool), np.zeros(op_s.shape, dtype=bool)
     for (kind, dtype, phase), places in _places(streams).items():
         is_product, moved = kind in PRODUCTS, bytes_moved[places]
@@ -223,8 +242,10 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
             computing_s = work / (peak_flops_per_s(device, computed_in(kind, dtype)) * reached.share)
             missed = _missed_share(in_turn[places] if kind == "summed" else moved, device)
             streaming_s = np.where(reached.measured, 0.0, missed * streaming_s)
+            if kind == "summed" and readings:
+                streaming_s = np.where(work > 0, moved * read_s_per_byte(readings, in_turn[places]), streaming_s)
             compute_bound[places] = (computing_s >= streaming_s) & (work > 0)
-            knee = _SUMS_KNEE if kind == "summed" else np.inf
+            knee = sums_knee(missed) if kind == "summed" else np.inf
             op_s[places] += overlapped(computing_s, streaming_s, knee)
         else:
             op_s[places] += streaming_s / np.maximum(reached.share, _LEAST_SHARE)
@@ -237,13 +258,11 @@ def _op_times(streams: Sequence[OpStream], device: DeviceProfile, stack: StackPr
     ]
 
 
-def _summed_in_turn(stream: OpStream) -> FloatArray:
-    """Bytes that all sums of a step move, one after the other: what a cache must hold for any of them to find it there.
-    [ops · candidates], the same for all operations."""
+def summed_bytes(stream: OpStream) -> FloatArray:
+    """Bytes that all sums of a step move, one after the other: what a cache must hold for any of them to find it there,
+    [candidates]."""
     sums = [row for row, kind in enumerate(stream.kinds) if kind == "summed"]
-    if not sums:
-        return np.zeros(stream.flops.size)
-    return np.broadcast_to(summed(stream.bytes_moved[sums] * stream.repeat[sums]), stream.flops.shape).ravel()
+    return summed(stream.bytes_moved[sums] * stream.repeat[sums])
 
 
 def _places(streams: Sequence[OpStream]) -> dict[tuple[str, str, str], npt.NDArray[np.int64]]:

@@ -32,6 +32,8 @@ class Circumstances:
     """As detected."""
     cpu: Cpu
     dispatch: Dispatch
+    meeting_s: float | None
+    """Of a CPU's threads; None: not measured."""
 
 
 def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
@@ -53,7 +55,8 @@ def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
 
 def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfile) -> StackProfile:
     """Our own code on this device: utilisations of its measured ceilings, host cost, memory of a process."""
-    reading = measured.reading_bandwidth_bytes_per_s
+    all_threads = [each for each in measured.readings if each.threads == measured.all_threads]
+    most = max(all_threads, key=lambda each: each.read_bytes, default=None)
     return StackProfile(
         id=f"{device.id}-stack",
         family="txlplan",
@@ -62,7 +65,9 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
         host_op_s=on.dispatch.forward_s,
         host_backward_op_s=on.dispatch.backward_s,
         host_reading_op_s=on.dispatch.reading_s,
-        reading_bandwidth_bytes_per_s=reading and float(f"{reading:.4g}"),
+        meeting_s=on.meeting_s,
+        reading_bandwidth_bytes_per_s=most and most.bandwidth_bytes_per_s,
+        token_reading=measured.readings,
         launch_s=0.0 if on.where == "cpu" else float(f"{measured.dispatch_s:.4g}"),
         efficiency=tuple(_points(measured, device)),
         measured_device=device.id,

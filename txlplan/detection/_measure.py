@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -12,15 +13,13 @@ from txlplan.detection._cases import cases, elementwise
 from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._graph import REPEATS, captured
 from txlplan.detection._product_cases import bare, between
+from txlplan.detection._reading import READ_BYTES, reading
 from txlplan.detection._timing import Progress, Sample, Work, time_in_rounds
 from txlplan.engine.compiler_cache import keep_compiled_code
-from txlplan.hardware import PRODUCTS
+from txlplan.hardware import PRODUCTS, TokenReading
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
-from txlplan.nn._token_code import summed_product
 
-READ_BYTES = 256 << 20
-"""Of the weights that are read; as many as those of a model of 64 million parameters."""
 COPY_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
 """Of each of two tensors: together many times the largest cache of most desktops, or of GPUs, small enough for any machine."""
 
@@ -45,9 +44,8 @@ class Measurement:
 
     bandwidth_bytes_per_s: float
     """Of a copy between tensors that no cache holds: bytes read and written."""
-    reading_bandwidth_bytes_per_s: float | None
-    """By the code that reads tokens: a product of one row with weights that no cache holds, in pages as they come.
-    None: no CPU, or no compiler."""
+    readings: tuple[TokenReading, ...]
+    """By the code that reads tokens, of few bytes and of many; empty: no CPU, or no compiler."""
     dispatch_s: float
     """Bare dispatch of one operation on a tiny tensor, forward and backward, part of every operation timed so; on a GPU, whose
     kernels no host dispatches while they are timed, what starting one takes."""
@@ -95,7 +93,8 @@ def measure(
     ]
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
-    readers = [_set_up(counts[0], "fp32", _reading_builder)] if where == "cpu" and can_compile("token") else []
+    reads = [(threads, size) for threads in counts if threads for size in READ_BYTES] if can_compile("token") else []
+    readers = [_set_up(threads, "fp32", partial(reading, size)) for threads, size in reads]
     others = [_set_up(1, "fp32", between)] if where == "cpu" else []
     builders = [
         _set_up(counts[0], "fp32", lambda: _copy_builder(where)),
@@ -115,7 +114,7 @@ def measure(
     assert dispatch is not None, "bare dispatch is timed next"
     assert plain_dispatch is not None, "and without gradients"
     others_s, samples = samples[: len(others)], samples[len(others) :]
-    reading, samples = samples[: len(readers)], samples[len(readers) :]
+    read, samples = samples[: len(readers)], samples[len(readers) :]
     timed = [
         Timed(case=case, threads=count, sample=sample)
         for (count, case), sample in zip(everything, samples, strict=True)
@@ -123,7 +122,11 @@ def measure(
     ]
     return Measurement(
         bandwidth_bytes_per_s=2 * COPY_BYTES[where] / bandwidth.seconds,
-        reading_bandwidth_bytes_per_s=READ_BYTES / reading[0].seconds if reading and reading[0] else None,
+        readings=tuple(
+            TokenReading(read_bytes=size, threads=threads, bandwidth_bytes_per_s=float(f"{size / sample.seconds:.4g}"))
+            for (threads, size), sample in zip(reads, read, strict=True)
+            if sample is not None
+        ),
         dispatch_s=min(dispatch.times_s) / with_gradients.operations,
         plain_dispatch_s=min(plain_dispatch.times_s) / plain.operations,
         between_s=others_s[0].seconds if others_s and others_s[0] else 0.0,
@@ -152,16 +155,6 @@ def _set_up(threads: int | None, dtype: str, build: Callable[[], Work]) -> Calla
         return build()
 
     return set_up_and_build
-
-
-def _reading_builder() -> Work:
-    inputs = 1024
-    product = summed_product(torch.ones(READ_BYTES // 4 // inputs, inputs), torch.ones(1, inputs))
-
-    def work() -> None:
-        product()
-
-    return work
 
 
 def _copy_builder(where: str) -> Work:

@@ -21,7 +21,7 @@ from txlplan.detection._host import Dispatch, dispatch_cost
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward, weight_gradient
 from txlplan.detection._timing import Progress, Work, nothing, time_call
-from txlplan.detection._tokens import Token, token_host, token_times
+from txlplan.detection._tokens import Token, compiled_token_host, meeting_s, token_host, token_times
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
 from txlplan.hardware import Cluster, DeviceProfile, Phase, StackProfile, SystemProfile
@@ -78,17 +78,27 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         suit_products(bf16=False)
         dispatch.append(dispatch_cost(where, synchronize))
         tokens.append(_tokens(where))
+        met = meeting_s(usable_cpus()) if where == "cpu" else None
     notes = [*detection.notes, *workers.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
     notes += [*_unreached(measured)]
     doubts += [*_mostly_unreached(measured)]
     circumstances = Circumstances(
-        where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
+        where=where,
+        found=detection.devices[0 if on_gpu else -1],
+        cpu=detection.cpu,
+        dispatch=Dispatch.middle(dispatch),
+        meeting_s=met,
     )
     device = device_profile(circumstances, measured)
     stack = stack_profile(circumstances, measured, device)
     system = system_profile(circumstances, device, stack)
     middle = [Token.middle(several) for several in zip(*tokens, strict=True)]
-    stack = replace(stack, token_host=token_host(Cluster(system=system, device=device), stack, middle))
+    cluster = Cluster(system=system, device=device)
+    stack = replace(
+        stack,
+        token_host=token_host(cluster, stack, middle),
+        compiled_token_host=compiled_token_host(cluster, stack, middle),
+    )
     stack, unsteady = closed(system, device, stack, workers)
     doubts += unsteady
     stack = replace(stack, notes="; ".join(doubts))

@@ -2,26 +2,34 @@
 
 Operations timed one by one find their code, and what torch keeps of them, in a core's caches, from where the weights and keys
 that a layer reads drive it in a token. So what an operation of a token costs the host is taken from what is left of whole
-tokens, of layers of few weights and of many.
+tokens, of layers of few weights and of many. Tokens that compiled code reads have fewer operations, between which all layers
+are read: they are timed too, and what their threads take to wait for each other.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from txlplan.choices import Precision
-from txlplan.cost import Settings, build, estimate
-from txlplan.cost._time import eager_dispatch_s, layer_bytes
+from txlplan.cost import OpStream, Settings, build, estimate
+from txlplan.cost._ring import LAYER_MEETINGS
+from txlplan.cost._time import eager_dispatch_s, layer_bytes, summed_bytes
+from txlplan.engine.event_log import EventLog
+from txlplan.engine.events import Step, Streamed
 from txlplan.engine.sampling import choose
-from txlplan.hardware import Cluster, StackProfile, TokenHost
+from txlplan.engine.world import World
+from txlplan.hardware import Cluster, CompiledTokenHost, StackProfile, TokenHost
 from txlplan.model import ModelConfig
 from txlplan.nn import Inference, TransformerXL
+from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
 from txlplan.plan_file import Plan, Sampling
 from txlplan.workload import Workload
@@ -38,6 +46,9 @@ _LONGEST_S = 0.15
 """Of the tokens of one model; on a busy machine, whose threads wait for each other, they are fewer."""
 _LEAST_SHARE = 0.2
 """Of the host's time for an operation of a tiny model, whose caches nothing disturbs: whole tokens can show no less."""
+_DEPTHS = (1, 33)
+"""Layers of two narrow models, whose times differ by what their threads take to meet."""
+_MEETING_REPEATS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +58,7 @@ class Token:
     model: ModelConfig
     precision: Precision
     threads: int
+    compiled: bool = False
     seconds: float
 
     @classmethod
@@ -56,13 +68,15 @@ class Token:
 
 
 def token_times(precisions: Iterable[Precision], threads: int) -> Iterator[Token]:
-    """Of each model in each precision, with a full memory."""
+    """Of each model in each precision, with a full memory; and compiled, where that is possible."""
     torch.set_num_threads(threads)
     for precision in precisions:
         suit_products(bf16=precision == "bf16")
-        for width in _WIDTHS:
-            model = _model(width)
-            yield Token(model=model, precision=precision, threads=threads, seconds=_token_s(model, precision))
+        for compiled in (False, True) if can_compile("token") else (False,):
+            for width in _WIDTHS:
+                model = _model(width)
+                seconds = _token_s(model, precision, compiled=compiled)
+                yield Token(model=model, precision=precision, threads=threads, compiled=compiled, seconds=seconds)
 
 
 def _model(width: int) -> ModelConfig:
@@ -79,50 +93,113 @@ def _model(width: int) -> ModelConfig:
     )
 
 
-def _token_s(model: ModelConfig, precision: Precision) -> float:
-    """The mean of some, and their share of one slide of the memory, which is timed apart: however few they are, it counts as
-    in a long run. The caller's random numbers stay as they are."""
+def _token_s(model: ModelConfig, precision: Precision, *, compiled: bool = False) -> float:
+    """The median of some, and their share of one slide of the memory, which is timed apart: however few they are, it counts as
+    in a long run.
+
+    Between them a worker tells of each, which is none of their time, but takes caches from them. The caller's random numbers
+    stay as they are.
+    """
     with torch.random.fork_rng(devices=[]):
         module = TransformerXL(model)
-    reader = Inference(module, rows=_ROWS, dtype=torch.bfloat16 if precision == "bf16" else None)
+    reader = Inference(module, rows=_ROWS, dtype=torch.bfloat16 if precision == "bf16" else None, compiled=compiled)
     ring, random, sampling = reader.ring(_ROWS, longest=1), torch.Generator(), Sampling()
     ring.filled = [model.mem_len] * _ROWS
     words = torch.zeros(_ROWS, 1, dtype=torch.int64)
 
-    def token() -> None:
+    def token_s(log: EventLog) -> float:
+        start_s = time.perf_counter()
         logarithms = reader.log_probabilities(reader.read(words, ring)[:, -1]).float()
         choose(logarithms, sampling, random).tolist()
+        seconds = time.perf_counter() - start_s
+        log.emit(Step(step=1, step_s=seconds, tokens=_ROWS))
+        for row in range(_ROWS):
+            log.emit(Streamed(row=row, text="a"))
+        return seconds
 
-    for _ in range(_WARM_UP):
-        token()
-    done, start_s = 0, time.perf_counter()
-    while done < _REPEATS and time.perf_counter() < start_s + _LONGEST_S:
-        token()
-        done += 1
-    token_s = (time.perf_counter() - start_s) / done
-    ring.advance(_REPEATS - done)
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as directory:
+        log = EventLog(Path(directory), World())
+        for _ in range(_WARM_UP):
+            token_s(log)
+        while len(times) < _REPEATS and sum(times) < _LONGEST_S:
+            times.append(token_s(log))
+    ring.advance(_REPEATS - len(times))
     start_s = time.perf_counter()
     ring.make_room(1)
-    return token_s + (time.perf_counter() - start_s) / _UNTIL_SLIDE
+    return statistics.median(times) + (time.perf_counter() - start_s) / _UNTIL_SLIDE
+
+
+def meeting_s(threads: int) -> float | None:
+    """What threads take to wait for each other, as in a layer of a compiled token; None where it cannot be compiled."""
+    if not can_compile("token"):
+        return None
+    torch.set_num_threads(threads)
+    few_s, many_s = map(_narrow_s, _DEPTHS)
+    each_s = (many_s - few_s) / (LAYER_MEETINGS * (_DEPTHS[1] - _DEPTHS[0]))
+    return float(f"{each_s:.4g}") if each_s > 0 else None
+
+
+def _narrow_s(layers: int) -> float:
+    """Of reading a token by so many layers that add up next to nothing: the median."""
+    model = replace(_model(64), n_layer=layers, d_model=16, d_head=16, d_inner=16)
+    with torch.random.fork_rng(devices=[]):
+        module = TransformerXL(model)
+    reader = Inference(module, rows=1, compiled=True)
+    ring, word = reader.ring(1, longest=1), torch.zeros(1, 1, dtype=torch.int64)
+    times = []
+    for _ in range(_MEETING_REPEATS):
+        start_s = time.perf_counter()
+        reader.read(word, ring)
+        times.append(time.perf_counter() - start_s)
+    return statistics.median(times)
 
 
 def token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token]) -> tuple[TokenHost, ...]:
     """The host's time for one operation of each, but for those in a precision whose products were not reached in time."""
-    return tuple(_host(cluster, stack, token) for token in tokens if cluster.device.peak(token.precision))
+    return tuple(
+        TokenHost(
+            dtype=token.precision,
+            layer_bytes=round(float(layer_bytes(_stream(cluster, stack, token))[0]) / token.threads),
+            op_s=_op_s(cluster, stack, token),
+        )
+        for token in tokens
+        if not token.compiled and cluster.device.peak(token.precision)
+    )
 
 
-def _host(cluster: Cluster, stack: StackProfile, token: Token) -> TokenHost:
-    workload = Workload(model=token.model, task="generate")
-    plan = Plan(micro_batch=_ROWS, precision=token.precision, threads=token.threads)
+def compiled_token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token]) -> tuple[CompiledTokenHost, ...]:
+    """The same of compiled ones."""
+    return tuple(
+        CompiledTokenHost(
+            dtype=token.precision,
+            token_bytes=round(float(summed_bytes(_stream(cluster, stack, token))[0]) / token.threads),
+            op_s=_op_s(cluster, stack, token),
+        )
+        for token in tokens
+        if token.compiled and cluster.device.peak(token.precision)
+    )
+
+
+def _op_s(cluster: Cluster, stack: StackProfile, token: Token) -> float:
+    workload, plan = _planned(token)
     least_s = _LEAST_SHARE * eager_dispatch_s(stack, "forward", reading=True)
     without_s, with_s = (_step_s(cluster, stack, workload, plan, op_s) for op_s in (0.0, 1.0))
-    stream = build(Settings.of(workload, cluster.device, stack, plan), np.array([float(_ROWS)]))
     op_s = max(least_s, (token.seconds - without_s) / (with_s - without_s))
-    weights = round(float(layer_bytes(stream)[0]) / token.threads)
-    return TokenHost(dtype=token.precision, layer_bytes=weights, op_s=float(f"{op_s:.4g}"))
+    return float(f"{op_s:.4g}")
+
+
+def _stream(cluster: Cluster, stack: StackProfile, token: Token) -> OpStream:
+    workload, plan = _planned(token)
+    return build(Settings.of(workload, cluster.device, stack, plan), np.array([float(_ROWS)]))
+
+
+def _planned(token: Token) -> tuple[Workload, Plan]:
+    plan = Plan(micro_batch=_ROWS, precision=token.precision, threads=token.threads, compile=token.compiled)
+    return Workload(model=token.model, task="generate"), plan
 
 
 def _step_s(cluster: Cluster, stack: StackProfile, workload: Workload, plan: Plan, op_s: float) -> float:
     """Predicted where the host takes so long for an operation."""
-    asked = replace(stack, host_reading_op_s=op_s, token_host=())
+    asked = replace(stack, host_reading_op_s=op_s, token_host=(), compiled_token_host=())
     return float(estimate(workload, cluster, asked, [plan]).step_s[0])

@@ -19,7 +19,18 @@ from txlplan.hardware._prices import (
     priced,
     with_prices,
 )
-from txlplan.hardware._stack import PRODUCTS, EfficiencyPoint, Implementation, OpKind, Phase, Spread, StackProfile, TokenHost
+from txlplan.hardware._stack import (
+    PRODUCTS,
+    CompiledTokenHost,
+    EfficiencyPoint,
+    Implementation,
+    OpKind,
+    Phase,
+    Spread,
+    StackProfile,
+    TokenHost,
+    TokenReading,
+)
 from txlplan.hardware._system import Host, Link, Price, PriceKind, SystemProfile
 
 __all__ = [
@@ -28,6 +39,7 @@ __all__ = [
     "STALE_DAYS",
     "BookEntry",
     "Cluster",
+    "CompiledTokenHost",
     "DeviceProfile",
     "Economics",
     "EfficiencyPoint",
@@ -45,6 +57,7 @@ __all__ = [
     "StackProfile",
     "SystemProfile",
     "TokenHost",
+    "TokenReading",
     "age_days",
     "age_text",
     "booked_without_system",

@@ -90,9 +90,49 @@ class TokenHost:
     """Host time of one operation: what whole tokens took beyond the operations as they were timed one by one."""
 
     def __post_init__(self) -> None:
-        for name in ("layer_bytes", "op_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{toml_key(name)} = {getattr(self, name)} must be more than zero, and finite")
+        _require_positive(self, "layer_bytes", "op_s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompiledTokenHost:
+    """What an operation that Python calls costs the host in a token of compiled code on a CPU, where a token reads so much.
+
+    It rises with that: between one token's operations and the next one's, all layers are read through a core's caches.
+    """
+
+    __pydantic_config__ = STRICT
+
+    dtype: Precision
+    """Of products."""
+    token_bytes: Annotated[int, BYTES]
+    """Of the weights, keys and values that a token reads, over the threads."""
+    op_s: Annotated[float, SECONDS]
+    """Host time of one operation: what whole tokens took beyond their sums, and the meetings of their threads."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "token_bytes", "op_s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenReading:
+    """How fast the code that reads tokens on a CPU gets so many bytes, again and again in the same order: from the cores' own
+    caches, from the last one, or from memory."""
+
+    __pydantic_config__ = STRICT
+
+    read_bytes: Annotated[int, BYTES]
+    """By all threads."""
+    threads: int
+    bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S]
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "read_bytes", "threads", "bandwidth_bytes_per_s")
+
+
+def _require_positive(point: object, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(point, name) < math.inf:
+            raise InputError(f"{toml_key(name)} = {getattr(point, name)} must be more than zero, and finite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,8 +174,15 @@ class StackProfile:
     """The same where nothing is differentiated: scoring, generating. None: as the forward pass of training."""
     token_host: tuple[TokenHost, ...] = ()
     """The same for tokens that a CPU generates, by precision and by a layer's weights; none: as above."""
+    compiled_token_host: tuple[CompiledTokenHost, ...] = ()
+    """The same for tokens that compiled code reads on a CPU, by precision and by what a token reads; none: as any reading."""
+    meeting_s: Annotated[float, SECONDS] | None = None
+    """How long the threads of a CPU take to wait for each other, and to begin what follows, as they do five times in a layer of
+    a compiled token. None: assumed."""
     reading_bandwidth_bytes_per_s: Annotated[float, BYTES_PER_S] | None = None
     """At which tokens take weights from memory on a CPU. None: the device's bandwidth."""
+    token_reading: tuple[TokenReading, ...] = ()
+    """The same for compiled tokens, by how much they read; none: from memory as above, from a cache at once."""
     launch_s: Annotated[float, SECONDS] | None = None
     """Device time that each kernel costs on top of its work."""
     efficiency: tuple[EfficiencyPoint, ...] = ()
