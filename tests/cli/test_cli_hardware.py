@@ -200,6 +200,9 @@ def test_doctor_names_a_limit_of_the_instructions(txlplan, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     found = _finding(txlplan, "ONEDNN_MAX_CPU_ISA")
     assert (found["state"], found["detail"][:5]) == ("ok", "AVX2:")
+    assert "oneDNN's products and bf16 in code of our own" in found["detail"], "it is no limit of anything else"
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert "torch's own kernels" in _finding(txlplan, "ATEN_CPU_CAPABILITY")["detail"]
 
 
 def test_doctor_finds_a_broken_profile_and_a_missing_directory(txlplan, home, monkeypatch):

@@ -24,7 +24,13 @@ from txlplan.hardware import StackProfile, devices, stacks, systems
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 9)
 _LEAST_MEMORY_BYTES = 4 << 30
-_LIMITS_OF_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+_ONEDNN = "oneDNN's products and bf16 in code of our own use"
+_LIMITS_OF_INSTRUCTIONS = {
+    "ONEDNN_MAX_CPU_ISA": _ONEDNN,
+    "DNNL_MAX_CPU_ISA": _ONEDNN,
+    "ATEN_CPU_CAPABILITY": "torch's own kernels use",
+}
+"""Variables, and what is limited: all else uses what the CPU has, our own code in fp32 too."""
 _OLD = datetime.timedelta(days=90)
 """Of a probe: the kernel, drivers and code of our own change meanwhile."""
 
@@ -96,9 +102,9 @@ def _processor(cpu: Cpu) -> Finding:
 
 def _instructions() -> Iterator[Finding]:
     """What keeps products and kernels from some of the CPU's instructions."""
-    for name in _LIMITS_OF_INSTRUCTIONS:
+    for name, what in _LIMITS_OF_INSTRUCTIONS.items():
         if value := os.environ.get(name):
-            yield _finding(name, f"{value}: no instructions beyond are used; a probe holds for runs that are told the same")
+            yield _finding(name, f"{value}: {what} no instructions beyond; a probe holds for runs that are told the same")
 
 
 def _compiler() -> Finding:
