@@ -235,6 +235,18 @@ def test_an_estimate_says_what_a_run_here_lacks(
     assert said not in txlplan(*asked, "--system", "generic-cpu").stdout
 
 
+def test_an_estimate_of_a_plan_file_that_cannot_run_here_says_what_to_write_in_it(
+    txlplan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if this_machine()[1].kind != "cpu" or resources.cpp_compiler() is None:
+        pytest.skip("needs a CPU and a C++ compiler")
+    path = tmp_path / "plan.toml"
+    asked = ("plan", "--model", "demo-bytes", "--tokens", "1e6", "--attention", "compiled", "--precision", "fp32")
+    assert txlplan(*asked, "-o", path).exit_code == 0
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert 'in a plan file, attention = "fast"' in txlplan("estimate", path).stdout
+
+
 def test_plan_for_this_machine(txlplan: Any) -> None:
     document = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--json").json
     assert document["plan_file"]["run"]["device"] in ("cpu", "cuda")
