@@ -78,9 +78,9 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         suit_products(bf16=False)
         dispatch.append(dispatch_cost(where, synchronize))
         tokens.append(_tokens(where))
-    notes = [*detection.notes, *workers.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
+    notes = [*detection.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
     notes += [*_unreached(measured)]
-    doubts += [*_mostly_unreached(measured)]
+    doubts += [*workers.notes, *_mostly_unreached(measured)]
     circumstances = Circumstances(
         where=where, found=detection.devices[0 if on_gpu else -1], cpu=detection.cpu, dispatch=Dispatch.middle(dispatch)
     )
