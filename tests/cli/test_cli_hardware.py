@@ -149,6 +149,7 @@ def test_doctor_says_what_a_probe_said_of_itself_and_what_changed_since(txlplan)
     assert txlplan("hardware", "probe", "--seconds", 1).exit_code == 0
     said = _finding(txlplan, "probe")
     assert (said["state"], "not to be relied on" in said["detail"]) == ("warn", True)
+    assert "whole train steps were not measured" in said["detail"]
     assert "days ago" not in said["detail"]
     assert "hardware probe" in said["advice"]
     path = resources.user("profiles") / "stacks" / "local-cpu-stack.toml"
@@ -161,6 +162,11 @@ def test_doctor_says_what_a_probe_said_of_itself_and_what_changed_since(txlplan)
     path.write_text(to_toml(replace(well, sources={"default": "measured by `txlplan hardware probe` on 2025-01-02"})))
     assert "measured on 2025-01-02" in _finding(txlplan, "probe")["detail"]
     assert "days ago" in _finding(txlplan, "probe")["detail"]
+    path.write_text(to_toml(replace(well, sources={"default": "by hand, 2025-13-45"})))
+    assert "measured on an unknown day" in _finding(txlplan, "probe")["detail"]
+    path.unlink()
+    said = _finding(txlplan, "probe")
+    assert (said["state"], said["detail"]) == ("warn", "local-cpu names stack local-cpu-stack, which is not there")
 
 
 def _finding(txlplan, name):
@@ -188,9 +194,18 @@ def test_doctor_warns_of_a_directory_that_cannot_be_made(txlplan, home, monkeypa
     assert _finding(txlplan, "record store")["state"] == ("warn" if kind == "data" else "ok")
 
 
+def test_doctor_of_a_user_without_a_home_says_that_compiled_code_is_not_kept(txlplan, monkeypatch):
+    def no_home() -> None:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(resources, "user_cache", no_home)
+    found = _finding(txlplan, "cache directory")
+    assert (found["state"], "set XDG_CACHE_HOME" in found["advice"]) == ("warn", True)
+
+
 def test_doctor_leaves_no_directory_behind(txlplan, home):
     assert txlplan("doctor").exit_code == 0
-    assert not list(home.rglob("*"))
+    assert not list(home.parent.iterdir()), "the nearest directory that is there is tried"
 
 
 def test_doctor_names_a_limit_of_the_instructions(txlplan, monkeypatch):
@@ -200,6 +215,9 @@ def test_doctor_names_a_limit_of_the_instructions(txlplan, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     found = _finding(txlplan, "ONEDNN_MAX_CPU_ISA")
     assert (found["state"], found["detail"][:5]) == ("ok", "AVX2:")
+    assert "oneDNN's products and bf16 in code of our own" in found["detail"], "it is no limit of anything else"
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert "torch's own kernels" in _finding(txlplan, "ATEN_CPU_CAPABILITY")["detail"]
 
 
 def test_doctor_finds_a_broken_profile_and_a_missing_directory(txlplan, home, monkeypatch):

@@ -194,10 +194,25 @@ def test_a_refusal_of_compiled_attention_names_the_option(txlplan: Any) -> None:
 def test_compiled_attention_is_not_planned_for_a_machine_without_a_compiler(
     txlplan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if this_machine()[1].kind != "cpu":
+        pytest.skip("such attention is what CPUs run")
     monkeypatch.setenv("CXX", "no-such-compiler")
     refused = txlplan("plan", "--model", "demo-bytes", "--tokens", "1e6", "--attention", "compiled")
     assert refused.exit_code == 2
     assert "no C++ compiler is found" in refused.stderr
+
+
+def test_compiled_attention_in_bf16_is_not_planned_for_a_machine_that_is_told_to_do_without_its_instructions(
+    txlplan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if this_machine()[1].kind != "cpu" or resources.cpp_compiler() is None:
+        pytest.skip("needs a CPU and a C++ compiler")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    asked = ("plan", "--model", "demo-bytes", "--tokens", "1e6", "--attention", "compiled")
+    assert txlplan(*asked, "--json").json["plan_file"]["plan"]["precision"] == "fp32"
+    for system in ("local", "local-cpu"):
+        refused = txlplan(*asked, "--precision", "bf16", "--system", system)
+        assert (refused.exit_code, "told not to use" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +233,18 @@ def test_an_estimate_says_what_a_run_here_lacks(
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert said in txlplan(*asked).stdout
     assert said not in txlplan(*asked, "--system", "generic-cpu").stdout
+
+
+def test_an_estimate_of_a_plan_file_that_cannot_run_here_says_what_to_write_in_it(
+    txlplan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if this_machine()[1].kind != "cpu" or resources.cpp_compiler() is None:
+        pytest.skip("needs a CPU and a C++ compiler")
+    path = tmp_path / "plan.toml"
+    asked = ("plan", "--model", "demo-bytes", "--tokens", "1e6", "--attention", "compiled", "--precision", "fp32")
+    assert txlplan(*asked, "-o", path).exit_code == 0
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert 'in a plan file, attention = "fast"' in txlplan("estimate", path).stdout
 
 
 def test_plan_for_this_machine(txlplan: Any) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from record_factory import make_record
 
+from txlplan import resources
 from txlplan.cli import _run, _run_output
 from txlplan.cli._output import Output, Stopped
 from txlplan.data import prepare
+from txlplan.detection import this_machine
 from txlplan.engine import events
 from txlplan.estimates import Range
 from txlplan.launcher import Session
@@ -68,12 +70,29 @@ def test_attention_is_computed_as_asked(txlplan: Any, train: list[object], atten
 def test_compiled_attention_is_refused_without_a_compiler(
     txlplan: Any, train: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if this_machine()[1].kind != "cpu":
+        pytest.skip("such attention is what CPUs run")
     monkeypatch.setenv("CXX", "no-such-compiler")
     refused = txlplan(*train, "--attention", "compiled")
     assert refused.exit_code == 2
     assert "no C++ compiler is found" in refused.stderr
     assert "--attention fast needs none" in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_compiled_attention_is_not_in_bf16_where_a_limit_of_instructions_leaves_that_out(
+    txlplan: Any, train: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if this_machine()[1].kind != "cpu" or resources.cpp_compiler() is None:
+        pytest.skip("needs a CPU and a C++ compiler")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    asked = [*(each for each in train if each not in ("--precision", "fp32")), "--attention", "compiled", "--dry-run"]
+    planned = txlplan(*asked, "--json")
+    assert planned.exit_code == 0, planned.stderr
+    assert planned.json["plan_file"]["plan"]["precision"] == "fp32"
+    refused = txlplan(*asked, "--precision", "bf16")
+    assert refused.exit_code == 2
+    assert "--attention fast needs none" in refused.stderr
 
 
 def test_train_score_generate_and_fail_at_a_damaged_checkpoint(txlplan: Any, train: list[object], tmp_path: Path) -> None:

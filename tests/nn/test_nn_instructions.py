@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from txlplan.nn._instructions import may_use_bf16, may_use_tiles
+from txlplan.nn._instructions import is_told_without_bf16, may_use_bf16, may_use_tiles
 from txlplan.nn._own_code import can_compile
 
 
@@ -33,10 +33,23 @@ def test_tiles_are_for_cpus_that_may_use_them(amx: bool, limit: str, expected: b
         monkeypatch.delenv(name)
 
 
+def test_an_empty_limit_is_none_and_the_older_name_counts_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As oneDNN reads them."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    assert is_told_without_bf16()
+
+
 @pytest.mark.parametrize(
     ("bf16", "limit", "expected"),
-    [(True, "", True), (True, "AVX512_CORE_BF16", True), (True, "avx512_core", False), (False, "", False)],
-    ids=["with units", "told what it has", "told to do without", "without"],
+    [
+        (True, "", True),
+        (True, "AVX512_CORE_BF16", True),
+        (True, "avx512_core", False),
+        (True, "AVX2_VNNI_2", False),
+        (False, "", False),
+    ],
+    ids=["with units", "told what it has", "told to do without", "told to do with AVX2's", "without"],
 )
 def test_registers_multiply_bf16_where_they_may(
     bf16: bool, limit: str, expected: bool, monkeypatch: pytest.MonkeyPatch

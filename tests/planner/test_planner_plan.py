@@ -312,12 +312,14 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
     assert row.recommended.planned.choice.plan.attention == "compiled"
     plans = Space().plain(workload, PC, measured)
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
-    assert {each.attention for each in Space(own_code=False).plain(workload, PC, measured)} == {"fast", "reference"}
+    assert {each.attention for each in Space(own_code=()).plain(workload, PC, measured)} == {"fast", "reference"}
     assert {each.attention for each in Space().plain(replace(workload, task="score"), PC, measured)} == {"fast", "compiled"}
     assert {each.attention for each in Space().plain(replace(workload, task="generate"), PC, measured)} == {"fast"}
     narrow = [replace(point, dtype="bf16") for point in (*tiles, *own)]
     plans = Space().plain(workload, PC, replace(measured, efficiency=(*measured.efficiency, *narrow)))
     assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32", "bf16"}
+    plans = Space(own_code=("fp32",)).plain(workload, PC, replace(measured, efficiency=(*measured.efficiency, *narrow)))
+    assert {each.precision for each in plans if each.attention == "compiled"} == {"fp32"}
     for rates, dtype in (({"dropout": 0.1}, "fp32"), ({"dropatt": 0.1}, "int8")):
         drops = replace(workload, model=replace(workload.model, **rates))
         dropout = EfficiencyPoint(kind="dropout", dtype=dtype, work=1e6, utilisation=0.1)
@@ -327,6 +329,8 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
         assert "compiled" in {each.attention for each in Space().plain(drops, PC, with_dropout)}
     asked = Space(attention=("compiled",), precision=("bf16",)).plain(workload, PC, measured)
     assert {(each.precision, each.attention) for each in asked} == {("bf16", "compiled")}
+    asked = Space(attention=("compiled",), own_code=("fp32",)).plain(workload, PC, measured)
+    assert {(each.precision, each.attention) for each in asked} == {("fp32", "compiled")}
     halved = replace(PC, device=replace(PC.device, peak_flops_per_s={**PC.device.peak_flops_per_s, "fp16": 1e12}))
     with pytest.raises(InputError, match="there is code for fp32 and bf16, not for fp16"):
         estimate(workload, halved, measured, [Plan(micro_batch=8, attention="compiled", precision="fp16")])

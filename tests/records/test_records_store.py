@@ -64,6 +64,16 @@ def test_list_filters_and_is_newest_first(store):
     assert store.list(outcome="oom") == []
 
 
+def test_groups_of_the_store_are_those_of_its_records(store):
+    """A run that goes on names the earlier one as its parent, and is a group of its own."""
+    run, *rest = make_family()
+    alone, repeats = make_record(60, kind="trial"), [make_record(seed, kind="bench", parent="b1") for seed in (61, 62)]
+    kept = [run, *rest, make_record(63, parent=run.id), alone, *repeats]
+    store.put_all(kept)
+    assert store.groups() == {record.group for record in kept}
+    assert store.groups() >= {run.id, kept[-4].id, alone.id, "b1"}
+
+
 def test_a_unique_beginning_of_an_id_is_enough(store):
     first, second = make_record(1, id="20250101-aa"), make_record(2, id="20250102-bb")
     store.put_all((first, second))

@@ -51,10 +51,16 @@ def test_markup_in_names_and_messages_is_shown_not_run(tmp_path):
 
 
 def test_of_a_run_without_a_step_it_is_said_that_nothing_can_be_compared():
-    said = verdict(make_record(steps=0, outcome="stopped", tokens_per_s=None, peak_memory_bytes=None, bits_per_character=None))
-    assert said.details[-1] == "No step was measured, so nothing can be compared."
-    assert "predicted" not in said.sentence
-    assert said.tone == "neutral"
+    """Nor is memory, which records of earlier versions hold."""
+    for memory_bytes in (None, 600 << 20):
+        record = make_record(
+            steps=0, outcome="stopped", tokens_per_s=None, peak_memory_bytes=memory_bytes, bits_per_character=None
+        )
+        said = verdict(record)
+        assert said.details[-1] == "No step was measured, so nothing can be compared."
+        assert "predicted" not in said.sentence
+        assert said.tone == "neutral"
+    assert "nothing can be compared" not in " ".join(verdict(dataclasses.replace(record, outcome="running")).details)
 
 
 def test_what_a_record_lacks_is_unknown(tmp_path):

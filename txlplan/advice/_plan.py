@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from txlplan import planner, resources
+from txlplan import planner
 from txlplan.advice._offers import LOCAL, candidate
 from txlplan.advice._proposal import Proposal
 from txlplan.advice._workload import workload_of
@@ -14,6 +14,7 @@ from txlplan.choices import AttentionPath, Objective, Precision, Task
 from txlplan.config import parse_toml
 from txlplan.config._schema import STRICT
 from txlplan.cost import tokens_per_step
+from txlplan.engine.support import own_attention, own_attention_lacks
 from txlplan.errors import InputError
 from txlplan.model import ModelConfig, models
 from txlplan.plan_file import DataSettings, PlanFile, RunSettings
@@ -74,7 +75,7 @@ def plan(*, explain: bool = False, **options: Any) -> Proposal:
     asked = parse_toml(Question, {key: _plain(value) for key, value in options.items() if value is not None}, "plan")
     target = candidate(asked.system, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
     data, workload = _with_data(asked, _workload(asked))
-    space, choice = _chosen(workload, target, _space(asked), explain=explain)
+    space, choice = _chosen(workload, target, _space(asked, target), explain=explain)
     surer = planner.surer_plan(workload, target.cluster, target.stack, space, choice)
     plan_file = _plan_file(asked, target, _settled(workload, choice), choice, data)
     return Proposal(target=target, choice=choice, surer=surer, plan_file=plan_file)
@@ -151,19 +152,20 @@ def _with_data(asked: Question, workload: Workload) -> tuple[DataSettings, Workl
     return settings, workload
 
 
-def _space(asked: Question) -> planner.Space:
-    has_compiler = asked.system != LOCAL or resources.cpp_compiler() is not None
+def _space(asked: Question, target: Candidate) -> planner.Space:
+    """What this machine cannot compute is in none for it."""
     space = planner.Space(
         runnable=asked.runnable,
         precision=(asked.precision,) if asked.precision else None,
         micro_batch=(asked.micro_batch,) if asked.micro_batch is not None else None,
         attention=(asked.attention,) if asked.attention else None,
-        own_code=has_compiler,
     )
+    lacking = None
+    if target.cluster.system.id == f"{LOCAL}-cpu":
+        space, lacking = replace(space, own_code=own_attention()), own_attention_lacks(asked.precision or "fp32")
     space = planner.without(space, asked.without)
-    if asked.attention == "compiled" and not space.own_code:
-        lacking = "it is not to be used" if has_compiler else "no C++ compiler is found (g++, or what CXX names)"
-        raise InputError(f"attention = 'compiled': {lacking}", hint="--attention fast needs none")
+    if asked.attention == "compiled" and (lacking or not space.own_code):
+        raise InputError(f"attention = 'compiled': {lacking or 'it is not to be used'}", hint="--attention fast needs none")
     return space
 
 

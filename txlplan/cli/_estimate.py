@@ -123,6 +123,9 @@ def _answer(workload: Workload, target: Candidate, plan: Plan, output: Output, *
     output.result(document, lambda console: _print(console, workload, target, plan, found, explain, traced), refusal)
 
 
+_FAST = '--attention fast (in a plan file, attention = "fast")'
+
+
 def _lacking_here(workload: Workload, target: Candidate, plan: Plan) -> Iterator[str]:
     """What `txlplan run` does with the plan on this machine, where that lacks something which the plan needs."""
     if target.cluster.system.id != f"{LOCAL}-cpu":
@@ -131,7 +134,7 @@ def _lacking_here(workload: Workload, target: Candidate, plan: Plan) -> Iterator
     from txlplan.engine.support import NO_COMPILER, own_attention_lacks
 
     if plan.attention == "compiled" and (lacking := own_attention_lacks(plan.precision)):
-        yield f"`txlplan run` refuses compiled attention here: {lacking}; --attention fast needs none"
+        yield f"`txlplan run` refuses compiled attention here: {lacking}; {_FAST} needs none"
     if plan.compile and workload.task == "generate" and resources.cpp_compiler() is None:
         yield f"`txlplan run` does not compile the step here, and is slower: {NO_COMPILER}"
 

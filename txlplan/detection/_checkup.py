@@ -24,7 +24,13 @@ from txlplan.hardware import StackProfile, devices, stacks, systems
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 9)
 _LEAST_MEMORY_BYTES = 4 << 30
-_LIMITS_OF_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+_ONEDNN = "oneDNN's products and bf16 in code of our own use"
+_LIMITS_OF_INSTRUCTIONS = {
+    "ONEDNN_MAX_CPU_ISA": _ONEDNN,
+    "DNNL_MAX_CPU_ISA": _ONEDNN,
+    "ATEN_CPU_CAPABILITY": "torch's own kernels use",
+}
+"""Variables, and what is limited: all else uses what the CPU has, our own code in fp32 too."""
 _OLD = datetime.timedelta(days=90)
 """Of a probe: the kernel, drivers and code of our own change meanwhile."""
 
@@ -96,9 +102,9 @@ def _processor(cpu: Cpu) -> Finding:
 
 def _instructions() -> Iterator[Finding]:
     """What keeps products and kernels from some of the CPU's instructions."""
-    for name in _LIMITS_OF_INSTRUCTIONS:
+    for name, what in _LIMITS_OF_INSTRUCTIONS.items():
         if value := os.environ.get(name):
-            yield _finding(name, f"{value}: no instructions beyond are used; a probe holds for runs that are told the same")
+            yield _finding(name, f"{value}: {what} no instructions beyond; a probe holds for runs that are told the same")
 
 
 def _compiler() -> Finding:
@@ -151,13 +157,21 @@ def _probed() -> Iterator[Finding]:
         yield _finding("probe", "this machine has not been measured", advice)
     for name in local:
         with suppress(ConfigError):  # (a broken profile is a finding already)
-            yield _measured(name, stacks.get(systems.get(name).stack or name))
+            yield _of_probe(name, systems.get(name).stack)
+
+
+def _of_probe(name: str, stack: str | None) -> Finding:
+    if stack is None:
+        return _finding("probe", f"{name}, without a stack of its own")
+    if stack not in stacks.paths():
+        advice = "run `txlplan hardware probe`, or put the stack's file back"
+        return _finding("probe", f"{name} names stack {stack}, which is not there", advice)
+    return _measured(name, stacks.get(stack))
 
 
 def _measured(name: str, stack: StackProfile) -> Finding:
     """When and with what it was measured, and why it should be again: what the probe said of itself, its age, another torch."""
-    dated = re.search(r"\d{4}-\d{2}-\d{2}", stack.sources.get("default", ""))
-    day = datetime.date.fromisoformat(dated[0]) if dated else None
+    day = _day(stack.sources.get("default", ""))
     doubts = [f"the probe said: {stack.notes}"] if stack.notes else []
     if day is not None and (age := datetime.datetime.now(datetime.UTC).date() - day) > _OLD:
         doubts.append(f"that was {age.days} days ago")
@@ -165,6 +179,15 @@ def _measured(name: str, stack: StackProfile) -> Finding:
         doubts.append(f"torch is {now} now")
     detail = "; ".join([f"{name}, measured on {day or 'an unknown day'} with {stack.version}", *doubts])
     return _finding("probe", detail, "run `txlplan hardware probe` while the machine does nothing else" if doubts else None)
+
+
+def _day(source: str) -> datetime.date | None:
+    """Of a figure; None where its source names none."""
+    dated = re.search(r"\d{4}-\d{2}-\d{2}", source)
+    try:
+        return datetime.date.fromisoformat(dated[0]) if dated else None
+    except ValueError:
+        return None
 
 
 def _torch_version() -> str | None:
@@ -184,10 +207,14 @@ def _directories() -> Iterator[Finding]:
 
 def _cache() -> Finding:
     """Where compiled code is kept."""
-    cache, told = resources.user_cache(), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    again, told = "until then code is compiled again by each process", os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    try:
+        cache = resources.user_cache()
+    except RuntimeError:
+        return _finding("cache directory", "none: this user has no home", f"set XDG_CACHE_HOME; {again}")
     detail = f"{cache}, for compiled code" + (f"; torch's own in {told}, by TORCHINDUCTOR_CACHE_DIR" if told else "")
     wrong = _unwritable(cache, "XDG_CACHE_HOME")
-    return _finding("cache directory", detail, wrong and f"{wrong}; until then code is compiled again by each process")
+    return _finding("cache directory", detail, wrong and f"{wrong}; {again}")
 
 
 def _unwritable(path: Path, variable: str) -> str | None:

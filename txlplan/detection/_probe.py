@@ -79,9 +79,9 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         dispatch.append(dispatch_cost(where, synchronize))
         tokens.append(_tokens(where))
         met = meeting_s(usable_cpus()) if where == "cpu" else None
-    notes = [*detection.notes, *workers.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
+    notes = [*detection.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
     notes += [*_unreached(measured)]
-    doubts += [*_mostly_unreached(measured)]
+    doubts += [*workers.notes, *_mostly_unreached(measured)]
     circumstances = Circumstances(
         where=where,
         found=detection.devices[0 if on_gpu else -1],

@@ -14,6 +14,7 @@ from txlplan.resources import cpp_compiler
 
 DEVICES = ("cpu", "cuda")
 NO_COMPILER = "no C++ compiler is found (g++, or what CXX names)"
+_OF_OWN_ATTENTION: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def unsupported(plan_file: PlanFile) -> list[str]:
@@ -68,7 +69,7 @@ def _task(plan_file: PlanFile) -> Iterator[str]:
 
 def _own_attention(plan_file: PlanFile) -> Iterator[str]:
     task, precision, device = plan_file.workload.task, plan_file.plan.precision, plan_file.run.device
-    if task == "generate" or device != "cpu" or precision not in ("fp32", "bf16"):
+    if task == "generate" or device != "cpu" or precision not in _OF_OWN_ATTENTION:
         asked = f"to {task} in {precision} on {device}"
         yield f"plan.attention = 'compiled': there is code to train and to score in fp32 or bf16 on a CPU, not {asked}"
     elif lacking := own_attention_lacks(precision):
@@ -80,6 +81,11 @@ def own_attention_lacks(precision: Precision) -> str | None:
     if precision == "bf16" and not multiplies_bf16():
         return "in bf16 there is code for CPUs with AVX-512's products of bf16, which this one lacks or is told not to use"
     return None if cpp_compiler() else NO_COMPILER
+
+
+def own_attention() -> tuple[Precision, ...]:
+    """Precisions in which this machine has attention in C++."""
+    return tuple(precision for precision in _OF_OWN_ATTENTION if own_attention_lacks(precision) is None)
 
 
 def multiplies_bf16() -> bool:

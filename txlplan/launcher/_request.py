@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from txlplan import resources
 from txlplan.choices import AttentionPath, Precision, Task
 from txlplan.cost import tokens_per_step
 from txlplan.data import Dataset, open_dataset
+from txlplan.engine.support import own_attention, own_attention_lacks
 from txlplan.errors import CheckpointError, InputError
 from txlplan.launcher._candidate import Candidate
 from txlplan.launcher._machine import Machine, this_machine
@@ -166,10 +167,9 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
 
 def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int | None) -> Space:
     micro_batch: tuple[int, ...] | None = (request.micro_batch,) if request.micro_batch else None
-    has_compiler = resources.cpp_compiler() is not None
-    if request.attention == "compiled" and not has_compiler:
-        lacking = "attention = 'compiled': no C++ compiler is found (g++, or what CXX names)"
-        raise InputError(lacking, hint="--attention fast needs none")
+    on_cpu = machine.device.kind == "cpu"
+    if request.attention == "compiled" and on_cpu and (lacking := own_attention_lacks(request.precision or "fp32")):
+        raise InputError(f"attention = 'compiled': {lacking}", hint="--attention fast needs none")
     if request.task == "generate" and micro_batch is None and workload.global_batch:
         micro_batch = (workload.global_batch,)
     if split_tokens is not None and request.task == "score" and micro_batch is None and request.global_batch is None:
@@ -182,7 +182,7 @@ def _space(request: RunRequest, workload: Workload, machine: Machine, split_toke
         data_parallel=(request.devices,) if request.devices else (1,) if request.task == "generate" else None,
         threads=_threads(request, machine),
         compile=request.compile_step,
-        own_code=has_compiler,
+        own_code=own_attention() if on_cpu else get_args(Precision),
     )
 
 

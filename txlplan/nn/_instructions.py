@@ -8,11 +8,13 @@ import torch
 
 _WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 """Instruction sets that oneDNN can be told not to go beyond, with none for bf16."""
+_NARROW_BF16 = "AVX2_VNNI_2"
+"""One with some, in AVX2's registers alone."""
 
 
 def may_use_bf16() -> bool:
     """Whether this CPU multiplies bf16 in AVX-512's registers, and oneDNN is not told to do without."""
-    return bool(torch.cpu._is_avx512_bf16_supported()) and not is_told_without_bf16()
+    return bool(torch.cpu._is_avx512_bf16_supported()) and _told() not in _WITHOUT_BF16 | {_NARROW_BF16}
 
 
 def may_use_tiles() -> bool:
@@ -28,4 +30,4 @@ def is_told_without_bf16() -> bool:
 
 def _told() -> str:
     """The instruction set that oneDNN is told not to go beyond, in capital letters; "": none."""
-    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()

@@ -17,7 +17,7 @@ _WITHOUT: dict[str, dict[str, Any]] = {
     "zero": {"zero_stage": (0,)},
     "offload": {"offload": ("none",)},
     "checkpointing": {"activation_checkpointing": ("none",)},
-    "compiled-attention": {"own_code": False},
+    "compiled-attention": {"own_code": ()},
 }
 RESTRICTIONS = tuple(_WITHOUT)
 """What `without` takes."""

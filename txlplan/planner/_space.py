@@ -41,8 +41,9 @@ class Space:
     """How attention is computed. None: either way where our stack trains on a CPU, on which tiles do not pay for every shape,
     and, where it trains or scores, by code of our own where it was measured with that, and with dropout where the model drops;
     elsewhere the fast path."""
-    own_code: bool = True
-    """Attention may be computed by code of our own, which a C++ compiler must be there for."""
+    own_code: tuple[Precision, ...] = get_args(Precision)
+    """Precisions in which attention may be computed by code of our own: a machine has it where a C++ compiler is there, and of
+    bf16 where its CPU multiplies that."""
     data_parallel: tuple[int, ...] | None = None
     tensor_parallel: tuple[int, ...] | None = None
     pipeline_parallel: tuple[int, ...] | None = None
@@ -153,13 +154,34 @@ class Space:
         rows = np.array(layouts, dtype=np.int32).reshape(len(layouts), len(_LAYOUT))[columns.pop("layout")]
         columns |= dict(zip(_LAYOUT, rows.T, strict=True))
         plans = Plans.from_columns(len(rows), **columns)
-        return plans if self.attention else plans.take(np.flatnonzero(_measured(plans, workload, stack)))
+        return plans.take(np.flatnonzero(self._computable(plans, workload, stack)))
 
     def _attention(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
         if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task == "generate":
             return ("fast",)
         plain: tuple[AttentionPath, ...] = ("fast", "reference") if workload.task == "train" else ("fast",)
-        return (*plain, "compiled") if self.own_code and _own_code(workload, stack) else plain
+        return (*plain, "compiled") if self._own_code(workload, stack) else plain
+
+    def _own_code(self, workload: Workload, stack: StackProfile) -> list[Precision]:
+        """Those of `own_code` in which the stack was measured with attention of our own, each way, and with dropout of our own
+        where the workload drops.
+
+        That draws as it drops: by operations that only move as much, it would be several times too quick, and chosen for that.
+        """
+        attention = {(point.dtype, point.phase) for point in stack.efficiency if point.kind == "attention"}
+        dropout = {point.dtype for point in stack.efficiency if point.kind == "dropout"}
+        return [
+            precision
+            for precision in self.own_code
+            if attention >= {(precision, "forward"), (precision, "backward")} and dropout >= _dropped(workload, precision)
+        ]
+
+    def _computable(self, plans: Plans, workload: Workload, stack: StackProfile) -> npt.NDArray[np.bool_]:
+        """Which plans compute attention as it may be and, where nobody asks for a way, as the stack was measured."""
+        precisions = self.own_code if self.attention else self._own_code(workload, stack)
+        known = np.isin(plans.precision, [code("precision", name) for name in precisions])
+        computable: npt.NDArray[np.bool_] = known | (plans.attention != code("attention", "compiled"))
+        return computable
 
     def _compile(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[int, ...]:
         if self.compile is not None:
@@ -206,33 +228,11 @@ class Space:
             yield from ((size, share // size) for size in sizes)
 
 
-def _own_code(workload: Workload, stack: StackProfile) -> list[Precision]:
-    """Precisions in which the stack was measured with attention of our own, each way, and with dropout of our own where the
-    workload drops.
-
-    That draws as it drops: by operations that only move as much, it would be several times too quick, and chosen for that.
-    """
-    attention = {(point.dtype, point.phase) for point in stack.efficiency if point.kind == "attention"}
-    dropout = {point.dtype for point in stack.efficiency if point.kind == "dropout"}
-    return [
-        precision
-        for precision in get_args(Precision)
-        if attention >= {(precision, "forward"), (precision, "backward")} and dropout >= _dropped(workload, precision)
-    ]
-
-
 def _dropped(workload: Workload, precision: Precision) -> set[str]:
     """Dtypes of what dropout of our own would drop or draw."""
     if workload.task != "train":
         return set()
     return ({precision} if workload.model.dropout > 0 else set()) | ({MASK} if workload.model.dropatt > 0 else set())
-
-
-def _measured(plans: Plans, workload: Workload, stack: StackProfile) -> npt.NDArray[np.bool_]:
-    """Which plans compute attention in a way that the stack was measured with."""
-    known = np.isin(plans.precision, [code("precision", name) for name in _own_code(workload, stack)])
-    measured: npt.NDArray[np.bool_] = known | (plans.attention != code("attention", "compiled"))
-    return measured
 
 
 def _least_remembered_bytes(workload: Workload, mesh: Mesh) -> float:

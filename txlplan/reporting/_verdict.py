@@ -60,8 +60,8 @@ def _claims(record: Record) -> str:
 
 
 def _pairs(record: Record) -> list[tuple[str, float, Range]]:
-    """What was both predicted and measured."""
-    if record.estimate is None:
+    """What was both predicted and measured; a peak without a step, which older records hold, is none of the run."""
+    if record.estimate is None or not record.has_result:
         return []
     measured = (
         ("throughput", record.tokens_per_s, record.estimate.tokens_per_s),
@@ -93,7 +93,7 @@ def _details(record: Record, scored: Record) -> tuple[str, ...]:
         details.append(f"Held-out perplexity: {number(scored.perplexity, 2)}.")
     if record.estimate is None:
         details.append("No estimate was made before the run, so nothing can be compared.")
-    elif not record.has_result:
+    elif not record.has_result and record.outcome != "running":
         details.append("No step was measured, so nothing can be compared.")
     elif record.estimate.extrapolated:
         details.append("The prediction was extrapolated: its stack was measured on another device or on other shapes.")
