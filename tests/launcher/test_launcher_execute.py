@@ -92,9 +92,14 @@ def test_out_of_memory_that_the_worker_reports(worker: Install, scripted_plan: P
 def test_memory_of_a_worker_that_made_no_step_is_no_peak_of_the_run(
     worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile
 ) -> None:
-    worker("start(); finish('stopped', 'stopped at step 0')")
+    """But its energy is the run's."""
+    worker("""
+        start()
+        tell(events.Finished(outcome="stopped", message="at step 0", peak_memory_bytes=5000, energy_j=7.0))
+    """)
     record = run(scripted_plan, cpu)
     assert (record.outcome, record.step_s, record.peak_memory_bytes) == ("stopped", (), None)
+    assert record.energy_j == 7.0
 
 
 def test_crash_keeps_the_end_of_its_log(worker: Install, scripted_plan: PlanFile, cpu: DeviceProfile) -> None:

@@ -209,3 +209,27 @@ def test_run_that_has_all_its_steps_is_not_started_again(
     assert len(open_store().list()) == 2
     longer = run_planned(dataclasses.replace(planned, total_steps=4), resume=True)
     assert longer.record != whole.record
+
+
+@pytest.mark.parametrize(("outcome", "left"), [("ok", 1), ("stopped", 1), ("failed", None)])
+def test_a_run_that_can_go_on_tells_how_many_steps_are_left(
+    worker: Callable[[str], None],
+    scripted_plan: PlanFile,
+    data: Path,
+    make_estimate: Callable[..., Estimate],
+    outcome: str,
+    left: int | None,
+) -> None:
+    """Also where nobody said after how many it was to end."""
+    worker(f"""
+        start(total=3); step(1); step(2)
+        finish({outcome!r})
+    """)
+    planned = Planned(
+        plan_file=scripted_plan,
+        candidates=(Candidate(plan=scripted_plan.plan, estimate=make_estimate()),),
+        machine=this_machine(1),
+        n_costed=1,
+        total_steps=3,
+    )
+    assert run_planned(planned, trials=False).steps_left == left

@@ -69,11 +69,12 @@ def closed(record: Record, progress: Progress, end: Ending, *, before: tuple[Los
     ended = dataclasses.replace(
         updated(record, progress, before=before), outcome=end.outcome, message=end.message, finished_at=now()
     )
-    said = progress.finished if ended.has_result else None
+    said = progress.finished
+    peaks = said if ended.has_result else None
     return dataclasses.replace(
         ended,
-        peak_memory_bytes=said.peak_memory_bytes if said else None,
-        allocator_peak_bytes=said.allocator_peak_bytes if said else None,
+        peak_memory_bytes=peaks.peak_memory_bytes if peaks else None,
+        allocator_peak_bytes=peaks.allocator_peak_bytes if peaks else None,
         energy_j=said.energy_j if said else None,
     )
 

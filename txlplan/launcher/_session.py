@@ -31,7 +31,7 @@ class Session:
     tuned: Tuned | None
     """None where no trial was wanted."""
     steps_left: int | None = None
-    """Of a training run that was to end after so many steps, to the end that its plan sets; None: it sets none."""
+    """Of a training run that can go on, to the end that its plan sets; None: it sets none, or the run is another or failed."""
 
 
 def run_planned(
@@ -80,7 +80,8 @@ def run_planned(
             device=planned.machine.device,
             record_id=record_id,
         )
-    return Session(record=record, tuned=tuned, steps_left=None if steps is None else steps_left(plan_file))
+    goes_on = record.outcome in ("ok", "stopped")
+    return Session(record=record, tuned=tuned, steps_left=steps_left(plan_file) if goes_on else None)
 
 
 def _streaming(on_text: Callable[[str], None]) -> OnEvent:

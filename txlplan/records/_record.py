@@ -103,9 +103,9 @@ class Record:
     peak_memory_bytes: int | None = None
     """Fullest device; on a CPU the worker's VmHWM. None: not measured, or there was no step."""
     allocator_peak_bytes: int | None = None
-    """Peak that the framework's allocator saw, where it has one."""
+    """Peak that the framework's allocator saw, where it has one; None as above."""
     energy_j: float | None = None
-    """Of all devices over all steps, as measured by the device; None: not measured."""
+    """Of all devices over all steps and evaluations, as measured by the device; None: not measured."""
     losses: tuple[LossPoint, ...] = ()
     """The loss curve."""
     perplexity: float | None = None
