@@ -45,7 +45,7 @@ def test_what_was_scored_since_is_in_the_report(txlplan, family):
 def test_it_says_what_it_covers_and_how_to_choose_another(txlplan, family):
     told = txlplan("report")
     assert f"report.html: 4 records (the newest training run, {family[0].id}, its trials" in told.stdout
-    assert "note: the store holds 1 other group, a run or a benchmark each: `txlplan report RECORD_ID …`" in told.stderr
+    assert "note: the store holds 1 other group, each a run, a part of a resumed one, or a benchmark: `txlplan" in told.stderr
     open_store().put_all([make_record(seed, kind="bench", parent="b1") for seed in (3, 4)])
     document = txlplan("report", "--json")
     assert document.json["other_groups"] == 2, "repeats of a benchmark are one"

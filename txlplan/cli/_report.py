@@ -65,7 +65,8 @@ def report(
     output.document(summary, lambda console: _print(console, summary))
     if others and not records:
         choose = "`txlplan report RECORD_ID …` is on those that it names, and `txlplan records list` shows them"
-        output.say(f"note: the store holds {counted(others, 'other group')}, a run or a benchmark each: {choose}")
+        each = "each a run, a part of a resumed one, or a benchmark"
+        output.say(f"note: the store holds {counted(others, 'other group')}, {each}: {choose}")
     output.next_step("txlplan validate store")
 
 
