@@ -35,6 +35,25 @@ def test_estimate_explains(txlplan: Any) -> None:
     assert "next: txlplan plan" in result.stderr
 
 
+def test_devices_of_a_cpu_are_processes_that_share_it_in_estimates_plans_and_plan_files(txlplan: Any, tmp_path: Path) -> None:
+    options = ("--system", "generic-cpu", "--model", "demo-bytes", "--devices", 2)
+    path = tmp_path / "plan.toml"
+    planned = txlplan("plan", *options, "--tokens", "1e6", "--runnable", "-o", path)
+    assert planned.exit_code == 0
+    plan = read_plan_file(path).plan
+    assert plan.data_parallel == 2
+    same = {"--micro-batch": plan.micro_batch, "--precision": plan.precision, "--attention": plan.attention}
+    same |= {"--threads": plan.threads, "--accumulation": plan.accumulation}
+    alike = txlplan("estimate", *options, *(word for pair in same.items() for word in pair), "--json").json
+    of_file = txlplan("estimate", path, "--json").json
+    assert alike["plan"] == of_file["plan"]
+    assert alike["estimate"]["step_s"] == of_file["estimate"]["step_s"]
+    assert any("share a CPU" in note for note in alike["estimate"]["notes"])
+    refused = txlplan("estimate", "--system", "generic-cpu", "--model", "demo-bytes", "--devices", 9)
+    assert refused.exit_code == 2
+    assert "9 processes cannot share" in refused.stderr
+
+
 def test_estimate_as_json(txlplan: Any) -> None:
     result = txlplan("estimate", *ON, "--micro-batch", 8, "--devices", 1, "--json")
     document = result.json

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from txlplan.cost import estimate
-from txlplan.cost._communication import all_reduce_s
+from txlplan.cost._communication import all_reduce_s, exchange_s
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, Link, StackProfile
 from txlplan.model import ModelConfig, parameter_count
@@ -56,6 +56,27 @@ def test_nodes_without_a_link_cannot_train_together(gpus: Cluster) -> None:
     lonely = replace(gpus, system=replace(gpus.system, inter_node=None))
     with pytest.raises(InputError, match="inter_node"):
         all_reduce_s(np.array([4e8]), np.array([16.0]), lonely)
+
+
+def test_processes_on_a_cpu_fill_buckets_by_its_bandwidth_and_wait(cpus: Cluster, gpus: Cluster, stack: StackProfile) -> None:
+    payload, two = np.array([4e8]), np.array([2.0])
+    link = Link(kind="shared-memory", bandwidth_bytes_per_s=1e9, latency_s=1e-4, all_reduce_bus_bandwidth_bytes_per_s=1e9)
+    cluster = replace(cpus, system=replace(cpus.system, intra_node=link))
+    ring_s = _ring_by_steps(4e8, 2, 1e9, 1e-4)
+    buckets_s = 2 * 2 * 4e8 / cpus.device.memory_bandwidth_bytes_per_s
+    found_s = exchange_s(payload, two, cluster, stack)
+    assert found_s == pytest.approx(ring_s + buckets_s + 8e-3)
+    assert exchange_s(payload, np.array([4.0]), cluster, stack) > found_s
+    assert exchange_s(payload, np.array([1.0]), cluster, stack) == 0
+    assert exchange_s(payload, two, gpus, stack) == all_reduce_s(payload, two, gpus)
+
+
+def test_the_range_is_wider_where_processes_share_a_cpu(cpus: Cluster, stack: StackProfile) -> None:
+    plans = [Plan(micro_batch=2), Plan(micro_batch=2, data_parallel=2)]
+    alone, shared = estimate(Workload(model=MODEL), cpus, stack, plans)
+    assert shared.step_s.high / shared.step_s.value > alone.step_s.high / alone.step_s.value
+    assert not any("share a CPU" in note for note in alone.notes)
+    assert any("share a CPU" in note for note in shared.notes)
 
 
 def test_nodes_of_cpus_need_a_link_too(cpus: Cluster, stack: StackProfile) -> None:

@@ -196,3 +196,16 @@ def test_processes_on_one_cpu_share_its_cores_and_memory(cpus: Cluster, stack: S
     alone, shared = estimate(Workload(model=MODEL), cpus, stack, [Plan(micro_batch=8), Plan(micro_batch=4, data_parallel=2)])
     assert shared.capacity_bytes == alone.capacity_bytes // 2
     assert shared.step_s.value > 0.5 * alone.step_s.value
+
+
+def test_a_cpu_s_heap_is_half_as_much_smaller_as_layers_that_run_again_keep_less(cpus: Cluster, stack: StackProfile) -> None:
+    def held(kind: str, waste: float) -> tuple[float, float]:
+        plan = Plan(micro_batch=64, activation_checkpointing=kind)  # type: ignore[arg-type]
+        terms = estimate(Workload(model=MODEL), cpus, replace(stack, allocator_waste=waste), [plan])[0].terms
+        memory = {term.name: term.value for term in terms if term.quantity == "memory"}
+        return sum(memory.values()), memory["allocator waste"]
+
+    (plain, plain_waste), (again, again_waste) = (held(kind, 0.6) for kind in ("none", "full"))
+    freed = (plain - plain_waste) - (again - again_waste)
+    assert freed > 0
+    assert plain - again == pytest.approx(0.5 * freed)

@@ -6,7 +6,7 @@
 from txlplan.advice._advice import Advice
 from txlplan.advice._compare import compare
 from txlplan.advice._conditions import Bar, bar, missed
-from txlplan.advice._offers import LOCAL, STATED, candidate, price_of
+from txlplan.advice._offers import LOCAL, STATED, candidate, price_of, shared_by
 from txlplan.advice._plan import Question, plan
 from txlplan.advice._prices import Imported, import_prices
 from txlplan.advice._proposal import Proposal
@@ -31,5 +31,6 @@ __all__ = [
     "plan",
     "price_of",
     "read_scenario",
+    "shared_by",
     "workload_of",
 ]

@@ -42,6 +42,28 @@ def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, st
     return Candidate.from_profiles(profile, device, n_nodes=n_nodes, n_devices=n_devices, stack=stack or own_stack)
 
 
+def shared_by(
+    system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None
+) -> tuple[Candidate, int]:
+    """The candidate with so many devices (None: all), and how many data-parallel processes that stands for.
+
+    A CPU may be shared, by as many processes as it has cores: more devices than there are stand for these.
+    Raises InputError for more.
+    """
+    whole = candidate(system, n_nodes=n_nodes, stack=stack)
+    cluster = whole.cluster
+    if n_devices is None or cluster.device.kind != "cpu" or n_devices <= cluster.n_devices:
+        chosen = candidate(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack) if n_devices is not None else whole
+        return chosen, chosen.cluster.n_devices
+    most = cluster.n_devices * cluster.device.cores
+    if n_devices > most or n_devices % cluster.n_devices:
+        raise InputError(
+            f"{n_devices} processes cannot share {cluster.n_devices} × {cluster.device.name}: there is room for {most}",
+            hint="one a core at most, and as many on each CPU",
+        )
+    return whole, n_devices
+
+
 def offers_of(scenario: Scenario, today: datetime.date) -> list[Offer]:
     """Every candidate of a scenario, and the hypothetical twins of those that hold the device in question.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from txlplan import planner
-from txlplan.advice._offers import LOCAL, candidate
+from txlplan.advice._offers import LOCAL, shared_by
 from txlplan.advice._proposal import Proposal
 from txlplan.advice._workload import workload_of
 from txlplan.choices import AttentionPath, Objective, Precision, Task
@@ -73,9 +73,11 @@ def plan(*, explain: bool = False, **options: Any) -> Proposal:
     Raises InputError (ConfigError, DataError) for wrong input, NoPlanFitsError where no plan fits or meets the limits.
     """
     asked = parse_toml(Question, {key: _plain(value) for key, value in options.items() if value is not None}, "plan")
-    target = candidate(asked.system, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
+    target, processes = shared_by(asked.system, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
     data, workload = _with_data(asked, _workload(asked))
-    space, choice = _chosen(workload, target, _space(asked, target), explain=explain)
+    space = _space(asked, target)
+    space = replace(space, data_parallel=(processes,) if processes > target.cluster.n_devices else None)
+    space, choice = _chosen(workload, target, space, explain=explain)
     surer = planner.surer_plan(workload, target.cluster, target.stack, space, choice)
     plan_file = _plan_file(asked, target, _settled(workload, choice), choice, data)
     return Proposal(target=target, choice=choice, surer=surer, plan_file=plan_file)

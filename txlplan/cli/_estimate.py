@@ -20,6 +20,7 @@ from txlplan.cli._targets import (
     candidate,
     print_estimate,
     print_terms,
+    shared_by,
 )
 from txlplan.cli._trace import Quantity, as_document, compare, print_trace
 from txlplan.errors import InputError
@@ -98,9 +99,9 @@ def _estimate(
         _refuse_beside_a_file(plan_file, {"model": model, "task": task, "compile_step": compile_step or None} | given)
         workload, plan, target = _of_file(plan_file, system, nodes, devices, stack)
     else:
-        target = candidate(system or LOCAL, n_nodes=nodes, n_devices=devices, stack=stack)
+        target, processes = shared_by(system or LOCAL, n_nodes=nodes, n_devices=devices, stack=stack)
         workload = _workload(model, task or "train")
-        plan = _plan(workload, target, given | ({"compile": True} if compile_step else {}))
+        plan = _plan(workload, target, processes, given | ({"compile": True} if compile_step else {}))
     asked = {"model": model, "system": system, "stack": stack, "devices": devices}
     output = Output(as_json)
     _answer(workload, target, plan, output, explain=explain, trace=trace)
@@ -182,7 +183,7 @@ def _of_file(
 
     given = read_plan_file(path)
     named, software = system or given.system, stack or given.stack
-    target = candidate(named, n_nodes=nodes, n_devices=devices, stack=software)
+    target, _ = shared_by(named, n_nodes=nodes, n_devices=devices, stack=software)
     if nodes == 1 and target.cluster.device.kind != "cpu" and given.plan.n_devices > target.cluster.n_devices:
         needed = -(-given.plan.n_devices // target.cluster.n_devices)
         target = candidate(named, n_nodes=needed, n_devices=devices, stack=software)
@@ -197,12 +198,12 @@ def _workload(model: str | None, task: Task) -> Workload:
     return workload_of(model, task)
 
 
-def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:
-    """The plan of the options; where no micro-batch is given, the published batch over the devices."""
+def _plan(workload: Workload, target: Candidate, processes: int, given: dict[str, Any]) -> Plan:
+    """The plan of the options; where no micro-batch is given, the published batch over the processes."""
     from txlplan.plan_file import Plan
     from txlplan.planner import global_batch
 
-    device, n_devices = target.cluster.device, target.cluster.n_devices
+    device = target.cluster.device
     known, threads = tuple(device.peak_flops_per_s), given.get("threads")
     if threads is not None and device.kind != "cpu":
         raise InputError(f"--threads {threads} has no effect on {device.name}", hint="leave it out")
@@ -210,9 +211,9 @@ def _plan(workload: Workload, target: Candidate, given: dict[str, Any]) -> Plan:
         raise InputError(
             f"--threads {threads}: {device.name} has {device.cores} cores for a process", hint="leave it out for all"
         )
-    share = (global_batch(workload) or n_devices) // (n_devices * max(given.get("accumulation", 1), 1))
+    share = (global_batch(workload) or processes) // (processes * max(given.get("accumulation", 1), 1))
     defaults = {"micro_batch": max(1, share), "precision": "fp32" if "fp32" in known else known[0]}
-    return Plan(**{**defaults, "data_parallel": n_devices, **given})
+    return Plan(**{**defaults, "data_parallel": processes, **given})
 
 
 def _document(workload: Workload, target: Candidate, plan: Plan, found: Estimate, fixes: Sequence[Fix]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ ModelOption = Annotated[
 SystemOption = Annotated[
     str, typer.Option("--system", metavar="SYSTEM", help="Id of a system, a .toml file, or `local` for this machine.")
 ]
-DevicesOption = Annotated[int | None, typer.Option("--devices", help="Devices to use in all; default: every one.")]
+DevicesOption = Annotated[
+    int | None, typer.Option("--devices", help="Devices to use in all, or processes to share a CPU; default: every device.")
+]
 NodesOption = Annotated[int, typer.Option("--nodes", help="How many of the system.")]
 StackOption = Annotated[
     str | None, typer.Option("--stack", metavar="STACK", help="Id of a software stack; default: the system's own.")
@@ -51,6 +53,15 @@ def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, st
     from txlplan import advice
 
     return advice.candidate(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
+
+
+def shared_by(
+    system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None
+) -> tuple[Candidate, int]:
+    """The same, and the data-parallel processes that so many devices stand for: of a CPU, those that share it."""
+    from txlplan import advice
+
+    return advice.shared_by(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
 
 
 def one_of(value: str, known: tuple[str, ...], option: str) -> Any:

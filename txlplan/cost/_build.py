@@ -105,6 +105,11 @@ class Settings:
         return self.own_linear and self.model.norm == "post" and self.numbers.narrows
 
     @property
+    def keeps_inputs(self) -> bool:
+        """Whether a layer keeps its input for its backward, and not just what it makes of it."""
+        return self.implementation in ("fast", "fused") and (self.model.norm == "pre" or not self.numbers.narrows)
+
+    @property
     def captured(self) -> bool:
         """Whether no host dispatches the operations of layers."""
         return self.compiled and self.task == "train" and self.implementation in ("fused", "reference")
@@ -236,7 +241,7 @@ def build(settings: Settings, micro_batch: FloatArray) -> OpStream:
         *_layers_forward(settings, layers, inputs_bytes),
         *_memory_exchanged(settings, at, last.forward(), inputs_bytes, _cached_bytes(settings, layers)),
         *last.backward(),
-        *_layers_backward(settings, layers, inputs_bytes),
+        *_layers_backward(settings, layers, at, inputs_bytes),
         *([_old_memory(settings, at)] if settings.keeps_memory else []),
         *first.backward(),
         *(_update(settings) if training else []),
@@ -388,16 +393,16 @@ def _memory_exchanged(
 ) -> list[Op]:
     """After `new memory` the layers' inputs go, unless checkpointing needs them, and the new memory is beside the old.
 
-    What autocast alone holds is counted from here on; it goes when the loss is computed.
+    What autocast alone holds of the layers is counted from here on; it goes when the loss is computed.
     """
     model = settings.model
     split = 1 + next(row for row, op in enumerate(forward) if op.name == "new memory")
     memory_bytes = model.n_layer * at.B * at.M * model.d_model * settings.numbers.wide
     inputs = 0.0 if settings.checkpointing == "full" else model.n_layer * inputs_bytes
     return [
+        _note("casts cached", "softmax", True, np.full(at.B.shape, cached_bytes)),
         *forward[:split],
         _note("new memory", "softmax", True, memory_bytes - inputs),
-        _note("casts cached", "softmax", True, np.full(at.B.shape, cached_bytes)),
         *forward[split:],
         _note("casts forgotten", "softmax", True, np.full(at.B.shape, -cached_bytes)),
         *([] if settings.keeps_memory else [_old_memory(settings, at)]),
@@ -418,10 +423,22 @@ def last_kept(ops: Sequence[Op]) -> int:
     return max(row for row, op in enumerate(ops) if np.any(np.asarray(op.saved_bytes) > 0) or op.kind == "linear")
 
 
-def _layers_backward(settings: Settings, layers: Section, inputs_bytes: FloatArray) -> list[Op]:
+def _layers_backward(settings: Settings, layers: Section, at: Lengths, inputs_bytes: FloatArray) -> list[Op]:
+    """A layer's backward, and before it, with checkpointing, its forward; the gradient of the residual is there all along.
+
+    (What is fitted to published code takes that for what the allocator reserves.)
+    """
+    before, after = [], []
+    if layers.training and settings.implementation != "published":
+        gradient = at.BTD * (settings.numbers.residual + settings.own_norm * settings.numbers.compute)
+        before, after = (
+            [_note(f"residual gradient {what}", "layers backward", False, sign * gradient, settings.model.n_layer)]
+            for what, sign in (("waits", 1.0), ("passed on", -1.0))
+        )
     if settings.checkpointing == "none":
-        return layers.backward()
+        return [*before, *layers.backward(), *after]
     forward = layers.forward()
     again = [replace(op, phase="recompute", section="layers backward") for op in forward[: 1 + last_kept(forward)]]
     released = _note("layer input", "layers backward", False, -inputs_bytes, settings.model.n_layer)
-    return [*again, *layers.backward(), released]
+    handed_over = [released, *again, *layers.backward()] if settings.keeps_inputs else [*again, *layers.backward(), released]
+    return [*before, *handed_over, *after]

@@ -17,12 +17,21 @@ from txlplan.cost._op_stream import FloatArray
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, Link, StackProfile
 
-_LATENCY_S = {"infiniband": 5e-6, "ethernet": 25e-6, "shared-memory": 20e-6}
-"""Per hop, where a link does not say; 3 us for anything inside a node."""
+_LATENCY_S = {"infiniband": 5e-6, "ethernet": 25e-6, "shared-memory": 35e-6}
+"""Per hop, where a link does not say; 3 us for anything inside a node. Gloo's, of an all-reduce of one number between two
+processes of one CPU: 25 to 45 us (2 cores of an Intel Xeon, torch 2.13, 2026-11-27)."""
 _BUS_SHARE = 0.85
 """Bus bandwidth of a large all-reduce over the link's bandwidth, where it was not measured (NCCL on NVLink: 0.8–0.9)."""
-_SHARED_MEMORY_BYTES_PER_S = 4e9
-"""What processes on one CPU exchange through memory with gloo, where the system has no link."""
+_SHARED_MEMORY_BYTES_PER_S = 1.5e9
+"""What processes on one CPU exchange with gloo, where the system has no link: 1.2 to 2.0 GB/s of 8 to 25 MiB between two (lower
+quartile and best; 2 cores of an Intel Xeon, torch 2.13, 2026-11-27)."""
+_BUCKETED = 2
+"""Accesses of memory for each byte of gradients as torch copies them into buckets, divided by the number of processes
+(DistributedDataParallel's reducer). A GPU's are left out."""
+_WAIT_S = 8e-3
+"""What two processes of CPUs lose to each other beside that: two that train `demo-bytes` and a model of 6 × 256 in bf16 took 31
+and 118 ms a step where one took 20 and 93, of which buckets and all-reduce explain 3 and 17 (2 cores of an Intel Xeon that did
+nothing else meanwhile, torch 2.13, 2026-11-27). Assumed to grow with the logarithm of their number, see `waits`."""
 
 
 def all_reduce_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
@@ -57,11 +66,22 @@ def exchange_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cl
         return np.zeros(data_parallel.shape)
     kernels = stack.kernels
     if kernels is None:
-        return all_reduce_s(payload_bytes, data_parallel, cluster)
+        found = all_reduce_s(payload_bytes, data_parallel, cluster)
+        return found + _by_processes_s(payload_bytes, data_parallel, cluster)
     communication = all_reduce_s(payload_bytes / kernels.all_reduce, data_parallel, cluster)
     communication = communication + kernels.all_reduce_traffic * memory_s(payload_bytes, cluster)
     communication = communication + waits(data_parallel) * kernels.all_reduce_wait_s
     return np.where(data_parallel > 1, communication, 0.0)
+
+
+def _by_processes_s(payload_bytes: FloatArray, data_parallel: FloatArray, cluster: Cluster) -> FloatArray:
+    """What processes on CPUs take beside: they fill buckets, those of one CPU by its bandwidth, and wait for each other.
+    [candidates]"""
+    if cluster.device.kind != "cpu":
+        return np.zeros(data_parallel.shape)
+    sharing = np.ceil(data_parallel / cluster.n_devices)
+    buckets_s = _BUCKETED * sharing * memory_s(payload_bytes, cluster)
+    return np.where(data_parallel > 1, buckets_s, 0.0) + np.log2(data_parallel) * _WAIT_S
 
 
 def overlap(stack: StackProfile) -> float:

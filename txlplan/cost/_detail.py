@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from txlplan.cost._evaluated import Evaluated
 from txlplan.hardware import Cluster, DeviceProfile, StackProfile
 from txlplan.plan_file import Plan
@@ -29,6 +31,11 @@ def unmeasured_settings(plan: Plan) -> list[str]:
     wanted += ["offload"] if plan.offload != "none" else []
     wanted += ["optimizer_precision"] if plan.optimizer_precision != "fp32" else []
     return wanted
+
+
+def shares_a_cpu(cluster: Cluster, plan: Plan) -> bool:
+    """Whether several processes of a plan compute on one CPU."""
+    return cluster.device.kind == "cpu" and plan.n_devices > cluster.n_devices
 
 
 def _of_reading(device: DeviceProfile, stack: StackProfile, plan: Plan) -> list[str]:
@@ -59,6 +66,11 @@ def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bo
     said += _of_reading(cluster.device, stack, plan)
     if wanted:
         said.append(f"no run with {', '.join(wanted)} has been measured: those terms are derived, and the range is wider")
+    return (*said, *_of_ranges(cluster, stack, plan))
+
+
+def _of_ranges(cluster: Cluster, stack: StackProfile, plan: Plan) -> Iterator[str]:
+    if shares_a_cpu(cluster, plan):
+        yield "processes that share a CPU wait for each other: what else runs on it slows them all, and the range is wider"
     if stack.spread is None:
-        said.append(f"stack {stack.id} states no spread: the range is a default")
-    return tuple(said)
+        yield f"stack {stack.id} states no spread: the range is a default"

@@ -88,6 +88,8 @@ def remember(section: Section, at: Lengths, *, joins: bool) -> None:
     """
     f, r, model = section.numbers.wide, section.numbers.residual, at.model
     section.dropout("last dropout", RESIDUAL, elements=at.BTD, size=r, rate=model.dropout)
+    if section.training and section.own_loss and section.numbers.narrows:
+        section.base = section.held = at.BTD * r  # until the loss is there its caller holds what no product keeps
     a_slot = model.n_layer * at.B * model.d_model
     memory, inputs = a_slot * at.M * f, a_slot * (at.T if joins else at.M) * r
     apart = joins or r != f  # what is joined, or widened, is stacked before

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._checks import check
-from txlplan.cost._detail import extrapolated_figures, notes
+from txlplan.cost._detail import extrapolated_figures, notes, shares_a_cpu
 from txlplan.cost._energy import energy_j, energy_j_per_step
 from txlplan.cost._evaluated import Evaluated, evaluated
 from txlplan.cost._groups import groups
@@ -87,7 +87,8 @@ class Estimates:
 def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
     cluster, stack, plan = estimates.cluster, estimates.stack, estimates.plans[index]
     extrapolated = extrapolated_figures(found, cluster, stack, plan)
-    step = interval(float(estimates.step_s[index]), time_log_sd(stack, extrapolated=extrapolated))
+    crowded = shares_a_cpu(cluster, plan)
+    step = interval(float(estimates.step_s[index]), time_log_sd(stack, extrapolated=extrapolated, crowded=crowded))
     tokens = tokens_per_step(estimates.workload, plan)
     flops = found.model_flops()
     devices = min(plan.n_devices, cluster.n_devices)

@@ -126,6 +126,7 @@ def _positions(section: Section, at: Lengths) -> None:
     section.narrow("position cast", elements=distances, gradient=False)
     section.linear("positions", PROJECTIONS, rows=float(at.S), n=at.W, k=at.model.d_model, kept=0.0, input_gradient=False)
     section.run("query biases", SCORES, launches=2, read=2 * at.BTW * c, written=2 * at.BTW * f, dtype=d)
+    section.held = section.held + 2 * at.BTW * f
     read = 2 * at.BTW * (c + f)
     around, gradient = 2 * at.BTW * f, 2 * at.W * f if at.model.untie_r else 0.0
     section.back("query biases", SCORES, launches=3, read=read, written=at.BTW * c, around=around, dtype=d, gradient=gradient)
@@ -136,7 +137,7 @@ def _positions(section: Section, at: Lengths) -> None:
 
 def _scores(section: Section, at: Lengths) -> None:
     """Content and position scores, shifted, added, scaled and masked. Products first copy their operands by head."""
-    c, d = section.numbers.compute, section.numbers.narrow
+    c, f, d = section.numbers.compute, section.numbers.wide, section.numbers.narrow
     scores = at.BHTS * c
     shape: Shape = {
         "count": at.B * at.model.n_head,
@@ -158,7 +159,7 @@ def _scores(section: Section, at: Lengths) -> None:
     section.run("score sum", SCORES, read=2 * scores, written=scores, around=2 * scores, dtype=d)
     section.run("score scale", SCORES, read=scores, written=scores, around=2 * scores, dtype=d)
     section.back("score scale", SCORES, read=scores, written=scores, dtype=d)
-    section.held = section.held - scores
+    section.held = section.held - scores - 2 * at.BTW * f
     section.run("score mask", SCORES, read=2 * scores, written=2 * scores, around=scores, dtype=d)
     section.back("score mask", SCORES, read=2 * scores, written=2 * scores, around=2 * scores, dtype=d)
 
@@ -212,9 +213,12 @@ def feed_forward(section: Section, at: Lengths) -> None:
     if not section.own_norm:
         section.narrow("feed-forward cast", elements=at.BTD)
     kept = 0.0 if section.numbers.narrows else at.BTD * r
+    if section.own_loss and section.numbers.narrows and model.norm == "post":
+        section.held = section.base + at.BTD * r  # the residual, of which products keep a narrowed copy
     if section.own_linear and model.activation == "relu" and not (model.dropout > 0 and section.training):
         _relu_between(section, at)
         _residual(section, "feed-forward", at)
+        section.held = section.base
         return
     section.linear("inner", FEED_FORWARD, rows=at.rows, n=model.d_inner, k=model.d_model, kept=kept, bias=True)
     if section.own_dropout and model.activation == "relu" and model.dropout > 0 and section.training:
@@ -223,6 +227,7 @@ def feed_forward(section: Section, at: Lengths) -> None:
         _activation(section, at)
     section.linear("outer", FEED_FORWARD, rows=at.rows, n=model.d_model, k=model.d_inner, kept=0.0, bias=True)
     _residual(section, "feed-forward", at)
+    section.held = section.base
 
 
 def _relu_between(section: Section, at: Lengths) -> None:
@@ -278,8 +283,9 @@ def _normed_sum(section: Section, name: str, at: Lengths) -> None:
     """Sum and norm in one pass: keeps the sum, two statistics a row, and the result as the next product takes it."""
     wide, narrow = at.BTD * section.numbers.residual, at.BTD * section.numbers.compute
     kept, gradient = wide + narrow + 2 * at.rows * section.numbers.wide, 2 * at.model.d_model * section.numbers.wide
-    section.run(name, RESIDUAL, "norm", read=wide + narrow, written=2 * wide + narrow, kept=kept, around=wide)
-    section.back(name, RESIDUAL, "norm", read=2 * wide + narrow, written=wide + narrow, gradient=gradient)
+    section.run(name, RESIDUAL, "norm", read=wide + narrow, written=2 * wide + narrow, kept=kept, around=wide + narrow)
+    around = wide + narrow  # beside the gradients that it takes, which are there all along
+    section.back(name, RESIDUAL, "norm", read=2 * wide + narrow, written=wide + narrow, around=around, gradient=gradient)
 
 
 def norm(section: Section, name: str, *, rows: FloatArray, width: int, kept: FloatArray | float) -> None:

@@ -53,7 +53,7 @@ def _all_reduce(found: Evaluated, stack: StackProfile, zero: int) -> Term:
         quantity="time",
         value=float(found.exposed_s[0]),
         formula=f"ring over {ranks}: 2·({ranks} − 1)·(latency + {format_bytes(payload)} / ({ranks} × bus bandwidth))"
-        + (", memory traffic and waiting" if stack.kernels else "")
+        + (", memory traffic and waiting" if stack.kernels or found.layout.cluster.device.kind == "cpu" else "")
         + often
         + f" = {format_s(float(sent.communication_s[0]))}, less what {hides}",
         provenance="derived" if stack.kernels is None else stack.provenance,

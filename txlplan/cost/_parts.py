@@ -104,10 +104,9 @@ class Parts:
         """Copies of a layer's weights that nothing but autocast holds, until the forward pass ends."""
         return self._noted("casts cached") / self.template.settings.model.n_layer
 
-    @cached_property
-    def cast_bytes(self) -> FloatArray:
-        """Copies of a layer's weights that autograd holds beside autocast; where the layer runs again, autocast alone."""
-        names, rows = self.template.labels.names, self.template.rows["layers"]
+    def cast_bytes(self, kind: Checkpointing) -> FloatArray:
+        """Copies of a layer's weights that autocast alone holds where the layer, or the part of it of this kind, runs again."""
+        names, rows = self.template.labels.names, self.template.again(kind)
         return summed(self.stream.saved_bytes[[row for row in rows if names[row].endswith(AUTOCAST_COPY)]])
 
     def _noted(self, name: str) -> FloatArray:
@@ -147,7 +146,12 @@ class Parts:
             place, again = self.template.place_of_again(kind), self.template.again(kind)
             rows = np.concatenate([rows[:place], again, rows[place:]])
             saved, around = stream.saved_bytes[rows], stream.transient_bytes[rows]
-            released = self.template.boundary(kind, stream) + (self.inputs_bytes if kind == "full" else 0.0)
+            around[place : place + again.size] -= self._held_twice(kind)
+            released = self.template.boundary(kind, stream)
+            if kind == "full" and self.template.settings.keeps_inputs:
+                saved[place] -= self.inputs_bytes
+            elif kind == "full":
+                released = released + self.inputs_bytes
         gradients = stream.gradient_bytes[rows]
         if gradients_exist:
             around, gradients = around + gradients, np.zeros_like(gradients)
@@ -156,9 +160,14 @@ class Parts:
     def _forgetting(self, saved: FloatArray, around: FloatArray, kind: Checkpointing) -> tuple[FloatArray, FloatArray]:
         """What is kept by operations that run again lives around them and no longer."""
         again = np.isin(self.template.rows["layers"], self.template.again(kind))[:, None]
-        kept, beside = np.where(again, 0.0, saved), np.where(again, around + saved, around)
+        kept, beside = np.where(again, 0.0, saved), np.where(again, around + saved - self._held_twice(kind), around)
         kept[0] += self.template.boundary(kind, self.stream)
         return kept, beside
+
+    def _held_twice(self, kind: Checkpointing) -> FloatArray | float:
+        """What the reference's attention starts again from its module holds anyway."""
+        reference = self.template.settings.implementation == "reference"
+        return self.template.boundary(kind, self.stream) if reference and kind == "attention" else 0.0
 
     @cached_property
     def gradient_bytes(self) -> dict[str, FloatArray]:

@@ -16,14 +16,19 @@ MEMORY_LOG_SD = 0.12
 EXTRAPOLATED_TIME_LOG_SD = 0.25
 """Added (in squares) when the figures come from another device or from beyond the measured shapes."""
 EXTRAPOLATED_MEMORY_LOG_SD = 0.08
+CROWDED_TIME_LOG_SD = 0.27
+"""Added (in squares) where several processes share a CPU: two on two cores took 1.5 to 1.9 times as long a step while another
+program used 0.8 of a core, and one process no longer than without it (three small models, Intel Xeon, torch 2.13, 2026-11-27).
+Half of that, in logarithms."""
 
 
-def time_log_sd(stack: StackProfile, *, extrapolated: bool) -> float:
-    """Standard deviation of log(measured / predicted) of times."""
+def time_log_sd(stack: StackProfile, *, extrapolated: bool, crowded: bool = False) -> float:
+    """Standard deviation of log(measured / predicted) of times. `crowded`: several processes share a CPU."""
+    beside = CROWDED_TIME_LOG_SD if crowded else 0.0
     if extrapolated and stack.spread and stack.spread.extrapolated_time_log_sd is not None:
-        return stack.spread.extrapolated_time_log_sd
+        return math.hypot(stack.spread.extrapolated_time_log_sd, beside)
     own = TIME_LOG_SD if stack.spread is None else stack.spread.time_log_sd
-    return math.hypot(own, EXTRAPOLATED_TIME_LOG_SD) if extrapolated else own
+    return math.hypot(own, EXTRAPOLATED_TIME_LOG_SD if extrapolated else 0.0, beside)
 
 
 def memory_log_sd(stack: StackProfile, *, extrapolated: bool) -> float:

@@ -93,13 +93,14 @@ def stage_peak(
     kept = stage.checkpointed if kind == "full" else 0.0 * stage.checkpointed
     remembered = (kept > 0) | parts.template.settings.keeps_memory
     plain, again = stage.layers - stage.checkpointed, [] if kind == "none" else [stage.checkpointed]
-    cached = stage.layers * parts.cached_bytes[column] + kept * parts.cast_bytes[column]
+    cached = stage.layers * parts.cached_bytes[column] + stage.checkpointed * parts.cast_bytes(kind)[column]
     times = [stage.first, *again, plain, last, share, last]
     turns, forward = parts.turns(kind, gradients_exist=gradients_exist), len(times)
     if parts.trains:
         times += [last, plain, *again, stage.first, np.ones(column.shape)]
     then_bytes = np.zeros((len(times), column.size))
-    then_bytes[forward - 2] = memory - (stage.layers - kept) * inputs + cached
+    then_bytes[forward - 3] = cached
+    then_bytes[forward - 2] = memory - (stage.layers - kept) * inputs
     then_bytes[forward - 1] = -np.where(remembered, 0.0, memory) - cached
     if parts.trains:
         then_bytes[-3] = -np.where(remembered, memory, 0.0)

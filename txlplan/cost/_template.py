@@ -159,8 +159,10 @@ class Template:
 
     def place_of_again(self, kind: Checkpointing) -> int:
         """How many rows of a layer's backward run before the forward runs again: it waits until it is needed."""
-        if kind in ("none", "full"):
+        if kind == "none":
             return 0
+        if kind == "full":
+            return int(self.settings.implementation != "published")  # after the note that the gradient of its output waits
         groups = [self.labels.groups[row] for row in self.rows["layers backward"]]
         return next((place for place, group in enumerate(groups) if group in _SELECTED[kind]), 0)
 
@@ -178,7 +180,7 @@ class Template:
             return joined
         if kind == "feed-forward" and "inner" in names:
             inner, numbers = names.index("inner"), self.settings.numbers
-            if self.settings.own_linear and numbers.narrows and self.settings.model.norm == "pre":
+            if numbers.narrows and not self.settings.own_norm:
                 # As normed, instead of what products keep of that.
                 widened: FloatArray = stream.m[inner] * stream.k[inner] * (numbers.residual - numbers.compute)
                 return widened

@@ -14,7 +14,7 @@ from txlplan.detection._cpu import Cpu
 from txlplan.detection._host import Dispatch
 from txlplan.detection._measure import COPY_BYTES, Measurement
 from txlplan.detection._timing import scatter
-from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, Host, Spread, StackProfile, SystemProfile
+from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, Host, Link, Spread, StackProfile, SystemProfile
 
 _MODEL_LOG_SD = 0.12
 """Added (in squares) to the scatter of the repeats: what a sum of separately timed operations misses of a step. Assumed."""
@@ -78,8 +78,8 @@ def stack_profile(on: Circumstances, measured: Measurement, device: DeviceProfil
     )
 
 
-def system_profile(on: Circumstances, device: DeviceProfile, stack: StackProfile) -> SystemProfile:
-    """This machine with the one device that was measured."""
+def system_profile(on: Circumstances, device: DeviceProfile, stack: StackProfile, link: Link | None = None) -> SystemProfile:
+    """This machine with the one device that was measured, and how processes on it exchange, where that was."""
     host = Host(cpu=on.cpu.name, cores=on.cpu.cores, memory_bytes=on.cpu.memory_bytes)
     return SystemProfile(
         id=device.id,
@@ -87,10 +87,12 @@ def system_profile(on: Circumstances, device: DeviceProfile, stack: StackProfile
         kind="local",
         device=device.id,
         n_devices=1,
+        intra_node=link,
         host=host,
         stack=stack.id,
         provenance="measured",
-        sources={"default": "the operating system"},
+        sources={"default": "the operating system"}
+        | ({} if link is None else {"intra_node": f"all-reduce between two processes, {_said()}"}),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,13 +18,15 @@ from txlplan.detection._cpu import usable_cpus
 from txlplan.detection._detect import detect
 from txlplan.detection._graph import exactly
 from txlplan.detection._host import Dispatch, dispatch_cost
+from txlplan.detection._link import shared_memory_link
 from txlplan.detection._measure import Measurement, measure
 from txlplan.detection._product_cases import backward, forward, weight_gradient
 from txlplan.detection._timing import Progress, Work, nothing, time_call
 from txlplan.detection._tokens import Token, compiled_token_host, meeting_s, token_host, token_times
 from txlplan.detection._worker import Workers, run_workers
 from txlplan.engine.heap import freed_memory_kept
-from txlplan.hardware import Cluster, DeviceProfile, Phase, StackProfile, SystemProfile
+from txlplan.errors import TxlplanError
+from txlplan.hardware import Cluster, DeviceProfile, Link, Phase, StackProfile, SystemProfile
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
 from txlplan.nn._widened import has_fast_bf16
@@ -35,6 +37,8 @@ _OPERATIONS_S = 34.0
 _WORKERS_SHARE = {"cpu": 0.55, "cuda": 0.75}
 """Of the budget at most: on a busy machine workers are given up rather than the operations. A GPU's take long to start, and
 its operations hardly differ from round to round."""
+_LINK_SHARE = 0.2
+"""Of the budget at most, to measure how processes exchange; less than half of it on an idle machine."""
 _SLOWEST_SANE = 0.5
 """A dtype whose products run slower than this share of fp32's is left out, bf16 aside: nobody should train in it."""
 _BUSY_OVER_S, _BUSY = 0.3, 0.10
@@ -70,6 +74,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         suit_products(bf16=False)
         dispatch, tokens = [dispatch_cost(where, synchronize)], [_tokens(where)]
         workers = _workers(where, dtypes, _WORKERS_SHARE[where] * budget_s, progress)
+        link, untold = _link(where, _LINK_SHARE * budget_s)
         dispatch.append(dispatch_cost(where, synchronize))
         tokens.append(_tokens(where))
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
@@ -80,7 +85,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         tokens.append(_tokens(where))
         met = meeting_s(usable_cpus()) if where == "cpu" else None
     notes = [*detection.notes, *([] if on_gpu or can_compile("attention") else [_NO_COMPILER])]
-    notes += [*_unreached(measured)]
+    notes += [*untold, *_unreached(measured)]
     doubts += [*workers.notes, *_mostly_unreached(measured)]
     circumstances = Circumstances(
         where=where,
@@ -91,7 +96,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     )
     device = device_profile(circumstances, measured)
     stack = stack_profile(circumstances, measured, device)
-    system = system_profile(circumstances, device, stack)
+    system = system_profile(circumstances, device, stack, link)
     middle = [Token.middle(several) for several in zip(*tokens, strict=True)]
     cluster = Cluster(system=system, device=device)
     stack = replace(
@@ -104,6 +109,16 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     stack = replace(stack, notes="; ".join(doubts))
     took_s = time.perf_counter() - start
     return ProbeResult(device=device, system=system, stack=stack, took_s=took_s, notes=(*notes, *doubts))
+
+
+def _link(where: str, budget_s: float) -> tuple[Link | None, Sequence[str]]:
+    """Between processes on a CPU of several cores, or a note why it is not known."""
+    if where != "cpu" or usable_cpus() < 2:
+        return None, ()
+    try:
+        return shared_memory_link(budget_s), ()
+    except (OSError, TxlplanError) as error:
+        return None, (f"how processes exchange gradients was not measured: {error}",)
 
 
 def _tokens(where: str) -> list[Token]:
