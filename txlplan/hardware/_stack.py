@@ -115,8 +115,10 @@ class CompiledTokenHost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenReading:
-    """How fast the code that reads tokens on a CPU gets so many bytes, again and again in the same order: from the cores' own
-    caches, from the last one, or from memory."""
+    """How fast the code that reads tokens on a CPU gets so many bytes, again and again in the same order.
+
+    From the cores' own caches, from the last one, or from memory.
+    """
 
     __pydantic_config__ = STRICT
 
