@@ -6,6 +6,7 @@ Files of lines grow instead, by one process at a time; there a line is whole onc
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,16 @@ def write_text(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def unwritable(directory: Path) -> str | None:
+    """Why nothing can be made in the directory, or, while it is not there, in the nearest one above it; None: it can."""
+    there = next(each for each in (directory, *directory.parents) if os.path.lexists(each))
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            return None
+    except OSError as error:
+        return f"nothing can be made in {there} ({error.strerror})"
 
 
 def whole_lines_bytes(path: Path) -> int:

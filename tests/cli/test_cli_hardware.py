@@ -154,7 +154,13 @@ def test_doctor_says_what_a_probe_said_of_itself_and_what_changed_since(txlplan)
     assert "hardware probe" in said["advice"]
     path = resources.user("profiles") / "stacks" / "local-cpu-stack.toml"
     measured = stacks.get("local-cpu-stack")
-    well = replace(measured, notes="")
+    estimate = ("estimate", "--model", "demo-bytes", "--json")
+    doubted = txlplan(*estimate).json["estimate"]
+    assert any("not to be relied on" in note for note in doubted["notes"])
+    path.write_text(to_toml(replace(measured, doubts="")))
+    sure = txlplan(*estimate).json["estimate"]
+    assert not any("the probe of" in note for note in sure["notes"])
+    well = replace(measured, doubts="")
     path.write_text(to_toml(well))
     assert _finding(txlplan, "probe")["state"] == "ok"
     path.write_text(to_toml(replace(well, version="torch-2.9.0")))
@@ -230,3 +236,11 @@ def test_doctor_finds_a_broken_profile_and_a_missing_directory(txlplan, home, mo
     assert (result.exit_code, result.json["ok"]) == (0, False)
     assert "broken.toml" in warned["profile"]
     assert "nowhere" in warned["TXLPLAN_PROFILES"]
+
+
+def test_a_probe_that_could_not_be_kept_is_not_begun(txlplan, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/proc/here")
+    refused = txlplan("hardware", "probe", "--seconds", 3600)
+    assert refused.exit_code == 2
+    assert "nothing can be made in /proc" in refused.stderr
+    assert "--no-write" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from record_factory import make_family, make_model, make_record
@@ -40,6 +41,24 @@ def test_what_was_scored_since_is_in_the_report(txlplan, family):
     other = make_record(71, workload=Workload(model=make_model(id="another"), task="score"))
     open_store().put_all([later, other])
     assert set(txlplan("report", "--json").json["records"]) == {record.id for record in [*family[:-1], later]}
+
+
+def test_what_was_scored_with_another_runs_weights_is_not_credited_to_it(txlplan, family):
+    """Nor what was generated, though their model is the same."""
+    model = make_model()
+    own, others = f"{family[0].run_directory}/../demo/checkpoints/step-9", "/home/ada/runs/demo-before"
+    scored = make_record(70, workload=Workload(model=model, task="score"), bits_per_character=1.5, weights_from=own)
+    told = make_record(71, workload=Workload(model=model, task="generate"), text="By it.", weights_from=own)
+    worse = make_record(72, workload=Workload(model=model, task="score"), bits_per_character=5.5, weights_from=others)
+    other = make_record(73, workload=Workload(model=model, task="generate"), text="By another.", weights_from=others)
+    open_store().put_all([scored, told, worse, other])
+    assert set(txlplan("report", "--json").json["records"]) == {record.id for record in [*family[:-1], scored, told]}
+    named = txlplan("report", family[0].id, scored.id, told.id, worse.id, other.id, "--output", "all.md")
+    assert named.exit_code == 0, named.stderr
+    page = Path("all.md").read_text(encoding="utf-8")
+    assert "1.5" in page.split("Held-out score:")[1].splitlines()[0]
+    assert "By it." in page
+    assert "By another." not in page
 
 
 def test_it_says_what_it_covers_and_how_to_choose_another(txlplan, family):

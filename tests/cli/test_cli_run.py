@@ -120,6 +120,8 @@ def test_train_score_generate_and_fail_at_a_damaged_checkpoint(txlplan: Any, tra
     assert [r.workload.task for r in open_store().list()] == ["generate", "score", "train"]
 
     _, whole, run = open_store().list()
+    assert (run.weights_from, whole.weights_from) == (None, str(tmp_path / "run"))
+    assert whole.may_use_weights_of(run)
     stopped = dataclasses.replace(whole, outcome="stopped", perplexity=None, bits_per_character=None)
     assert "test loss" in dict(_run_output._lines(whole))
     assert "test loss" not in dict(_run_output._lines(stopped)), "that of one step is no result"

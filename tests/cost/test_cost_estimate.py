@@ -13,6 +13,7 @@ from machine_factory import SMALL_GPU
 
 from txlplan.cost import estimate
 from txlplan.cost._energy import energy_j_per_step
+from txlplan.cost._ranges import time_log_sd
 from txlplan.errors import InputError
 from txlplan.estimates import Range
 from txlplan.hardware import Cluster, Link, Spread, StackProfile, SystemProfile
@@ -132,6 +133,14 @@ def test_the_range_widens_where_the_stack_was_measured_elsewhere() -> None:
     assert found.extrapolated
     assert found.step_s.high / found.step_s.value > 1.3
     assert any("other" in note for note in found.notes)
+
+
+def test_what_a_probe_doubted_is_said_and_makes_the_range_wider() -> None:
+    sure = replace(STACK, spread=Spread(time_log_sd=0.05, memory_log_sd=0.02, source="test"), measured_device=CLUSTER.device.id)
+    doubted = replace(sure, doubts="the machine was busy")
+    assert time_log_sd(doubted, extrapolated=False) > 2 * time_log_sd(sure, extrapolated=False)
+    said = estimate(Workload(model=MODEL), CLUSTER, doubted, [Plan(micro_batch=8)])[0].notes
+    assert any("the machine was busy" in note for note in said)
 
 
 def test_what_a_busy_device_draws_follows_what_its_units_reach() -> None:

@@ -102,6 +102,7 @@ def test_a_benchmark_without_a_run_is_reported():
         ({"tokens_per_s": 5200.0}, "good", "throughput was predicted to within 0.1 %"),
         ({"tokens_per_s": 2600.0}, "fair", "throughput was predicted 100.0 % too high (outside its 80 % range)"),
         ({"peak_memory_bytes": None}, "good", "inside its 80 % range."),
+        ({"tokens_per_s": None}, "neutral", ": peak memory was predicted 4.4 % too low, inside its 80 % range."),
         ({"outcome": "stopped"}, "good", "until it was stopped after 240 steps"),
         ({"outcome": "running"}, "neutral", "demo-bytes is still running on AMD EPYC 9R14."),
         ({"outcome": "oom"}, "bad", "ran out of memory on AMD EPYC 9R14, though predicted to fit (612 MiB of 6.65 GiB)."),

@@ -227,4 +227,4 @@ def _labelled(stack: StackProfile, time: Part, memory: Part | None, told: str) -
         for name, factor in part.factors.items()
     }
     earlier = {key: text for key, text in stack.sources.items() if not key.startswith("calibrated.")}
-    return replace(stack, spread=spread, provenance="calibrated", fitted_on=told, sources=earlier | sources)
+    return replace(stack, spread=spread, doubts="", provenance="calibrated", fitted_on=told, sources=earlier | sources)

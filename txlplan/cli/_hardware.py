@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from txlplan import units
+from txlplan import files, resources, units
 from txlplan.cli._hardware_add import add
 from txlplan.cli._hardware_show import show
 from txlplan.cli._output import JsonOption, Output
@@ -191,6 +191,8 @@ def probe_machine(
     from txlplan.detection import probe, write_profiles
 
     output = Output(as_json)
+    if write and (wrong := files.unwritable(resources.user("profiles"))):
+        raise InputError(f"the result could not be kept: {wrong}", hint="mend that, set XDG_CONFIG_HOME, or add --no-write")
     with _progress() as progress:
         result = probe(progress, budget_s=seconds)
     paths = write_profiles(result) if write else ()

@@ -36,7 +36,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write a report that sets what was predicted beside what was measured: by default on the newest training run
-    and its trials, and on what was scored and generated with its model since.
+    and its trials, and on what was scored and generated with its weights since.
 
     The HTML file is complete in itself and opens anywhere, offline.
 
@@ -79,14 +79,15 @@ def _format(output_file: Path | None) -> _Format:
 
 
 def _newest(store: Store) -> list[Record]:
-    """The newest training run, its trials, and what was scored and generated with its model since.
+    """The newest training run, its trials, and what was scored and generated with its weights since.
 
     Without a training run, the newest record and those that share its parent.
     """
     run = next((run for run in store.list(kind="run", task="train") if run.has_result), None)
     if run is not None:
         runs = store.list(kind="run", model=run.workload.model.id)
-        return [run, *store.list(parent=run.id), *(later for later in runs if later.created_at > run.created_at)]
+        since = (later for later in runs if later.created_at > run.created_at and later.may_use_weights_of(run))
+        return [run, *store.list(parent=run.id), *since]
     if newest := store.list(limit=1):
         record = newest[0]
         return [record, *(other for other in store.list(parent=record.parent or record.id) if other.id != record.id)]
@@ -98,7 +99,7 @@ def _covers(newest: Record) -> str:
     if newest.kind != "run":
         return f"the newest {'benchmark' if newest.kind == 'bench' else 'trials'}, {newest.group}"
     if newest.workload.task == "train" and newest.has_result:
-        return f"the newest training run, {newest.id}, its trials, and what was scored and generated with its model since"
+        return f"the newest training run, {newest.id}, its trials, and what was scored and generated with its weights since"
     return f"the newest run, {newest.id}, and its trials"
 
 

@@ -26,7 +26,8 @@ SystemOption = Annotated[
     str, typer.Option("--system", metavar="SYSTEM", help="Id of a system, a .toml file, or `local` for this machine.")
 ]
 DevicesOption = Annotated[
-    int | None, typer.Option("--devices", help="Devices to use in all, or processes to share a CPU; default: every device.")
+    int | None,
+    typer.Option("--devices", min=1, help="Devices to use in all, or processes to share a CPU; default: every device."),
 ]
 NodesOption = Annotated[int, typer.Option("--nodes", help="How many of the system.")]
 StackOption = Annotated[

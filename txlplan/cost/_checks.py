@@ -89,10 +89,13 @@ def _divisions(plans: Plans, workload: Workload) -> Iterator[Refusal]:
 
 
 def _states(plans: Plans, cluster: Cluster, stack: StackProfile) -> Iterator[Refusal]:
-    known = ", ".join(cluster.device.peak_flops_per_s)
     if stack.kernels is None:
         lacking = [place for place, name in enumerate(NAMES["precision"]) if cluster.device.peak(name) is None]
-        yield np.isin(plans.precision, lacking), f"{cluster.device.name} has no {{plan.precision}}", f"it has {known}"
+        yield (
+            np.isin(plans.precision, lacking),
+            f"{cluster.device.name} has no {{plan.precision}}",
+            cluster.device.known_precisions(),
+        )
     if stack.gradient_sync == "none":
         yield plans.zero_stage > 0, f"zero_stage = {{plan.zero_stage}}: stack {stack.id} exchanges no gradients", None
     if cluster.device.kind == "cpu":

@@ -70,6 +70,8 @@ def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bo
 
 
 def _of_ranges(cluster: Cluster, stack: StackProfile, plan: Plan) -> Iterator[str]:
+    if stack.doubts:
+        yield f"the probe of {stack.id} said: {stack.doubts}"
     if shares_a_cpu(cluster, plan):
         yield "processes that share a CPU wait for each other: what else runs on it slows them all, and the range is wider"
     if stack.spread is None:

@@ -23,8 +23,11 @@ Half of that, in logarithms."""
 
 
 def time_log_sd(stack: StackProfile, *, extrapolated: bool, crowded: bool = False) -> float:
-    """Standard deviation of log(measured / predicted) of times. `crowded`: several processes share a CPU."""
-    beside = CROWDED_TIME_LOG_SD if crowded else 0.0
+    """Standard deviation of log(measured / predicted) of times. `crowded`: several processes share a CPU.
+
+    What a probe doubted is as if extrapolated.
+    """
+    beside, extrapolated = CROWDED_TIME_LOG_SD if crowded else 0.0, extrapolated or bool(stack.doubts)
     if extrapolated and stack.spread and stack.spread.extrapolated_time_log_sd is not None:
         return math.hypot(stack.spread.extrapolated_time_log_sd, beside)
     own = TIME_LOG_SD if stack.spread is None else stack.spread.time_log_sd

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from txlplan import resources
+from txlplan import files, resources
 from txlplan.detection._cpu import Cpu, read_cpu
 from txlplan.detection._nvml import survey_nvml
 from txlplan.errors import ConfigError
@@ -172,7 +171,7 @@ def _of_probe(name: str, stack: str | None) -> Finding:
 def _measured(name: str, stack: StackProfile) -> Finding:
     """When and with what it was measured, and why it should be again: what the probe said of itself, its age, another torch."""
     day = _day(stack.sources.get("default", ""))
-    doubts = [f"the probe said: {stack.notes}"] if stack.notes else []
+    doubts = [f"the probe said: {stack.doubts}"] if stack.doubts else []
     if day is not None and (age := datetime.datetime.now(datetime.UTC).date() - day) > _OLD:
         doubts.append(f"that was {age.days} days ago")
     if (now := _torch_version()) and stack.version != f"torch-{now}":
@@ -218,13 +217,8 @@ def _cache() -> Finding:
 
 
 def _unwritable(path: Path, variable: str) -> str | None:
-    """Advice where nothing can be made in the directory, or, while it is not there, in the nearest one above it."""
-    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
-    try:
-        with tempfile.TemporaryDirectory(dir=there):
-            return None
-    except OSError as error:
-        return f"nothing can be made in {there} ({error.strerror}): mend that, or set {variable}"
+    wrong = files.unwritable(path)
+    return wrong and f"{wrong}: mend that, or set {variable}"
 
 
 def _store() -> Finding:

@@ -47,7 +47,7 @@ _TYPICAL = {"cpu": (256, 256, 256), "cuda": (4096, 1024, 1024)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeResult:
-    """What was measured, as profiles, and what could not be. The stack's notes are why another probe would be better."""
+    """What was measured, as profiles, and what could not be. Its doubts are why another probe would be better."""
 
     device: DeviceProfile
     system: SystemProfile
@@ -106,7 +106,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     )
     stack, unsteady = closed(system, device, stack, workers)
     doubts += unsteady
-    stack = replace(stack, notes="; ".join(doubts))
+    stack = replace(stack, doubts="; ".join(doubts))
     took_s = time.perf_counter() - start
     return ProbeResult(device=device, system=system, stack=stack, took_s=took_s, notes=(*notes, *doubts))
 

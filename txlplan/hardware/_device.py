@@ -86,6 +86,12 @@ class DeviceProfile:
         """Memory that a process can allocate: the usable size where known, else the installed one."""
         return self.memory_usable_bytes or self.memory_bytes
 
+    def known_precisions(self) -> str:
+        """`it has fp32, bf16`, a hint for who asked for another."""
+        known = f"it has {', '.join(self.peak_flops_per_s)}"
+        cut_short = "; a probe that was cut short may have missed one: `txlplan hardware probe`"
+        return known + cut_short if self.provenance == "measured" else known
+
     def peak(self, dtype: str) -> float | None:
         """Peak FLOP/s for a dtype, or None where the device has no such units (it may still emulate them)."""
         return self.peak_flops_per_s.get(dtype)  # type: ignore[call-overload,no-any-return]

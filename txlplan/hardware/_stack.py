@@ -221,6 +221,8 @@ class StackProfile:
     reserved: ReservedModel | None = None
     """Fitted model of the allocator's cache in training; where it is there, `allocator_waste` is not used."""
     spread: Spread | None = None
+    doubts: str = ""
+    """What the probe that measured it said against itself; every estimate repeats it, and has a wider range."""
     provenance: Provenance = "datasheet"
     fitted_on: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)

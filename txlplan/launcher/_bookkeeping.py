@@ -40,6 +40,7 @@ def opened(
         environment=environment(),
         process_id=os.getpid(),
         run_directory=plan_file.run.directory,
+        weights_from=plan_file.run.checkpoint,
         estimate=estimate,
     )
 

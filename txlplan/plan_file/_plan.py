@@ -63,7 +63,7 @@ class Plan:
         if self.checkpointed_layers is not None and (self.checkpointed_layers < 1 or self.activation_checkpointing == "none"):
             raise InputError(
                 f"checkpointed_layers = {self.checkpointed_layers} needs activation_checkpointing, and at least 1",
-                hint='leave it out for all layers, or choose activation_checkpointing = "none"',
+                hint='leave it out for all layers, or choose another activation_checkpointing than "none"',
             )
 
     @property

@@ -193,7 +193,7 @@ class Space:
         known = tuple(name for name in get_args(Precision) if cluster.device.peak(name) is not None)
         lacking = [name for name in self.precision or () if name not in known]
         if lacking:
-            raise InputError(f"{cluster.device.name} has no {lacking[0]}", hint=f"it has {', '.join(known)}")
+            raise InputError(f"{cluster.device.name} has no {lacking[0]}", hint=cluster.device.known_precisions())
         if self.precision:
             return self.precision
         return tuple(name for name in known if not (name == "fp16" and cluster.device.kind == "cpu"))

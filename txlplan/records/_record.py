@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from txlplan.choices import Outcome, RecordKind
 from txlplan.config._schema import STRICT
@@ -90,6 +92,9 @@ class Record:
     """Of the process that supervises the run: a `running` record whose process is gone was interrupted."""
     run_directory: str | None = None
     """Where its plan, checkpoints and log lie, on the machine that ran it."""
+    weights_from: str | None = None
+    """The run directory or checkpoint whose weights it scored, generated with or began to train on; None: its own (or an older
+    txlplan did not say)."""
     estimate: Estimate | None = None
     """Made before the run, never changed after."""
     step_s: tuple[float, ...] = ()
@@ -124,6 +129,15 @@ class Record:
     def group(self) -> str:
         """Id of the run, or of what its trials or a benchmark's repeats belong to."""
         return self.id if self.kind == "run" else self.parent or self.id
+
+    def may_use_weights_of(self, run: Record) -> bool:
+        """Whether its weights are those of that run, or nobody said whose they are."""
+        if self.weights_from is None:
+            return True
+        if run.run_directory is None:
+            return False
+        ours, its = (Path(os.path.normpath(path)) for path in (self.weights_from, run.run_directory))
+        return ours.is_relative_to(its)
 
     def steady_steps(self) -> tuple[float, ...]:
         """Step times after warm-up."""

@@ -47,8 +47,8 @@ class Report:
 def build(records: Sequence[Record], title: str | None = None) -> Report:
     """A report on the newest training run among `records` (else the newest run, else the newest record), and all the others.
 
-    A run that ended before its first step comes into the foreground only where there is no other. A later record that
-    scored gives the held-out figures, and one that generated gives the text.
+    A run that ended before its first step comes into the foreground only where there is no other. One that scored
+    with its weights gives the held-out figures, and one that generated with them gives the text.
     """
     if not records:
         raise RecordError("a report needs at least one record", hint="`txlplan demo`, or `txlplan run plan.toml`")
@@ -56,7 +56,8 @@ def build(records: Sequence[Record], title: str | None = None) -> Report:
     runs = [record for record in ordered if record.kind == "run"]
     training = [record for record in runs if record.workload.task == "train" and record.has_result]
     subject = (training or runs or ordered)[-1]
-    held_out = next((record for record in reversed(runs) if record.workload.task == "score"), subject)
+    its_own = [record for record in ordered if record is subject or record.may_use_weights_of(subject)]
+    held_out = next((run for run in reversed(its_own) if run.kind == "run" and run.workload.task == "score"), subject)
     charts = (
         throughput_chart(ordered),
         memory_chart(ordered),
@@ -78,7 +79,7 @@ def build(records: Sequence[Record], title: str | None = None) -> Report:
         comparison=comparison_table(subject),
         charts=tuple(chart for chart in charts if chart),
         trials=trials_table(ordered),
-        text=next((record.text for record in reversed(ordered) if record.text), None),
+        text=next((record.text for record in reversed(its_own) if record.text), None),
     )
 
 

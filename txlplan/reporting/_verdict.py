@@ -21,7 +21,7 @@ class Verdict:
     sentence: str
     details: tuple[str, ...]
     tone: Literal["good", "fair", "bad", "neutral"]
-    """good: all measurements lie in their ranges; fair: one does not; bad: the run failed; neutral: nothing to judge."""
+    """good: all measurements lie in their ranges; fair: one does not; bad: the run failed; neutral: no speed to judge."""
 
 
 def verdict(record: Record, held_out: Record | None = None) -> Verdict:
@@ -101,5 +101,7 @@ def _details(record: Record, scored: Record) -> tuple[str, ...]:
 
 
 def _tone(record: Record) -> Literal["good", "fair", "neutral"]:
-    inside = [measured in predicted for _, measured, predicted in _pairs(record)]
-    return ("good" if all(inside) else "fair") if inside else "neutral"
+    inside = {name: measured in predicted for name, measured, predicted in _pairs(record)}
+    if not all(inside.values()):
+        return "fair"
+    return "good" if "throughput" in inside else "neutral"
