@@ -18,6 +18,7 @@ from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, EfficiencyPoint, Link, ReservedModel, Spread, StackProfile
 from txlplan.plan_file import Plan
 from txlplan.planner import Candidate, Space, compare, plan
+from txlplan.planner._explain import _UNMEASURED
 from txlplan.planner._space import global_batches
 from txlplan.workload import Workload
 
@@ -306,7 +307,10 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
     measured = replace(without, efficiency=(*tiles, *own))
     assert plan(Workload(model=MODEL), PC, replace(without, efficiency=(*tiles, own[0]))).plan.attention != "compiled"
     workload = Workload(model=replace(MODEL, tgt_len=512, mem_len=512))
-    assert plan(workload, PC, without).plan.attention == "fast"
+    unmeasured = plan(workload, PC, without, explain=True)
+    assert unmeasured.plan.attention == "fast"
+    assert [each.reason for each in unmeasured.rejections if each.value == "compiled"] == [_UNMEASURED]
+    assert not [each for each in plan(workload, PC, measured, explain=True).rejections if each.reason == _UNMEASURED]
     assert plan(workload, PC, measured).plan.attention == "compiled"
     (row,) = compare(replace(workload, tokens=10**9), [Candidate(cluster=PC, stack=measured)]).rows
     assert row.recommended.planned.choice.plan.attention == "compiled"

@@ -36,6 +36,9 @@ class Rejection:
     reason: str
 
 
+_UNMEASURED = "the stack was not measured with it: `txlplan hardware probe` does that, where there is a C++ compiler"
+
+
 def standing(behind: float | None) -> str:
     """How a plan compares with the one that is offered: `5.6 % worse`, `7.3 % better`, `as good`, or `out`."""
     if behind is None:
@@ -63,6 +66,8 @@ def rejections(
         own=estimate(workload, cluster, stack, [found.plans[offered]]),
     )
     plain, said = found.plain, []
+    if space.unmeasured_attention(workload, cluster, stack):
+        said.append(Rejection(setting="attention", value="compiled", behind=None, reason=_UNMEASURED))
     for name in COLUMNS:
         if name in (*_DEPENDENT, *_CHECKPOINTING):
             continue

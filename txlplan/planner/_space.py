@@ -156,8 +156,13 @@ class Space:
         plans = Plans.from_columns(len(rows), **columns)
         return plans.take(np.flatnonzero(self._computable(plans, workload, stack)))
 
+    def unmeasured_attention(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> bool:
+        """Whether plans leave attention of our own out because the stack was not measured with it."""
+        may = _has_own_code(workload, cluster, stack) and bool(self.own_code) and not self.attention
+        return may and not self._own_code(workload, stack)
+
     def _attention(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> tuple[AttentionPath, ...]:
-        if cluster.device.kind != "cpu" or stack.implementation != "fast" or workload.task == "generate":
+        if not _has_own_code(workload, cluster, stack):
             return ("fast",)
         plain: tuple[AttentionPath, ...] = ("fast", "reference") if workload.task == "train" else ("fast",)
         return (*plain, "compiled") if self._own_code(workload, stack) else plain
@@ -226,6 +231,11 @@ class Space:
             elif share * _least_remembered_bytes(workload, mesh) > cluster.device.usable_bytes():
                 sizes = sizes[:1]
             yield from ((size, share // size) for size in sizes)
+
+
+def _has_own_code(workload: Workload, cluster: Cluster, stack: StackProfile) -> bool:
+    """Whether there is attention of our own for what the stack runs there."""
+    return cluster.device.kind == "cpu" and stack.implementation == "fast" and workload.task != "generate"
 
 
 def _dropped(workload: Workload, precision: Precision) -> set[str]:
