@@ -460,3 +460,12 @@ def test_plan_says_what_its_time_and_its_energy_leave_out(txlplan: Any) -> None:
         "What 7 idle devices of the occupied nodes draw is unknown, and not in the energy." in txlplan("plan", *ON, *one).stdout
     )
     assert "steps alone" not in txlplan("plan", *ON).stdout, "no time is told"
+
+
+@pytest.mark.parametrize("command", ["plan", "estimate"])
+def test_processes_that_share_a_cpu_are_not_planned_to_generate(txlplan: Any, command: str) -> None:
+    """No run starts them."""
+    refused = txlplan(command, "--model", "demo-bytes", "--system", "generic-cpu", "--task", "generate", "--devices", "2")
+    assert refused.exit_code == 2
+    assert "this version generates with one" in refused.stderr
+    assert "leave --devices out" in refused.stderr

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from txlplan.advice._scenario import Scenario, WhatIf
+from txlplan.choices import Task
 from txlplan.errors import InputError
 from txlplan.hardware import DeviceProfile, Price, PriceKind, SystemProfile, devices, systems, with_prices
 from txlplan.planner import Candidate, Offer
@@ -43,12 +44,12 @@ def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, st
 
 
 def shared_by(
-    system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None
+    system: str, task: Task, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None
 ) -> tuple[Candidate, int]:
     """The candidate with so many devices (None: all), and how many data-parallel processes that stands for.
 
     A CPU may be shared, by as many processes as it has cores: more devices than there are stand for these.
-    Raises InputError for more.
+    Raises InputError for more, and for several that generate on one CPU, which no runner starts.
     """
     whole = candidate(system, n_nodes=n_nodes, stack=stack)
     cluster = whole.cluster
@@ -61,6 +62,8 @@ def shared_by(
             f"{n_devices} processes cannot share {cluster.n_devices} × {cluster.device.name}: there is room for {most}",
             hint="one a core at most, and as many on each CPU",
         )
+    if task == "generate":
+        raise InputError(f"{n_devices} processes on a CPU: this version generates with one", hint="leave --devices out")
     return whole, n_devices
 
 

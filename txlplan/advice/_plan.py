@@ -73,7 +73,7 @@ def plan(*, explain: bool = False, **options: Any) -> Proposal:
     Raises InputError (ConfigError, DataError) for wrong input, NoPlanFitsError where no plan fits or meets the limits.
     """
     asked = parse_toml(Question, {key: _plain(value) for key, value in options.items() if value is not None}, "plan")
-    target, processes = shared_by(asked.system, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
+    target, processes = shared_by(asked.system, asked.task, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
     data, workload = _with_data(asked, _workload(asked))
     space = _space(asked, target)
     space = replace(space, data_parallel=(processes,) if processes > target.cluster.n_devices else None)

@@ -99,7 +99,7 @@ def _estimate(
         _refuse_beside_a_file(plan_file, {"model": model, "task": task, "compile_step": compile_step or None} | given)
         workload, plan, target = _of_file(plan_file, system, nodes, devices, stack)
     else:
-        target, processes = shared_by(system or LOCAL, n_nodes=nodes, n_devices=devices, stack=stack)
+        target, processes = shared_by(system or LOCAL, task or "train", n_nodes=nodes, n_devices=devices, stack=stack)
         workload = _workload(model, task or "train")
         plan = _plan(workload, target, processes, given | ({"compile": True} if compile_step else {}))
     asked = {"model": model, "system": system, "stack": stack, "devices": devices}
@@ -183,7 +183,7 @@ def _of_file(
 
     given = read_plan_file(path)
     named, software = system or given.system, stack or given.stack
-    target, _ = shared_by(named, n_nodes=nodes, n_devices=devices, stack=software)
+    target, _ = shared_by(named, given.workload.task, n_nodes=nodes, n_devices=devices, stack=software)
     if nodes == 1 and target.cluster.device.kind != "cpu" and given.plan.n_devices > target.cluster.n_devices:
         needed = -(-given.plan.n_devices // target.cluster.n_devices)
         target = candidate(named, n_nodes=needed, n_devices=devices, stack=software)

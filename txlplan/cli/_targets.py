@@ -13,6 +13,7 @@ from txlplan.units import format_bytes, format_j, format_rate, format_s
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from txlplan.choices import Task
     from txlplan.estimates import Estimate, Range
     from txlplan.planner import Candidate
 
@@ -57,12 +58,12 @@ def candidate(system: str, *, n_nodes: int = 1, n_devices: int | None = None, st
 
 
 def shared_by(
-    system: str, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None
+    system: str, task: Task, *, n_nodes: int = 1, n_devices: int | None = None, stack: str | None = None
 ) -> tuple[Candidate, int]:
     """The same, and the data-parallel processes that so many devices stand for: of a CPU, those that share it."""
     from txlplan import advice
 
-    return advice.shared_by(system, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
+    return advice.shared_by(system, task, n_nodes=n_nodes, n_devices=n_devices, stack=stack)
 
 
 def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
