@@ -32,6 +32,17 @@ def request(model: ModelConfig, data: Path, **changes: object) -> RunRequest:
     return RunRequest(model=model, data=data, **{"tokens": 4000, "global_batch": 4, **changes})  # type: ignore[arg-type]
 
 
+def of_three_steps(plan_file: PlanFile, estimate: Estimate) -> Planned:
+    """The plan of a file, with nothing to choose from."""
+    return Planned(
+        plan_file=plan_file,
+        candidates=(Candidate(plan=plan_file.plan, estimate=estimate),),
+        machine=this_machine(1),
+        n_costed=1,
+        total_steps=3,
+    )
+
+
 def test_winner_of_the_trials_runs_with_the_estimate_made_before(
     worker: Callable[[str], None], scripted_plan: PlanFile, data: Path, make_estimate: Callable[..., Estimate]
 ) -> None:
@@ -190,13 +201,7 @@ def test_run_that_has_all_its_steps_is_not_started_again(
         tell(events.Saved(step=number, path=str(directory / "last")))
         finish("ok")
     """)
-    planned = Planned(
-        plan_file=scripted_plan,
-        candidates=(Candidate(plan=scripted_plan.plan, estimate=make_estimate()),),
-        machine=this_machine(1),
-        n_costed=1,
-        total_steps=3,
-    )
+    planned = of_three_steps(scripted_plan, make_estimate())
     said: list[str] = []
     run_planned(planned, trials=False)
     whole = run_planned(planned, resume=True, say=said.append)
@@ -225,11 +230,5 @@ def test_a_run_that_can_go_on_tells_how_many_steps_are_left(
         start(total=3); step(1); step(2)
         finish({outcome!r})
     """)
-    planned = Planned(
-        plan_file=scripted_plan,
-        candidates=(Candidate(plan=scripted_plan.plan, estimate=make_estimate()),),
-        machine=this_machine(1),
-        n_costed=1,
-        total_steps=3,
-    )
+    planned = of_three_steps(scripted_plan, make_estimate())
     assert run_planned(planned, trials=False).steps_left == left
