@@ -6,8 +6,9 @@
 Each workload is a random small Transformer-XL that trains with a random batch on random words. The grid is every plan that
 the planner considers for it, each making steps in turn in one process. Tuning then makes its trials as `txlplan run` does, in
 a worker of its own that knows nothing of the grid. Of two dozen plans, that one looks best which the machine favoured while it
-ran: so the best three of the grid, the planner's first choice and tuning's then run against each other, round after round, and
-what there is to gain is the best of them there. With --json FILE all is written down.
+ran: so the best three of the grid, the planner's first choice and tuning's then run against each other, round after round, each
+round begun by another, and what there is to gain is the best of them there, by the median of its speeds over the mean of their
+rounds. With --json FILE all is written down.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from txlplan.data import open_dataset, prepare
@@ -36,8 +37,9 @@ from txlplan.planner import Space
 from txlplan.records import new_id
 
 WARMUP_STEPS, GRID_STEPS = 1, 4
-BEST, ROUNDS = 3, 5
-"""Plans of the grid that run against the chosen ones, and how often."""
+BEST, ROUNDS = 3, 9
+"""Plans of the grid that run against the chosen ones, and how often. Of five rounds, two plans that twelve found equally fast
+(1.010; quartiles of the rounds 0.97 and 1.06) came out 0.96 apart (workload 11, 2 cores of an AMD EPYC (Zen 3), 2026-11-27)."""
 TOO_SLOW = 4.0
 """A plan whose first two steps both take this many times the best median is no candidate for the best, and is left."""
 GRID = Space(precision=("fp32",), activation_checkpointing=("none",), runnable=True)
@@ -112,7 +114,13 @@ def _measured(number: int, data: Path, directory: Path) -> dict[str, Any]:
     budget = Budget(seconds=0.1 * grid_s)
     start_s = time.monotonic()
     tuned = tune(
-        planned.plan_file, planned.candidates, total_steps=None, budget=budget, parent=new_id(), device=planned.machine.device
+        planned.plan_file,
+        planned.candidates,
+        total_steps=None,
+        budget=budget,
+        parent=new_id(),
+        device=planned.machine.device,
+        worker_s=planned.machine.stack.worker_s,
     )
     tuning_s = time.monotonic() - start_s
     first, winner = planned.candidates[0].plan, tuned.winner.plan
@@ -155,12 +163,15 @@ def _grid(planned: Planned, job: Job) -> dict[Plan, float]:
 
 
 def _head_to_head(plans: list[Plan], job: Job) -> dict[Plan, float]:
-    """Tokens/s of a few plans in turn, round after round: the median of their rounds."""
-    rounds: dict[Plan, list[float]] = {plan: [] for plan in plans}
-    for _ in range(ROUNDS):
-        for plan, speeds in rounds.items():
-            speeds.append(_speed(trials.planned_job(job, plan), 0.0))
-    return {plan: median(speeds) for plan, speeds in rounds.items()}
+    """Speeds of a few plans in turn over the mean of the round, each round begun by another: the median of their rounds."""
+    plans = list(dict.fromkeys(plans))
+    shares: dict[Plan, list[float]] = {plan: [] for plan in plans}
+    for number in range(ROUNDS):
+        first = number % len(plans)
+        speeds = {plan: _speed(trials.planned_job(job, plan), 0.0) for plan in plans[first:] + plans[:first]}
+        for plan, speed in speeds.items():
+            shares[plan].append(speed / fmean(speeds.values()))
+    return {plan: median(several) for plan, several in shares.items()}
 
 
 def _speed(job: Job, best: float) -> float:

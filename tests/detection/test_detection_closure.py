@@ -22,9 +22,15 @@ _SYSTEM, _DEVICE, _STACK = systems.get("generic-cpu"), devices.get("generic-cpu"
 _CLUSTER = Cluster(system=_SYSTEM, device=_DEVICE)
 
 
-def _run(batch, peak_memory_bytes, step_s=1.0, task="train"):
+def _run(batch, peak_memory_bytes, step_s=1.0, task="train", beside_s=5.0):
     plan = Plan(micro_batch=batch, precision="fp32", threads=2)
-    return WorkerRun(workload=Workload(model=SMALL, task=task), plan=plan, peak_memory_bytes=peak_memory_bytes, step_s=step_s)
+    return WorkerRun(
+        workload=Workload(model=SMALL, task=task),
+        plan=plan,
+        peak_memory_bytes=peak_memory_bytes,
+        step_s=step_s,
+        beside_s=beside_s,
+    )
 
 
 def _estimate(stack, run):
@@ -59,6 +65,11 @@ def test_a_whole_step_moves_training_half_way_unless_the_machine_was_another(fac
     assert all("hardware probe" in note for note in told)
 
 
+def test_what_a_worker_takes_besides_its_steps_is_the_mean_of_those_that_train():
+    single, many = _run(1, 500 << 20, beside_s=4.0), _run(32, 1 << 30, beside_s=7.0)
+    assert closed(_SYSTEM, _DEVICE, _STACK, Workers(single=single, many=many))[0].worker_s == 5.5
+
+
 def test_without_workers_the_stack_stays_as_it_is():
     assert closed(_SYSTEM, _DEVICE, _STACK, Workers()) == (_STACK, ())
     assert closed(_SYSTEM, _DEVICE, replace(_STACK, spread=None), Workers())[0].spread is None
@@ -76,6 +87,7 @@ def test_a_real_worker_tells_its_memory_and_time(tmp_path):
     run = _run_worker(tmp_path, "cpu", Plan(micro_batch=1, threads=1), "train", timeout_s=60.0)
     assert 100 << 20 < run.peak_memory_bytes < 2 << 30
     assert 0 < run.step_s < 10
+    assert 0.5 < run.beside_s < 60.0 - 11 * run.step_s
 
 
 def test_a_worker_that_fails_says_why(tmp_path):

@@ -15,7 +15,7 @@ from txlplan.errors import RunFailedError
 from txlplan.estimates import Estimate
 from txlplan.hardware import DeviceProfile
 from txlplan.launcher import Budget, Candidate, Tuned, describe, known_speeds, schedule_trials, tune
-from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, START_S, TELLING_STEPS, Speed, near
+from txlplan.launcher._trials import LEAST_STEPS, MOST_S, MOST_TRIALS, SHARE, TELLING_STEPS, WORKER_S, Speed, near
 from txlplan.plan_file import Plan, PlanFile
 from txlplan.records import open_store
 
@@ -49,6 +49,12 @@ def test_short_run_has_no_trials(make_estimate: MakeEstimate) -> None:
     assert (len(asked.candidates), asked.seconds) == (2, 10)
 
 
+def test_what_a_worker_takes_besides_its_steps_leaves_time_for_trials_or_does_not(make_estimate: MakeEstimate) -> None:
+    found, budget = candidates(make_estimate, 100, 99, step_s=0.1), Budget(seconds=WORKER_S + 1)
+    for worker_s, tried in ((None, 2), (2.0, 2), (WORKER_S + 0.5, 1), (20.0, 1)):
+        assert len(schedule_trials(found, total_steps=None, budget=budget, worker_s=worker_s).candidates) == tried
+
+
 def test_length_unknown_has_no_trials_unless_they_are_asked_for(make_estimate: MakeEstimate) -> None:
     found = candidates(make_estimate, 100, 99)
     assert len(schedule_trials(found, total_steps=None, budget=Budget()).candidates) == 1
@@ -64,7 +70,7 @@ def test_trials_stay_within_their_share(step_s: float, total_steps: int, rivals:
         return
     assert len(found.candidates) == min(rivals + 1, MOST_TRIALS)
     assert found.seconds == pytest.approx(min(MOST_S, SHARE * total_steps * step_s))
-    assert START_S + 2 * LEAST_STEPS * step_s <= found.seconds * (1 + 1e-9)
+    assert WORKER_S + 2 * LEAST_STEPS * step_s <= found.seconds * (1 + 1e-9)
 
 
 def _plain_estimate(step_s: float, tokens_per_s: float, share: float) -> Estimate:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from machine_factory import PC, SMALL_GPU
 from small_box import CLUSTER, LINK, MODEL, STACK, SYSTEM, WIDE, WIDE_CLUSTER, with_memory
 
-from txlplan.choices import Objective
+from txlplan.choices import Objective, Task
 from txlplan.cost import Plans, estimate
 from txlplan.errors import InputError, NoPlanFitsError
 from txlplan.hardware import Cluster, EfficiencyPoint, Link, ReservedModel, Spread, StackProfile
@@ -275,6 +275,14 @@ def test_inference_chooses_its_batch() -> None:
     choice = plan(Workload(model=MODEL, task="score"), CLUSTER, STACK)
     assert choice.plan.accumulation == 1
     assert choice.plan.micro_batch > 1
+
+
+@pytest.mark.parametrize(("task", "tokens_of_a_row"), [("generate", 1), ("score", MODEL.tgt_len)])
+def test_no_more_rows_than_there_are_tokens_for(task: Task, tokens_of_a_row: int) -> None:
+    workload = Workload(model=MODEL, task=task, tokens=100 * tokens_of_a_row)
+    rows = {each.micro_batch * each.data_parallel for each in Space().plain(workload, CLUSTER, STACK)}
+    assert max(rows) <= 100
+    assert plan(replace(workload, tokens=1), CLUSTER, STACK, space=Space(data_parallel=(1,))).plan.micro_batch == 1
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ _NO_WASTE = 1e-9
 def closed(
     system: SystemProfile, device: DeviceProfile, stack: StackProfile, workers: Workers
 ) -> tuple[StackProfile, tuple[str, ...]]:
-    """The stack with what workers showed: memory of a process, heap waste, and how far the sum of operations is from a step.
+    """The stack with what workers showed: memory of a process, its time besides its steps, heap waste, and how far the sum of
+    operations is from a step.
 
     Steps that train are moved half way to what the worker's step took, and the range is wider by the rest; calibration to runs
     says more. Where it is so far off that the machine cannot have been the same meanwhile, nothing moves, and a note says so.
@@ -32,8 +33,9 @@ def closed(
     if workers.single is None or workers.many is None:
         return stack, ()
     cluster = Cluster(system=system, device=device)
+    worker_s = float(f"{(workers.single.beside_s + workers.many.beside_s) / 2:.3g}")
     context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
-    complete = replace(stack, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
+    complete = replace(stack, worker_s=worker_s, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
     if workers.reading_single is not None and workers.reading_many is not None:
         context_bytes, waste = _memory(cluster, stack, workers.reading_single, workers.reading_many)
         complete = replace(complete, reading_context_bytes=context_bytes, reading_waste=float(f"{waste:.4g}"))

@@ -45,6 +45,8 @@ class WorkerRun:
     peak_memory_bytes: int
     step_s: float
     """Of training; median after warm-up, as the operations are timed."""
+    beside_s: float
+    """The rest of the process's time: to start, load torch, set up and end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,13 +98,19 @@ def _run(directory: Path, where: str, plan: Plan, task: Task, timeout_s: float) 
     )
     write_plan_file(place / "plan.toml", file)
     command = [sys.executable, "-m", "txlplan.engine.worker", str(place / "plan.toml"), "--steps", str(_STEPS[task])]
+    start_s = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    took_s = time.perf_counter() - start_s
     told, _ = events.read(place / events.FILE_NAME)
     finished = next((each for each in told if isinstance(each, events.Finished)), None)
     if finished is None or finished.outcome != "ok" or finished.peak_memory_bytes is None:
         words = finished.message if finished else (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise TxlplanError(f"the worker ended with {done.returncode}: {words}")
-    steps = [each.step_s for each in told if isinstance(each, events.Step)][min(_WARM_UP, _STEPS[task] - 1) :]
+    steps = [each.step_s for each in told if isinstance(each, events.Step)]
     return WorkerRun(
-        workload=workload, plan=plan, peak_memory_bytes=finished.peak_memory_bytes, step_s=statistics.median(steps)
+        workload=workload,
+        plan=plan,
+        peak_memory_bytes=finished.peak_memory_bytes,
+        step_s=statistics.median(steps[min(_WARM_UP, _STEPS[task] - 1) :]),
+        beside_s=took_s - sum(steps),
     )

@@ -198,6 +198,8 @@ class StackProfile:
     """`context` of a process that scores or generates, and loads less; None: as in training."""
     reading_waste: float | None = None
     """`allocator_waste` of such a process."""
+    worker_s: Annotated[float, SECONDS] | None = None
+    """What a process that trains takes besides its steps: to start, load torch, set up and end. None: assumed."""
     unattributed: float = 0.0
     """Time of a whole step beyond its operations and their dispatch, as a share of these: caches left cold, page faults.
     Negative where whole steps take less. Only whole steps show it."""

@@ -22,8 +22,9 @@ MOST_S = 60.0
 """And the longest that they take however long the run."""
 LEAST_STEPS = WARMUP_STEPS + 2
 """Of the first plan and one rival, without which there are no trials."""
-START_S = 3.0
-"""Allowed for starting the worker: importing torch takes 2 to 4 seconds. Only whether there are trials depends on it."""
+WORKER_S = 6.3
+"""What the worker takes besides its steps, where the stack does not say: on 2 cores of an AMD EPYC (Zen 3) 3.3 s until it has
+started, 1.9 to set up the first plan and 1.1 to end (torch 2.13, 2026-11-27). Only whether there are trials depends on it."""
 INDISTINCT = 0.02
 """A plan must be faster than the planner's choice by more than this share to be taken instead, and clearly (`Speed`)."""
 TELLING_STEPS = 4
@@ -100,10 +101,12 @@ def near(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return (first, *rivals[: MOST_TRIALS - 1])
 
 
-def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None, budget: Budget) -> TrialPlan:
+def schedule_trials(
+    candidates: Sequence[Candidate], *, total_steps: int | None, budget: Budget, worker_s: float | None = None
+) -> TrialPlan:
     """What to try within the budget: all candidates, as many of which as there is time for (`engine.trials`), or none.
 
-    A trial of the first two costs a start and LEAST_STEPS steps of each, by their predicted times.
+    A trial of the first two costs `worker_s` (None: not measured) and LEAST_STEPS steps of each, by their predicted times.
     """
     first = candidates[0]
     if len(candidates) < 2:
@@ -112,7 +115,8 @@ def schedule_trials(candidates: Sequence[Candidate], *, total_steps: int | None,
         return TrialPlan(candidates=(first,), seconds=0, reason="no trials: the length of the run is not known")
     run_s = (total_steps or 0) * first.estimate.step_s.value
     budget_s = budget.of(run_s)
-    if START_S + LEAST_STEPS * sum(candidate.estimate.step_s.value for candidate in candidates[:2]) <= budget_s:
+    beside_s = WORKER_S if worker_s is None else worker_s
+    if beside_s + LEAST_STEPS * sum(candidate.estimate.step_s.value for candidate in candidates[:2]) <= budget_s:
         share = f" ({budget_s / run_s:.1%} of the predicted run)" if run_s else ""
         reason = f"trials of up to {counted(len(candidates), 'plan')}, at most {format_s(budget_s)}{share}"
         return TrialPlan(candidates=tuple(candidates), seconds=budget_s, reason=reason)
@@ -128,15 +132,16 @@ def tune(
     budget: Budget,
     parent: str,
     device: DeviceProfile,
+    worker_s: float | None = None,
     known: Mapping[Plan, Speed] | None = None,
     say: Callable[[str], None] = lambda _: None,
     on_trial: OnTrial | None = None,
 ) -> Tuned:
     """Try the candidates (records of kind `trial`, whose parent is the run's id), best first, and take the fastest plan.
 
-    `known`: speeds of plans that were tried for an earlier run; only the fastest of them is tried again, beside those that
-    never were. `on_trial` is told whose turn it is and gives what is to see its events. Raises RunFailedError when every
-    trial failed.
+    `worker_s`: what the worker takes besides its steps, see `StackProfile`. `known`: speeds of plans that were tried for an
+    earlier run; only the fastest of them is tried again, beside those that never were. `on_trial` is told whose turn it is and
+    gives what is to see its events. Raises RunFailedError when every trial failed.
     """
     close = near(candidates)
     speeds = {candidate.plan: known[candidate.plan] for candidate in close if known and candidate.plan in known}
@@ -144,7 +149,7 @@ def tune(
     if speeds and not unknown:
         return _decided(close, speeds, (), where="in trials for an earlier run")
     again = sorted((c for c in close if c.plan in speeds), key=lambda candidate: -speeds[candidate.plan].median)[:1]
-    trial_plan = schedule_trials([*again, *unknown], total_steps=total_steps, budget=budget)
+    trial_plan = schedule_trials([*again, *unknown], total_steps=total_steps, budget=budget, worker_s=worker_s)
     if len(trial_plan.candidates) < 2:
         if speeds:
             return _decided(close, speeds, (), where="in a trial for an earlier run")

@@ -23,7 +23,8 @@ DEFAULT_TRAIN_BATCH = 32
 """Sequences per optimizer step where neither the workload nor the model's publication says: small enough for one CPU,
 and within what Transformer-XL was published with (22 to 256)."""
 LARGEST_INFERENCE_BATCH = 256
-"""Score and generate have no published batch; micro-batches up to this power of two are tried."""
+"""Score and generate have no published batch; micro-batches up to this power of two are tried, and no more rows than have
+tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,7 +221,7 @@ class Space:
         """
         totals = global_batches(workload)
         if not totals:
-            yield from ((size, 1) for size in self.micro_batch or powers_of_two(LARGEST_INFERENCE_BATCH))
+            yield from ((size, 1) for size in self.micro_batch or powers_of_two(_most_rows(workload, mesh)))
         for total in totals:
             if total % mesh.data_parallel:
                 continue
@@ -231,6 +232,14 @@ class Space:
             elif share * _least_remembered_bytes(workload, mesh) > cluster.device.usable_bytes():
                 sizes = sizes[:1]
             yield from ((size, share // size) for size in sizes)
+
+
+def _most_rows(workload: Workload, mesh: Mesh) -> int:
+    """Of a device that scores or generates: no more than one step of all devices needs for all tokens, one at least."""
+    if workload.tokens is None:
+        return LARGEST_INFERENCE_BATCH
+    each = 1 if workload.task == "generate" else workload.model.tgt_len
+    return max(1, min(LARGEST_INFERENCE_BATCH, workload.tokens // (each * mesh.data_parallel)))
 
 
 def _has_own_code(workload: Workload, cluster: Cluster, stack: StackProfile) -> bool:
