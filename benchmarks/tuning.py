@@ -7,8 +7,9 @@ Each workload is a random small Transformer-XL that trains with a random batch o
 the planner considers for it, each making steps in turn in one process. Tuning then makes its trials as `txlplan run` does, in
 a worker of its own that knows nothing of the grid. Of two dozen plans, that one looks best which the machine favoured while it
 ran: so the best three of the grid, the planner's first choice and tuning's then run against each other, round after round, each
-round begun by another, and what there is to gain is the best of them there, by the median of its speeds over the mean of their
-rounds. With --json FILE all is written down.
+round begun by another. Of plans that are equally fast, too, one is the fastest in any few rounds: so what there is to gain is
+read from each half of the rounds for the plan that was best in the other half, and a plan that no other beats may come out at
+more than 1. With --json FILE all is written down.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from txlplan.planner import Space
 from txlplan.records import new_id
 
 WARMUP_STEPS, GRID_STEPS = 1, 4
-BEST, ROUNDS = 3, 9
-"""Plans of the grid that run against the chosen ones, and how often. Of five rounds, two plans that twelve found equally fast
+BEST, ROUNDS = 3, 16
+"""Plans of the grid that run against the chosen ones, and how often: of five rounds, two plans that twelve found equally fast
 (1.010; quartiles of the rounds 0.97 and 1.06) came out 0.96 apart (workload 11, 2 cores of an AMD EPYC (Zen 3), 2026-11-27)."""
 TOO_SLOW = 4.0
 """A plan whose first two steps both take this many times the best median is no candidate for the best, and is left."""
@@ -124,17 +125,16 @@ def _measured(number: int, data: Path, directory: Path) -> dict[str, Any]:
     )
     tuning_s = time.monotonic() - start_s
     first, winner = planned.candidates[0].plan, tuned.winner.plan
-    finalists = _head_to_head([first, winner, *sorted(grid, key=lambda plan: -grid[plan])[:BEST]], job)
-    best = max(finalists, key=lambda plan: finalists[plan])
+    rounds = _head_to_head([first, winner, *sorted(grid, key=lambda plan: -grid[plan])[:BEST]], job)
     return {
         "workload": number,
         "plans": len(grid),
-        "first plan": round(finalists[first] / finalists[best], 3),
-        "tuned": round(finalists[winner] / finalists[best], 3),
+        "first plan": round(_of_best(rounds, first), 3),
+        "tuned": round(_of_best(rounds, winner), 3),
         "trials": len(tuned.trials),
         "share of the grid's time": round(tuning_s / grid_s, 3),
         "grid s": round(grid_s, 1),
-        "best": describe(best),
+        "best": describe(_best(rounds)),
         "chosen": describe(winner),
     }
 
@@ -162,16 +162,33 @@ def _grid(planned: Planned, job: Job) -> dict[Plan, float]:
     return found
 
 
-def _head_to_head(plans: list[Plan], job: Job) -> dict[Plan, float]:
-    """Speeds of a few plans in turn over the mean of the round, each round begun by another: the median of their rounds."""
-    plans = list(dict.fromkeys(plans))
-    shares: dict[Plan, list[float]] = {plan: [] for plan in plans}
+Rounds = list[dict[Plan, float]]
+
+
+def _head_to_head(plans: list[Plan], job: Job) -> Rounds:
+    """Speeds of a few plans in turn over the mean of their round, each round begun by another."""
+    plans, rounds = list(dict.fromkeys(plans)), []
     for number in range(ROUNDS):
         first = number % len(plans)
         speeds = {plan: _speed(trials.planned_job(job, plan), 0.0) for plan in plans[first:] + plans[:first]}
-        for plan, speed in speeds.items():
-            shares[plan].append(speed / fmean(speeds.values()))
-    return {plan: median(several) for plan, several in shares.items()}
+        rounds.append({plan: speed / fmean(speeds.values()) for plan, speed in speeds.items()})
+    return rounds
+
+
+def _of_best(rounds: Rounds, plan: Plan) -> float:
+    """Its speed over that of the best plan, which is told by the other half of the rounds: the mean of both halves."""
+    halves = (rounds[::2], rounds[1::2])
+    return fmean(
+        _middle(half, plan) / _middle(half, _best(other)) for half, other in zip(halves, reversed(halves), strict=True)
+    )
+
+
+def _best(rounds: Rounds) -> Plan:
+    return max(rounds[0], key=lambda plan: _middle(rounds, plan))
+
+
+def _middle(rounds: Rounds, plan: Plan) -> float:
+    return median(each[plan] for each in rounds)
 
 
 def _speed(job: Job, best: float) -> float:
