@@ -7,9 +7,10 @@ Each workload is a random small Transformer-XL that trains with a random batch o
 the planner considers for it, each making steps in turn in one process. Tuning then makes its trials as `txlplan run` does, in
 a worker of its own that knows nothing of the grid. Of two dozen plans, that one looks best which the machine favoured while it
 ran: so the best three of the grid, the planner's first choice and tuning's then run against each other, round after round, each
-round begun by another. Of plans that are equally fast, too, one is the fastest in any few rounds: so what there is to gain is
-read from each half of the rounds for the plan that was best in the other half, and a plan that no other beats may come out at
-more than 1. With --json FILE all is written down.
+round begun by another. What others do on a shared machine makes steps longer, by half for seconds on end, and never shorter: of
+each plan the quartile of the shortest steps counts. Of plans that are equally fast, too, one is the fastest in any few rounds:
+so what there is to gain is read from each half of the rounds for the plan that was best in the other half, and a plan that no
+other beats may come out at more than 1. With --json FILE all is written down.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, quantiles
 from typing import Any
 
 from txlplan.data import open_dataset, prepare
@@ -38,9 +39,10 @@ from txlplan.planner import Space
 from txlplan.records import new_id
 
 WARMUP_STEPS, GRID_STEPS = 1, 4
-BEST, ROUNDS = 3, 16
-"""Plans of the grid that run against the chosen ones, and how often: of five rounds, two plans that twelve found equally fast
-(1.010; quartiles of the rounds 0.97 and 1.06) came out 0.96 apart (workload 11, 2 cores of an AMD EPYC (Zen 3), 2026-11-27)."""
+BEST, ROUNDS = 3, 12
+"""Plans of the grid that run against the chosen ones, and how often: by the medians of five rounds, two plans came out 0.96
+apart that twelve found equally fast (1.010; quartiles of the rounds 0.97 and 1.06; workload 11, 2 cores of an AMD EPYC (Zen 3),
+2026-11-27)."""
 TOO_SLOW = 4.0
 """A plan whose first two steps both take this many times the best median is no candidate for the best, and is left."""
 GRID = Space(precision=("fp32",), activation_checkpointing=("none",), runnable=True)
@@ -162,16 +164,16 @@ def _grid(planned: Planned, job: Job) -> dict[Plan, float]:
     return found
 
 
-Rounds = list[dict[Plan, float]]
+Rounds = list[dict[Plan, list[float]]]
+"""Seconds of each plan's steps, which are of as many tokens in all."""
 
 
 def _head_to_head(plans: list[Plan], job: Job) -> Rounds:
-    """Speeds of a few plans in turn over the mean of their round, each round begun by another."""
+    """A few plans in turn, each round begun by another."""
     plans, rounds = list(dict.fromkeys(plans)), []
     for number in range(ROUNDS):
         first = number % len(plans)
-        speeds = {plan: _speed(trials.planned_job(job, plan), 0.0) for plan in plans[first:] + plans[:first]}
-        rounds.append({plan: speed / fmean(speeds.values()) for plan, speed in speeds.items()})
+        rounds.append({plan: _steps(trials.planned_job(job, plan), 0.0)[1] for plan in plans[first:] + plans[:first]})
     return rounds
 
 
@@ -179,28 +181,37 @@ def _of_best(rounds: Rounds, plan: Plan) -> float:
     """Its speed over that of the best plan, which is told by the other half of the rounds: the mean of both halves."""
     halves = (rounds[::2], rounds[1::2])
     return fmean(
-        _middle(half, plan) / _middle(half, _best(other)) for half, other in zip(halves, reversed(halves), strict=True)
+        _undisturbed_s(half, _best(other)) / _undisturbed_s(half, plan)
+        for half, other in zip(halves, reversed(halves), strict=True)
     )
 
 
 def _best(rounds: Rounds) -> Plan:
-    return max(rounds[0], key=lambda plan: _middle(rounds, plan))
+    return min(rounds[0], key=lambda plan: _undisturbed_s(rounds, plan))
 
 
-def _middle(rounds: Rounds, plan: Plan) -> float:
-    return median(each[plan] for each in rounds)
+def _undisturbed_s(rounds: Rounds, plan: Plan) -> float:
+    """A quarter of its steps took less."""
+    return quantiles([step_s for each in rounds for step_s in each[plan]], n=4, method="inclusive")[0]
 
 
 def _speed(job: Job, best: float) -> float:
+    """Tokens/s by the median of the steps; 0 of a plan that is far too slow."""
+    tokens, seconds = _steps(job, best)
+    return tokens / median(seconds) if seconds else 0.0
+
+
+def _steps(job: Job, best: float) -> tuple[int, list[float]]:
+    """Tokens of a step, and seconds of those after warm-up: none where the first ones are far slower than `best` tokens/s."""
     seconds, tokens = [], 0
     for step in trials.steps_of(job):
         tokens = step.tokens
         seconds.append(step.step_s)
         if len(seconds) == WARMUP_STEPS + 1 and tokens / min(seconds) < best / TOO_SLOW:
-            return 0.0
+            return tokens, []
         if len(seconds) == WARMUP_STEPS + GRID_STEPS:
             break
-    return tokens / median(seconds[WARMUP_STEPS:])
+    return tokens, seconds[WARMUP_STEPS:]
 
 
 if __name__ == "__main__":
