@@ -7,10 +7,12 @@ Each workload is a random small Transformer-XL that trains with a random batch o
 the planner considers for it, each making steps in turn in one process. Tuning then makes its trials as `txlplan run` does, in
 a worker of its own that knows nothing of the grid. Of two dozen plans, that one looks best which the machine favoured while it
 ran: so the best three of the grid, the planner's first choice and tuning's then run against each other, round after round, each
-round begun by another. What others do on a shared machine makes steps longer, by half for seconds on end, and never shorter: of
-each plan the quartile of the shortest steps counts. Of plans that are equally fast, too, one is the fastest in any few rounds:
-so what there is to gain is read from each half of the rounds for the plan that was best in the other half, and a plan that no
-other beats may come out at more than 1. With --json FILE all is written down.
+round begun by another, and what there is to gain is the best of them there, by the median of its rounds.
+
+Of plans that are equally fast, too, one is ahead in any few rounds, and what others do on a shared machine makes steps longer,
+by half for seconds on end. So the same is told of undisturbed steps beside it: of each plan the quartile of the shortest, read
+from each half of the rounds for the plan that was best in the other half. There a plan that no other beats may come out at more
+than 1. With --json FILE all is written down.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def main() -> None:
                 path.write_text(json.dumps(_measured(number, _data(Path(name)), Path(name))) + "\n")
         rows.append(json.loads(path.read_text()))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    for key in ("first plan", "tuned", "share of the grid's time"):
+    for key in ("first plan", "tuned", "first plan, undisturbed", "tuned, undisturbed", "share of the grid's time"):
         values = [row[key] for row in rows]
         print(f"{key}: median {median(values):.3f}, least {min(values):.3f}, most {max(values):.3f}")
     if options.json:
@@ -133,10 +135,12 @@ def _measured(number: int, data: Path, directory: Path) -> dict[str, Any]:
         "plans": len(grid),
         "first plan": round(_of_best(rounds, first), 3),
         "tuned": round(_of_best(rounds, winner), 3),
+        "first plan, undisturbed": round(_of_best_undisturbed(rounds, first), 3),
+        "tuned, undisturbed": round(_of_best_undisturbed(rounds, winner), 3),
         "trials": len(tuned.trials),
         "share of the grid's time": round(tuning_s / grid_s, 3),
         "grid s": round(grid_s, 1),
-        "best": describe(_best(rounds)),
+        "best": describe(min(rounds[0], key=lambda plan: _middle_s(rounds, plan))),
         "chosen": describe(winner),
     }
 
@@ -178,16 +182,22 @@ def _head_to_head(plans: list[Plan], job: Job) -> Rounds:
 
 
 def _of_best(rounds: Rounds, plan: Plan) -> float:
-    """Its speed over that of the best plan, which is told by the other half of the rounds: the mean of both halves."""
+    """Its speed over that of the best plan of all rounds."""
+    return min(_middle_s(rounds, each) for each in rounds[0]) / _middle_s(rounds, plan)
+
+
+def _middle_s(rounds: Rounds, plan: Plan) -> float:
+    """Of its rounds, each by the median of its steps."""
+    return median(median(each[plan]) for each in rounds)
+
+
+def _of_best_undisturbed(rounds: Rounds, plan: Plan) -> float:
+    """The same of undisturbed steps, where the other half of the rounds tells the best plan: the mean of both halves."""
     halves = (rounds[::2], rounds[1::2])
     return fmean(
-        _undisturbed_s(half, _best(other)) / _undisturbed_s(half, plan)
+        _undisturbed_s(half, min(other[0], key=lambda each: _undisturbed_s(other, each))) / _undisturbed_s(half, plan)
         for half, other in zip(halves, reversed(halves), strict=True)
     )
-
-
-def _best(rounds: Rounds) -> Plan:
-    return min(rounds[0], key=lambda plan: _undisturbed_s(rounds, plan))
 
 
 def _undisturbed_s(rounds: Rounds, plan: Plan) -> float:
