@@ -75,17 +75,25 @@ class Ours:
         return self.model.nll(hidden, targets)
 
 
+def hugging_face(config: ModelConfig) -> Any:
+    """transformers' transfo-xl, on torch's default device: some of its weights are made on the CPU whatever that is.
+
+    Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here.
+    """
+    from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
+
+    from txlplan.interchange._foreign_config import to_hugging_face
+
+    plain = Tensor.type_as
+    Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)  # type: ignore[method-assign,assignment]
+    return TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(config))).to(torch.get_default_device())
+
+
 class HuggingFace:
-    """transformers' transfo-xl. Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here."""
+    """transformers' transfo-xl."""
 
     def __init__(self, config: ModelConfig) -> None:
-        from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
-
-        from txlplan.interchange._foreign_config import to_hugging_face
-
-        plain = Tensor.type_as
-        Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)  # type: ignore[method-assign,assignment]
-        self.model = TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(config))).train()
+        self.model = hugging_face(config).train()
         self.memory: list[Tensor] | None = None
 
     def nll(self, inputs: Tensor, targets: Tensor) -> Tensor:

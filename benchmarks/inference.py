@@ -31,13 +31,12 @@ from typing import Any
 
 import psutil
 import torch
-from _contenders import CONFIGS
+from _contenders import CONFIGS, hugging_face
 from _pairs import LEAST_PAIRS, ratio
 from torch import Tensor
 
 from txlplan.choices import AttentionPath
 from txlplan.engine.compiler_cache import keep_compiled_code
-from txlplan.interchange._foreign_config import to_hugging_face
 from txlplan.interchange._layouts import foreign_state
 from txlplan.model import models as presets
 from txlplan.model._tiles import SUMMED_ROWS
@@ -82,13 +81,9 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def hugging_face(model: TransformerXL) -> Any:
-    """Their module with our weights. Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here."""
-    from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
-
-    plain = Tensor.type_as
-    Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)
-    theirs = TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(model.config))).eval()
+def _theirs(model: TransformerXL) -> Any:
+    """Hugging Face's module with our weights."""
+    theirs = hugging_face(model.config).eval()
     theirs.load_state_dict(foreign_state(model.config, model.state_dict(), "hugging-face"), strict=False)
     memory = torch.randn(model.config.n_layer, 1, model.config.mem_len, model.config.d_model)
     tokens = torch.randint(0, model.config.vocab_size, (1, 8))
@@ -108,7 +103,7 @@ def full(reader: Inference, rows: int, longest: int) -> KeyValueRing:
 def score(options: argparse.Namespace) -> list[Row]:
     """Segments of ROWS rows, with a full memory that goes on."""
     model = TransformerXL(MODEL).eval()
-    theirs = hugging_face(model)
+    theirs = _theirs(model)
     tokens = torch.randint(0, MODEL.vocab_size, (ROWS, MODEL.tgt_len + 1))
     mems = [torch.zeros(MODEL.mem_len, ROWS, MODEL.d_model) for _ in range(MODEL.n_layer)]
 
@@ -142,7 +137,7 @@ def generate(options: argparse.Namespace) -> list[Row]:
     These compute the probabilities of all words; ours, being greedy, only those that may be the largest, unless a row says so.
     """
     model = TransformerXL(MODEL).eval()
-    theirs = hugging_face(model)
+    theirs = _theirs(model)
     mems = [torch.zeros(MODEL.mem_len, 1, MODEL.d_model) for _ in range(MODEL.n_layer)]
     word = torch.randint(0, MODEL.vocab_size, (8, 1))
 

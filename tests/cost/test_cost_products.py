@@ -150,3 +150,25 @@ def test_generating_draws_a_word_for_every_row():
     assert streams["generate"].bytes_moved[drawn[0], 0] == (4 + 8) * 3 * model.vocab_size
     assert streams["generate"].launches[drawn[0], 0] == 6
     assert "sampling" not in streams["score"].kinds
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_a_gpu_s_odd_leading_dimensions_are_predicted_by_such(cpu: DeviceProfile, measured_stack: StackProfile, kind: Any):
+    """Each by the points of its own, whatever the others reached; a CPU's by all."""
+    device, vectors = replace(cpu, kind=kind), [(1024, 512, 512), (4096, 512, 1024)]
+    shapes = [*vectors, (2048, 410, 512), (2048, 512, 410)]
+
+    def shares(of_vectors: float, of_odd: float, *, odd: bool = True) -> list[float]:
+        points = [point(*shape, of_vectors, dtype="bf16") for shape in vectors]
+        points += [point(2400, 410, 410, of_odd, dtype="bf16"), point(4800, 2100, 410, of_odd, dtype="bf16")] if odd else []
+        m, n, k = np.array(shapes, dtype=float).T
+        model = EfficiencyModel(device, replace(measured_stack, efficiency=tuple(points)))
+        return [float(share) for share in model.utilisation("gemm", "bf16", 2 * m * n * k, m, n, k).share]
+
+    both, slower, faster = shares(0.8, 0.1), shares(0.8, 0.05), shares(0.4, 0.1)
+    if kind == "gpu":
+        assert both[:2] == slower[:2] == shares(0.8, 0.1, odd=False)[:2] == pytest.approx([0.8, 0.8])
+        assert both[2:] == faster[2:] == pytest.approx([2 * share for share in slower[2:]])
+        assert shares(0.8, 0.1, odd=False)[2:] == pytest.approx([0.8, 0.8], rel=0.1)
+    else:
+        assert both[2] != pytest.approx(faster[2])

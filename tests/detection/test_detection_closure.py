@@ -19,7 +19,6 @@ from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
 _SYSTEM, _DEVICE, _STACK = systems.get("generic-cpu"), devices.get("generic-cpu"), stacks.get("txlplan-cpu")
-_CLUSTER = Cluster(system=_SYSTEM, device=_DEVICE)
 
 
 def _run(batch, peak_memory_bytes, step_s=1.0, task="train", beside_s=5.0):
@@ -33,8 +32,8 @@ def _run(batch, peak_memory_bytes, step_s=1.0, task="train", beside_s=5.0):
     )
 
 
-def _estimate(stack, run):
-    return estimate(run.workload, _CLUSTER, stack, [run.plan])[0]
+def _estimate(stack, run, device=_DEVICE):
+    return estimate(run.workload, Cluster(system=_SYSTEM, device=device), stack, [run.plan])[0]
 
 
 @settings(max_examples=20, deadline=None)
@@ -48,16 +47,23 @@ def test_all_peaks_come_back(single_mib, more_mib, reading_mib):
         assert _estimate(stack, run).peak_memory_bytes.value == pytest.approx(run.peak_memory_bytes, rel=1e-3)
 
 
-@pytest.mark.parametrize(("factor", "notes"), [(0.5, 1), (0.9, 0), (1.0, 0), (1.3, 0), (1.4, 1), (3.0, 1)])
-def test_a_whole_step_moves_training_half_way_unless_the_machine_was_another(factor, notes):
+@pytest.mark.parametrize(
+    ("kind", "factor", "notes"),
+    [
+        *(("cpu", factor, notes) for factor, notes in ((0.5, 1), (0.9, 0), (1.0, 0), (1.3, 0), (1.4, 1), (3.0, 1))),
+        *(("gpu", factor, notes) for factor, notes in ((0.5, 1), (0.9, 0), (1.4, 0), (1.6, 0), (1.7, 1))),
+    ],
+)
+def test_a_whole_step_moves_training_half_way_unless_the_machine_was_another(kind, factor, notes):
     """And widens the range, of what other tasks take too."""
+    device = replace(_DEVICE, kind=kind)
     runs = [_run(32, 1 << 30, task=task) for task in ("train", "score")]
-    train_s, score_s = (_estimate(_STACK, run).step_s.value for run in runs)
+    train_s, score_s = (_estimate(_STACK, run, device).step_s.value for run in runs)
     workers = Workers(single=_run(1, 500 << 20), many=_run(32, 1 << 30, step_s=factor * train_s))
-    stack, told = closed(_SYSTEM, _DEVICE, _STACK, workers)
+    stack, told = closed(_SYSTEM, device, _STACK, workers)
     moved = 1.0 if notes else factor**0.5
-    assert _estimate(stack, runs[0]).step_s.value == pytest.approx(moved * train_s, rel=1e-3)
-    assert _estimate(stack, runs[1]).step_s.value == pytest.approx(score_s)
+    assert _estimate(stack, runs[0], device).step_s.value == pytest.approx(moved * train_s, rel=1e-3)
+    assert _estimate(stack, runs[1], device).step_s.value == pytest.approx(score_s)
     spread = stack.spread
     assert f"{factor:.2f} times its operations" in spread.source
     assert spread.time_log_sd == pytest.approx(_STACK.spread.time_log_sd) if factor == 1 else spread.time_log_sd > 0.5

@@ -39,6 +39,8 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
     "collective": ("collective", "copy"),
 }
 """Kinds whose points serve, nearest first, where a kind has none of its own."""
+ALIGNED = {"fp16": 8, "bf16": 8, "tf32": 4, "fp32": 4}
+"""Elements of 16 bytes: leading dimensions that are multiples of it load whole vectors on a GPU."""
 _HULL_FACTOR = 8.0
 """Work within this factor of the measured range counts as measured; beyond it the estimate is extrapolated."""
 
@@ -76,7 +78,8 @@ class EfficiencyModel:
         works = np.array([point.work for point in points])
         inside = (work >= works.min() / _HULL_FACTOR) & (work <= works.max() * _HULL_FACTOR) & own
         if kind in PRODUCTS and all(point.m and point.n and point.k for point in points):
-            share = _of_products(points, work, m, n, k)
+            vector = ALIGNED.get(dtype, 1) if self._device.kind == "gpu" else 1
+            share = _of_products(points, work, m, n, k, vector)
         else:
             order = np.argsort(works, kind="stable")
             shares = np.array([point.utilisation for point in points])
@@ -123,14 +126,23 @@ def _share_of_cores(threads: int | None, device: DeviceProfile) -> float:
 
 
 def _of_products(
-    points: tuple[EfficiencyPoint, ...], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray
+    points: tuple[EfficiencyPoint, ...], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray, vector: int
 ) -> FloatArray:
-    """Products of few rows by points of few rows, others by others, where there are both."""
-    few = tuple(point for point in points if (point.m or 0) <= FEW_ROWS)
-    many = tuple(point for point in points if (point.m or 0) > FEW_ROWS)
-    if not few or not many:
-        return interpolated(points, work, m, n, k)
-    return np.where(m <= FEW_ROWS, interpolated(few, work, m, n, k), interpolated(many, work, m, n, k))
+    """Products of few rows by points of few rows, others by others, where there are both; and so for leading dimensions that
+    fill no vectors."""
+    share, few, odd = np.empty(work.shape), m <= FEW_ROWS, (n % vector != 0) | (k % vector != 0)
+    for is_few in (True, False):
+        of_rows = tuple(point for point in points if ((point.m or 0) <= FEW_ROWS) == is_few) or points
+        for is_odd in (True, False):
+            alike = tuple(point for point in of_rows if _is_odd(point, vector) == is_odd) or of_rows
+            here = (few == is_few) & (odd == is_odd)
+            if here.any():
+                share[here] = interpolated(alike, work[here], m[here], n[here], k[here])
+    return share
+
+
+def _is_odd(point: EfficiencyPoint, vector: int) -> bool:
+    return (point.n or 0) % vector != 0 or (point.k or 0) % vector != 0
 
 
 _BEST_PRODUCT = {"gpu": 0.80, "tpu": 0.65, "cpu": 0.60}

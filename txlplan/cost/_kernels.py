@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._clock import clock_limit, clock_power_w, rated_clock_hz
-from txlplan.cost._efficiency import quantised
+from txlplan.cost._efficiency import ALIGNED, quantised
 from txlplan.cost._ends import SOFTMAX
 from txlplan.cost._layer import SCORES
 from txlplan.cost._op_stream import FloatArray, OpStream
@@ -33,8 +33,6 @@ _ODD_FMA = 256.0
 _LANES = 128.0
 """Lanes that a multiprocessor issues instructions for in each clock: four schedulers, one warp each."""
 _BYTES = {"fp16": 2.0, "bf16": 2.0}
-_ALIGNED = {"fp16": 8, "bf16": 8, "tf32": 4, "fp32": 4}
-"""Elements of 16 bytes: leading dimensions that are multiples of it load whole vectors."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +89,7 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
     peak = np.array([_peak(device, dtype) for dtype in stream.dtypes])[:, None]
     product = _rows(kind in PRODUCTS for kind in stream.kinds)
     half = _rows(dtype in ("fp16", "bf16") and device.peak(dtype) is not None for dtype in stream.dtypes)
-    vectors = np.array([_ALIGNED.get(dtype, 1) for dtype in stream.dtypes])[:, None]
+    vectors = np.array([ALIGNED.get(dtype, 1) for dtype in stream.dtypes])[:, None]
     m, n, k = (np.maximum(size, 1.0) for size in (stream.m, stream.n, stream.k))
     count = np.maximum(stream.flops / (2 * m * n * k), 1.0)
     tiles = np.where(product, quantised(m, n, count, device.cores), 1.0)

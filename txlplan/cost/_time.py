@@ -2,8 +2,8 @@
 
 An operation takes `max(flops / (peak × share), bytes / (bandwidth × share))` plus a launch; compiled sums take some of the
 shorter one too. A region (forward, backward,
-update) takes `max(host dispatch, device)` where host and device work side by side, and their sum on a CPU, where they
-are the same cores.
+update) takes what is longer of host dispatch and device, and more than it where they are alike, and their sum on a CPU, where
+they are the same cores.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ _MEETING_S = 0.5e-6
 """How long a CPU's threads take to wait for each other, and to begin what follows, where a stack does not say: 2.5 to 2.8 us
 for the five times of a layer of width 16, 1.6 to 1.9 with one thread (2 cores of an Intel Xeon with AMX, torch 2.13,
 2026-11-27). More cores take longer."""
+_KNEES = {"cpu": 1.0, "gpu": 3.452, "tpu": np.inf}
+"""How host and device overlap where a stack has no kernel model: on a CPU they are the same cores; on a GPU as 165 published
+runs show it (profiles/stacks/nvidia-20.06-eager.toml); a TPU's step is one program."""
 _LEAST_SHARE = 1e-6
 """Operations that move nothing reach no share of a bandwidth; they take no time either."""
 
@@ -95,7 +98,7 @@ def step_times(
         if token_s is not None:
             dispatch["forward"] = float(token_s.min())
             op_s = op_s + stream.dispatched * (token_s - token_s.min())
-        knee = 1.0 if device.kind == "cpu" else np.inf
+        knee = _KNEES[device.kind]
         found.append(StepTime(op_s=op_s, compute_bound=compute_bound, measured=measured, dispatch_s=dispatch, knee=knee))
     return found
 
