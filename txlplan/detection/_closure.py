@@ -10,15 +10,15 @@ from txlplan.detection._worker import WorkerRun, Workers
 from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, SystemProfile
 
 _UNSTEADY = {"cpu": 0.3, "gpu": 0.5, "tpu": 0.3}
-"""Of a logarithm: 1.35 times, on a GPU 1.65. The farthest step that was seen to tell of others took 1.32 times its operations on
-a CPU, and 1.42 on a GPU, see below."""
+"""Of a logarithm: 1.35 times, on a GPU 1.65. The farthest step that was seen to tell of others took 1.32 times its operations
+on a CPU, and 1.42 on a GPU, see below."""
 _COMMON = 0.5
 """Share of what one small model's step misses, in logarithms, that others' miss too: by least squares 0.51 over three probes,
 whose steps took 1.13, 1.20 and 1.25 times their operations, with 8 other models after each, half in bf16, that trained 1.08,
 1.15 and 1.07 times as long as predicted in the mean (`benchmarks/cpu_accuracy.py`, 2 cores of an Intel Xeon with AMX,
 torch 2.13, 2026-11-26). After two more, while others used the machine, they took 1.24 and 1.22 times as long. With products of
-bf16 by tiles, which leave a step more to miss, 1.32 and 1.14 times as long: 0.46 (11 models, 2026-11-27). On an H200 1.42 and 1.20:
-0.52 (10 runs by `txlplan bench` right after the probe, torch 2.11, 2026-11-27)."""
+bf16 by tiles, which leave a step more to miss, 1.32 and 1.14 times as long: 0.46 (11 models, 2026-11-27). On an H200
+1.42 and 1.20: 0.52 (10 runs by `txlplan bench` right after the probe, torch 2.11, 2026-11-27)."""
 _NO_WASTE = 1e-9
 """As good as none: none at all would stand for "unknown"."""
 
