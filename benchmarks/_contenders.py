@@ -75,17 +75,21 @@ class Ours:
         return self.model.nll(hidden, targets)
 
 
-def hugging_face(config: ModelConfig) -> Any:
-    """transformers' transfo-xl, on torch's default device: some of its weights are made on the CPU whatever that is.
+_PLAIN_TYPE_AS = Tensor.type_as
 
-    Its `type_as(dtype=…)` is no call that torch takes any more, and is answered here.
-    """
+
+def _type_as(self: Tensor, other: Tensor | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
+    """What Hugging Face calls with a dtype, which torch takes no more."""
+    return self.to(dtype) if other is None else _PLAIN_TYPE_AS(self, other)
+
+
+def hugging_face(config: ModelConfig) -> Any:
+    """transformers' transfo-xl, on torch's default device: some of its weights are made on the CPU whatever that is."""
     from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
 
     from txlplan.interchange._foreign_config import to_hugging_face
 
-    plain = Tensor.type_as
-    Tensor.type_as = lambda self, other=None, *, dtype=None: self.to(dtype) if other is None else plain(self, other)  # type: ignore[method-assign,assignment]
+    Tensor.type_as = _type_as  # type: ignore[method-assign,assignment]
     return TransfoXLLMHeadModel(TransfoXLConfig(**to_hugging_face(config))).to(torch.get_default_device())
 
 

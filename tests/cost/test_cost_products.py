@@ -152,23 +152,37 @@ def test_generating_draws_a_word_for_every_row():
     assert "sampling" not in streams["score"].kinds
 
 
-@pytest.mark.parametrize("kind", ["gpu", "cpu"])
-def test_a_gpu_s_odd_leading_dimensions_are_predicted_by_such(cpu: DeviceProfile, measured_stack: StackProfile, kind: Any):
-    """Each by the points of its own, whatever the others reached; a CPU's by all."""
-    device, vectors = replace(cpu, kind=kind), [(1024, 512, 512), (4096, 512, 1024)]
-    shapes = [*vectors, (2048, 410, 512), (2048, 512, 410)]
+@pytest.mark.parametrize(
+    ("kind", "dtype", "own"),
+    [("gpu", "bf16", True), ("gpu", "tf32", True), ("gpu", "fp32", True), ("cpu", "bf16", False), ("tpu", "bf16", False)],
+)
+def test_a_gpu_s_odd_leading_dimensions_are_predicted_by_such(
+    cpu: DeviceProfile, measured_stack: StackProfile, kind: Any, dtype: str, own: bool
+):
+    """Each by the points of its own, whatever the others reached, and measured within their work only; elsewhere by all."""
+    device, whole = replace(cpu, kind=kind), [(1024, 512, 512), (4096, 512, 1024), (65536, 4096, 2048)]
+    odd, shapes = [(2400, 410, 410), (4800, 2100, 410)], [*whole, (2048, 410, 512), (2048, 512, 410), (65536, 4098, 2050)]
 
-    def shares(of_vectors: float, of_odd: float, *, odd: bool = True) -> list[float]:
-        points = [point(*shape, of_vectors, dtype="bf16") for shape in vectors]
-        points += [point(2400, 410, 410, of_odd, dtype="bf16"), point(4800, 2100, 410, of_odd, dtype="bf16")] if odd else []
+    def found(of_whole: float, of_odd: float, *, with_odd: bool = True, of: str = "gemm") -> Any:
+        points = [point(*shape, of_whole, dtype=dtype, kind=of) for shape in whole]
+        points += [point(*shape, of_odd, dtype=dtype, kind=of) for shape in odd] if with_odd else []
         m, n, k = np.array(shapes, dtype=float).T
         model = EfficiencyModel(device, replace(measured_stack, efficiency=tuple(points)))
-        return [float(share) for share in model.utilisation("gemm", "bf16", 2 * m * n * k, m, n, k).share]
+        reached = model.utilisation(of, dtype, 2 * m * n * k, m, n, k)
+        return reached.share, reached.measured.tolist()
 
-    both, slower, faster = shares(0.8, 0.1), shares(0.8, 0.05), shares(0.4, 0.1)
-    if kind == "gpu":
-        assert both[:2] == slower[:2] == shares(0.8, 0.1, odd=False)[:2] == pytest.approx([0.8, 0.8])
-        assert both[2:] == faster[2:] == pytest.approx([2 * share for share in slower[2:]])
-        assert shares(0.8, 0.1, odd=False)[2:] == pytest.approx([0.8, 0.8], rel=0.1)
+    (both, measured), (slower, _), (faster, _) = found(0.8, 0.1), found(0.8, 0.05), found(0.4, 0.1)
+    alone, alone_measured = found(0.8, 0.1, with_odd=False)
+    attention, _ = found(0.8, 0.1, of="bmm")
+    assert both[:3] == pytest.approx(0.8)
+    assert alone == pytest.approx(0.8, rel=0.1)
+    assert attention[5] == pytest.approx(0.8, rel=0.1)
+    if own:
+        assert both[3:] == pytest.approx(faster[3:])
+        assert both[3:] == pytest.approx(2 * slower[3:])
+        assert measured == [True, True, True, True, True, False]
+        assert alone_measured == [True, True, True, False, False, False]
+        assert both[5] < 0.2
     else:
-        assert both[2] != pytest.approx(faster[2])
+        assert both[5] == pytest.approx(0.8, rel=0.1)
+        assert measured == alone_measured == [True] * 6

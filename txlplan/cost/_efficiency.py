@@ -41,6 +41,8 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
 """Kinds whose points serve, nearest first, where a kind has none of its own."""
 ALIGNED = {"fp16": 8, "bf16": 8, "tf32": 4, "fp32": 4}
 """Elements of 16 bytes: leading dimensions that are multiples of it load whole vectors on a GPU."""
+_OF_MATRICES = ("gemm", "linear")
+"""Products whose leading dimensions are those of their matrices; attention pads its own."""
 _HULL_FACTOR = 8.0
 """Work within this factor of the measured range counts as measured; beyond it the estimate is extrapolated."""
 
@@ -75,12 +77,14 @@ class EfficiencyModel:
             scale = self._scale if kind != "summed" else self._share_of_cores
             share = _modelled(self._device, kind, dtype, m, n, k, work) * scale
             return Utilisation(share=share, measured=np.zeros(work.shape, dtype=bool))
-        works = np.array([point.work for point in points])
-        inside = (work >= works.min() / _HULL_FACTOR) & (work <= works.max() * _HULL_FACTOR) & own
+        inside = _within(points, work) & own
         if kind in PRODUCTS and all(point.m and point.n and point.k for point in points):
-            vector = ALIGNED.get(dtype, 1) if self._device.kind == "gpu" else 1
+            vector = ALIGNED.get(dtype, 1) if self._device.kind == "gpu" and kind in _OF_MATRICES else 1
             share = _of_products(points, work, m, n, k, vector)
+            odd_points = tuple(point for point in points if _is_odd(point, vector))
+            inside &= ~_odd(n, k, vector) | _within(odd_points, work)
         else:
+            works = np.array([point.work for point in points])
             order = np.argsort(works, kind="stable")
             shares = np.array([point.utilisation for point in points])
             share = np.interp(np.log(np.maximum(work, 1.0)), np.log(works[order]), shares[order])
@@ -128,9 +132,9 @@ def _share_of_cores(threads: int | None, device: DeviceProfile) -> float:
 def _of_products(
     points: tuple[EfficiencyPoint, ...], work: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray, vector: int
 ) -> FloatArray:
-    """Products of few rows by points of few rows, others by others, where there are both; and so for leading dimensions that
-    fill no vectors."""
-    share, few, odd = np.empty(work.shape), m <= FEW_ROWS, (n % vector != 0) | (k % vector != 0)
+    """Products of few rows by points of few rows, others by others, where there are both; and so for those of which a leading
+    dimension fills no vectors, the result's as good as an operand's (the fitted kernel model takes them for alike, too)."""
+    share, few, odd = np.empty(work.shape), m <= FEW_ROWS, _odd(n, k, vector)
     for is_few in (True, False):
         of_rows = tuple(point for point in points if ((point.m or 0) <= FEW_ROWS) == is_few) or points
         for is_odd in (True, False):
@@ -139,6 +143,17 @@ def _of_products(
             if here.any():
                 share[here] = interpolated(alike, work[here], m[here], n[here], k[here])
     return share
+
+
+def _within(points: Sequence[EfficiencyPoint], work: FloatArray) -> npt.NDArray[np.bool_]:
+    """About as much work as was measured."""
+    least, most = min((point.work for point in points), default=np.inf), max((point.work for point in points), default=0.0)
+    return (work >= least / _HULL_FACTOR) & (work <= most * _HULL_FACTOR)
+
+
+def _odd(n: FloatArray, k: FloatArray, vector: int) -> npt.NDArray[np.bool_]:
+    fills_none: npt.NDArray[np.bool_] = (n % vector != 0) | (k % vector != 0)
+    return fills_none
 
 
 def _is_odd(point: EfficiencyPoint, vector: int) -> bool:
