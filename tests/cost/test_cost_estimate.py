@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_factory import SMALL_GPU
 
+from txlplan.choices import Precision
 from txlplan.cost import estimate
 from txlplan.cost._energy import energy_j_per_step
 from txlplan.cost._ranges import time_log_sd
@@ -133,6 +134,13 @@ def test_the_range_widens_where_the_stack_was_measured_elsewhere() -> None:
     assert found.extrapolated
     assert found.step_s.high / found.step_s.value > 1.3
     assert any("other" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("precision", "width", "told"), [("fp16", 66, True), ("fp16", 64, False), ("fp32", 66, False)])
+def test_widths_that_fill_no_vectors_of_a_gpu_are_named(precision: Precision, width: int, told: bool) -> None:
+    workload = Workload(model=replace(MODEL, d_model=width, d_inner=256))
+    said = estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8, precision=precision)])[0].notes
+    assert any(note.endswith(f"multiple of 8: d_model {width}") for note in said) == told
 
 
 def test_what_a_probe_doubted_is_said_and_makes_the_range_wider() -> None:

@@ -58,7 +58,8 @@ def _calibrate(
     path = None if dry_run else _write(output, result, out)
     output.document(_document(result, found, path), lambda console: _print(console, result))
     output.say(f"wrote {path}" if path else "nothing was written (--dry-run)")
-    output.next_step("txlplan bench, then txlplan validate store" if path else "txlplan calibrate store")
+    chosen = f"{'' if system == 'local' else f' --system {system}'}{f' --stack {stack}' if stack else ''}"
+    output.next_step("txlplan bench, then txlplan validate store" if path else f"txlplan calibrate {source}{chosen}")
 
 
 def _observations(source: str, target: Candidate) -> Observations:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from txlplan.cost._efficiency import ALIGNED
 from txlplan.cost._evaluated import Evaluated
 from txlplan.hardware import Cluster, DeviceProfile, StackProfile
+from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
 
 _MEASURED_SHARE = 0.8
@@ -46,7 +48,16 @@ def _of_reading(device: DeviceProfile, stack: StackProfile, plan: Plan) -> list[
     return ["how fast compiled tokens read what a cache holds was not measured: `txlplan hardware probe` does so"]
 
 
-def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bool) -> tuple[str, ...]:
+def _of_widths(model: ModelConfig, device: DeviceProfile, stack: StackProfile, plan: Plan) -> list[str]:
+    """Where a GPU's tensor cores load the rows of our products number by number."""
+    if device.kind != "gpu" or stack.kernels is not None or plan.precision == "fp32":
+        return []
+    vector = ALIGNED[plan.precision]
+    odd = [f"{name} {size}" for name, size in (("d_model", model.d_model), ("d_inner", model.d_inner)) if size % vector]
+    return [f"products take several times as long where widths are no multiple of {vector}: {', '.join(odd)}"] if odd else []
+
+
+def notes(model: ModelConfig, cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bool) -> tuple[str, ...]:
     """In sentences."""
     said = []
     device, wanted = cluster.device, unmeasured_settings(plan)
@@ -64,6 +75,7 @@ def notes(cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bo
     elif extrapolated and not wanted:
         said.append("a fifth or more of the time is spent in shapes beyond the measured ones")
     said += _of_reading(cluster.device, stack, plan)
+    said += _of_widths(model, cluster.device, stack, plan)
     if wanted:
         said.append(f"no run with {', '.join(wanted)} has been measured: those terms are derived, and the range is wider")
     return (*said, *_of_ranges(cluster, stack, plan))

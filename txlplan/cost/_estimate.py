@@ -105,7 +105,7 @@ def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
         energy_j_per_step=energy_j_per_step(cluster.device, devices, step, busy_share, found.reached_share()),
         terms=terms(found, cluster.device, stack, plan),
         extrapolated=extrapolated,
-        notes=notes(cluster, stack, plan, extrapolated=extrapolated),
+        notes=notes(estimates.workload.model, cluster, stack, plan, extrapolated=extrapolated),
     )
 
 

@@ -129,7 +129,7 @@ def _host_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) ->
         name="unattributed",
         quantity="time",
         value=float(found.unattributed_s[0]),
-        formula=f"{stack.unattributed_of(found.layout.settings.task):+.0%} of operations and dispatch, as a whole step showed",
+        formula=f"{stack.unattributed_of(found.layout.settings.task):+.0%} of operations and dispatch, as whole steps showed",
         provenance=stack.provenance,
         bound="host",
     )
