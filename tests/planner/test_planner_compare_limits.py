@@ -214,6 +214,10 @@ def test_the_only_one_that_fits_is_not_said_to_be_the_only_one_that_is_known() -
     assert one.sentence.endswith(", the only one of 3 candidates of which a price is known.")
     watts = compare(WORKLOAD, [made("a"), made("b", power=None)], terms=terms(rank_by="energy")).verdict
     assert watts.sentence.endswith(", and is the only one of 2 candidates whose figure is known.")
+    apart = made("apart")
+    two = compare(LARGE_BATCH, [made("a"), replace(apart, cluster=replace(apart.cluster, n_nodes=2))], terms=terms())
+    assert two.rows[-1].reason == "apart has no inter_node link, so 2 of it cannot train together"
+    assert two.verdict.sentence.endswith(", the only one of 2 candidates that is left.")
 
 
 @given(least=st.floats(10.0, 110.0), factor=st.floats(1.0, 5.0))

@@ -69,8 +69,8 @@ def message_s(payload_bytes: FloatArray, stages: IntArray, n_devices: IntArray, 
     if across.any():
         if cluster.system.inter_node is None:
             raise InputError(
-                f"{cluster.system.id} has no inter_node link, so a pipeline cannot span {cluster.n_nodes} of it",
-                hint="add inter_node to the system profile, or choose pipeline_parallel = 1",
+                f"{cluster.system.id} has no inter_node link, so {cluster.n_nodes} of it cannot train together",
+                hint="add inter_node to the system profile, or use one node",
             )
         found = np.where(across, _message_s(cluster.system.inter_node, payload_bytes, cluster.per_node), found)
     return found

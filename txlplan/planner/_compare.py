@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from txlplan.errors import InputError, TxlplanError
+from txlplan.errors import InputError, NoPlanFitsError, TxlplanError
 from txlplan.estimates import Range
 from txlplan.hardware import Economics
 from txlplan.hardware import economics as economics_catalog
@@ -80,6 +80,8 @@ class Size:
     """That the budget is kept, by the range of the cost; None without one, or a cost."""
     reason: str = ""
     """Why it is out: no plan, beyond deadline or budget, or without a price where cost decides."""
+    unsuited: bool = False
+    """Nothing tells whether a plan would fit: it cannot train so at all, or too little is known of it."""
     unpriced: bool = False
     """No price is known of the way to pay that is asked for, or none at all where cost decides."""
     on_front: bool = False
@@ -153,6 +155,11 @@ class Row:
     def reason(self) -> str:
         """Why it is out; empty where it is in."""
         return "" if self.best else "; ".join(dict.fromkeys(size.reason for size in self.sizes))
+
+    @property
+    def unsuited(self) -> bool:
+        """It is out, and not for what is asked of a plan."""
+        return self.best is None and any(size.unsuited for size in self.sizes)
 
     @property
     def unpriced(self) -> bool:
@@ -246,7 +253,7 @@ def _size(workload: Workload, offer: Offer, candidate: Candidate, terms: Terms, 
     try:
         tried = attempts(workload, candidate, known, terms)
     except TxlplanError as error:
-        return replace(bare, reason=error.message)
+        return replace(bare, reason=error.message, unsuited=not isinstance(error, NoPlanFitsError))
     within = [one for one in tried if not one.missed]
     best = min(within or tried[:1], key=lambda one: rank_size(bare, one.account, terms))
     lacking = best.account.way is None and (terms.pay != "auto" or bool(unpriced(workload, best.account, terms)))

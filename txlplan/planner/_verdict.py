@@ -145,7 +145,8 @@ def _certainty(workload: Workload, rows: Sequence[Row], terms: Terms, chances: _
         return f", the only one of {len(rows)} candidates of which {a_price(terms.pay)} is known"
     if left == 1:
         priced = f" has {a_price(terms.pay)} that is known, and" if unpriced else ""
-        return f", the only one of {len(rows)} candidates that{priced} fits {_asked(workload)}"
+        fits = "is left" if any(row.unsuited for row in rows) else f"fits {_asked(workload)}"
+        return f", the only one of {len(rows)} candidates that{priced} {fits}"
     if chances.n_compared == 1:
         return f", and is the only one of {left} candidates whose figure is known"
     return f", as the fastest of {left}, since for none it is known which is {quality}"
