@@ -91,8 +91,7 @@ def test_gradients_that_are_added_are_predicted_as_an_estimate_does(few):
     kernels = stacks.get("nvidia-20.06-eager").kernels
     trained = next(run for run in few.runs if run.workload.task == "train" and run.plan.data_parallel == 1)
     run = replace(trained, stack_name="txlplan-cuda", plan=replace(trained.plan, accumulation=4))
-    ours = replace(stacks.get("txlplan-cuda"), kernels=kernels, unattributed_by_task={})
-    (row,) = predict([run], {"txlplan-cuda": ours})
+    (row,) = predict([run], {"txlplan-cuda": replace(stacks.get("txlplan-cuda"), kernels=kernels)})
     assert Problem.of([run]).tokens_per_s(kernels) == pytest.approx([row.tokens_per_s.predicted])
 
 

@@ -81,6 +81,8 @@ def test_the_loop_closes(txlplan: Any, tmp_path: Path) -> None:
     assert tried.json["observations"] == 4
     assert tried.json["time"]["left_out"] < tried.json["time"]["before"]
     assert tried.json["fitted_scalars"] <= 6
+    told = txlplan("calibrate", "store", "--system", "bench-cpu", "--dry-run").stderr
+    assert told.splitlines()[-1] == "next: txlplan calibrate store --system bench-cpu"
     assert own.read_text(encoding="utf-8") == before
 
     elsewhere = tmp_path / "mine.toml"

@@ -39,6 +39,8 @@ class Problem:
     """Of one repetition, [all ops]."""
     dispatch: FloatArray
     """Dispatch time of one operation, over that of a kernel model: the stack's share over the host's speed."""
+    lasting: FloatArray
+    """Of steps over that of their operations and dispatch, as the stack states it (`unattributed`)."""
     accumulation: FloatArray
     tokens: FloatArray
     """Of one step."""
@@ -77,6 +79,7 @@ class Problem:
             repeat=np.concatenate([stream.repeat[:, 0] for stream in streams]),
             launches=np.concatenate([stream.dispatched[:, 0] for stream in streams]),
             dispatch=np.array([_dispatch(run, stack) for run, stack in zip(kept, stacks, strict=True)]),
+            lasting=np.array([1 + stack.unattributed_of(run.workload.task) for run, stack in zip(kept, stacks, strict=True)]),
             accumulation=np.array([float(run.plan.accumulation) for run in kept]),
             tokens=np.array([float(run.plan.global_batch * run.workload.model.tgt_len) for run in kept]),
             latency_s=links[:, 0],
@@ -97,6 +100,7 @@ class Problem:
         region_s = overlapped(device_s, host_s, kernels.knee)
         exchange_s = self.latency_s + self.transfer_s / kernels.all_reduce + self.waits * kernels.all_reduce_wait_s
         exchange_s = exchange_s + kernels.all_reduce_traffic * self.memory_s
+        region_s = self.lasting[:, None] * region_s
         step_s = self.accumulation * (region_s[:, 0] + region_s[:, 1] + exchange_s) + region_s[:, 2]
         return self.tokens / step_s
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,8 +59,9 @@ def _calibrate(
     path = None if dry_run else _write(output, result, out)
     output.document(_document(result, found, path), lambda console: _print(console, result))
     output.say(f"wrote {path}" if path else "nothing was written (--dry-run)")
-    chosen = f"{'' if system == 'local' else f' --system {system}'}{f' --stack {stack}' if stack else ''}"
-    output.next_step("txlplan bench, then txlplan validate store" if path else f"txlplan calibrate {source}{chosen}")
+    chosen = [*([] if system == "local" else ["--system", system]), *(["--stack", stack] if stack else [])]
+    again = shlex.join(["txlplan", "calibrate", source, *chosen])
+    output.next_step("txlplan bench, then txlplan validate store" if path else again)
 
 
 def _observations(source: str, target: Candidate) -> Observations:

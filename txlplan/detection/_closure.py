@@ -9,8 +9,8 @@ from txlplan.cost import estimate
 from txlplan.detection._worker import WorkerRun, Workers
 from txlplan.hardware import Cluster, DeviceProfile, Spread, StackProfile, SystemProfile
 
-_UNSTEADY = {"cpu": 0.3, "gpu": 0.5, "tpu": 0.3}
-"""Of a logarithm: 1.35 times, on a GPU 1.65. The farthest step that was seen to tell of others took 1.32 times its operations
+_UNSTEADY = {"cpu": 0.3, "gpu": 0.37, "tpu": 0.3}
+"""Of a logarithm: 1.35 times, on a GPU 1.45. The farthest step that was seen to tell of others took 1.32 times its operations
 on a CPU, and 1.42 on a GPU, see below."""
 _COMMON = 0.5
 """Share of what one small model's step misses, in logarithms, that others' miss too: by least squares 0.51 over three probes,
