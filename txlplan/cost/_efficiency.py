@@ -82,7 +82,7 @@ class EfficiencyModel:
             vector = ALIGNED.get(dtype, 1) if self._device.kind == "gpu" and kind in _OF_MATRICES else 1
             share = _of_products(points, work, m, n, k, vector)
             odd_points = tuple(point for point in points if _is_odd(point, vector))
-            inside &= ~_odd(n, k, vector) | _within(odd_points, work)
+            inside &= ~odd(n, k, vector) | _within(odd_points, work)
         else:
             works = np.array([point.work for point in points])
             order = np.argsort(works, kind="stable")
@@ -134,12 +134,12 @@ def _of_products(
 ) -> FloatArray:
     """Products of few rows by points of few rows, others by others, where there are both; and so for those of which a leading
     dimension fills no vectors, the result's as good as an operand's (the fitted kernel model takes them for alike, too)."""
-    share, few, odd = np.empty(work.shape), m <= FEW_ROWS, _odd(n, k, vector)
+    share, few, unaligned = np.empty(work.shape), m <= FEW_ROWS, odd(n, k, vector)
     for is_few in (True, False):
         of_rows = tuple(point for point in points if ((point.m or 0) <= FEW_ROWS) == is_few) or points
         for is_odd in (True, False):
             alike = tuple(point for point in of_rows if _is_odd(point, vector) == is_odd) or of_rows
-            here = (few == is_few) & (odd == is_odd)
+            here = (few == is_few) & (unaligned == is_odd)
             if here.any():
                 share[here] = interpolated(alike, work[here], m[here], n[here], k[here])
     return share
@@ -151,9 +151,10 @@ def _within(points: Sequence[EfficiencyPoint], work: FloatArray) -> npt.NDArray[
     return (work >= least / _HULL_FACTOR) & (work <= most * _HULL_FACTOR)
 
 
-def _odd(n: FloatArray, k: FloatArray, vector: int) -> npt.NDArray[np.bool_]:
-    fills_none: npt.NDArray[np.bool_] = (n % vector != 0) | (k % vector != 0)
-    return fills_none
+def odd(n: FloatArray, k: FloatArray, vector: npt.NDArray[np.int64] | int) -> npt.NDArray[np.bool_]:
+    """Whether a leading dimension of a product is no multiple of `vector` elements."""
+    found: npt.NDArray[np.bool_] = (n % vector != 0) | (k % vector != 0)
+    return found
 
 
 def _is_odd(point: EfficiencyPoint, vector: int) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txlplan.cost._clock import clock_limit, clock_power_w, rated_clock_hz
-from txlplan.cost._efficiency import ALIGNED, quantised
+from txlplan.cost._efficiency import ALIGNED, odd, quantised
 from txlplan.cost._ends import SOFTMAX
 from txlplan.cost._layer import SCORES
 from txlplan.cost._op_stream import FloatArray, OpStream
@@ -101,7 +101,7 @@ def prepare(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> Pre
         scores=_rows(group == SCORES for group in stream.groups) & ~product,
         loss=_rows(kind in ("loss", "softmax") for kind in stream.kinds),
         fused=np.array([[stack.fused]]),
-        odd=product & ((stream.n % vectors != 0) | (stream.k % vectors != 0)),
+        odd=product & odd(stream.n, stream.k, vectors),
         half=half,
         tf32=_rows(dtype == "tf32" and device.peak(dtype) is not None for dtype in stream.dtypes),
         first_tensor_cores=np.array([[device.architecture in ("volta", "turing")]]),
@@ -149,8 +149,8 @@ def _rate(prepared: Prepared, kernels: KernelModel) -> FloatArray:
     share = share * prepared.depth / (prepared.depth + depth) * prepared.tiles
     share = share * np.where(prepared.batched, kernels.batched, 1.0)
     aligned = prepared.peak_flops_per_s * share
-    odd = np.where(prepared.vector, _odd_on_vectors(prepared, kernels, aligned), _odd_on_tensors(prepared, kernels, aligned))
-    rate: FloatArray = np.maximum(np.where(prepared.odd, odd, aligned) * _clock(prepared, kernels), 1.0)
+    of_odd = np.where(prepared.vector, _odd_on_vectors(prepared, kernels, aligned), _odd_on_tensors(prepared, kernels, aligned))
+    rate: FloatArray = np.maximum(np.where(prepared.odd, of_odd, aligned) * _clock(prepared, kernels), 1.0)
     return rate
 
 

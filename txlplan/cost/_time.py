@@ -1,9 +1,8 @@
 """Time of operations on one device, and of the regions of a step.
 
 An operation takes `max(flops / (peak × share), bytes / (bandwidth × share))` plus a launch; compiled sums take some of the
-shorter one too. A region (forward, backward,
-update) takes what is longer of host dispatch and device, and more than it where they are alike, and their sum on a CPU, where
-they are the same cores.
+shorter one too. A region (forward, backward, update) takes what is longer of host dispatch and device, and more than it where
+they are alike; their sum on a CPU, where they are the same cores.
 """
 
 from __future__ import annotations
