@@ -204,7 +204,7 @@ def _trainer(config: ModelConfig, rows: int, bf16: bool, device: torch.device, a
         data=DataSettings(directory="(random tokens)"),
         run=RunSettings(directory="(not kept)"),
     )
-    backend = as_planned(Backend(device=device, precision="fp32", world=World()), plan_file.plan)
+    backend = as_planned(Backend(device=device, precision="fp32", world=World()), plan_file.plan, "train")
     trainer = Trainer(plan_file, backend, cast("Dataset", _RandomTokens(config, rows)))
     return lambda: trainer.train_step().loss
 

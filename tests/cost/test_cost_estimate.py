@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_factory import SMALL_GPU
 
-from txlplan.choices import Precision
+from txlplan.choices import Precision, Task
 from txlplan.cost import estimate
 from txlplan.cost._energy import energy_j_per_step
 from txlplan.cost._ranges import time_log_sd
 from txlplan.errors import InputError
 from txlplan.estimates import Range
-from txlplan.hardware import Cluster, Link, Spread, StackProfile, SystemProfile
+from txlplan.hardware import Cluster, Link, Spread, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
 from txlplan.workload import Optimization, Workload
@@ -141,6 +141,22 @@ def test_widths_that_fill_no_vectors_of_a_gpu_are_named(precision: Precision, wi
     workload = Workload(model=replace(MODEL, d_model=width, d_inner=256))
     said = estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8, precision=precision)])[0].notes
     assert any(note.endswith(f"multiple of 8: d_model {width}") for note in said) == told
+
+
+@pytest.mark.parametrize(("task", "compiled"), [("score", False), ("generate", False), ("generate", True), ("train", False)])
+def test_a_cpu_without_units_for_bf16_reads_in_fp32_and_is_said_to(task: Task, compiled: bool) -> None:
+    """In as much time and memory as a plan in fp32; but not compiled tokens, nor what trains."""
+    cpu = replace(devices.get("generic-cpu"), peak_flops_per_s={"fp32": 1e11, "bf16": 1.1e11})
+    cluster, workload = Cluster(system=systems.get("generic-cpu"), device=cpu), Workload(model=MODEL, task=task)
+    plans = [Plan(micro_batch=8, precision=precision, compile=compiled) for precision in ("fp32", "bf16")]
+    fp32, bf16 = estimate(workload, cluster, stacks.get("txlplan-cpu"), plans)
+    reads = task == "score" or (task == "generate" and not compiled)
+    assert (bf16.step_s == fp32.step_s) is (bf16.peak_memory_bytes == fp32.peak_memory_bytes) is reads
+    assert (bf16.mfu == fp32.mfu) is reads
+    assert any("computes in fp32" in note for note in bf16.notes) is reads
+    assert not any("computes in fp32" in note for note in fp32.notes)
+    units = replace(cluster, device=replace(cpu, peak_flops_per_s={"fp32": 1e11, "bf16": 2e11}))
+    assert not any("computes in fp32" in note for note in estimate(workload, units, stacks.get("txlplan-cpu"), plans)[1].notes)
 
 
 def test_what_a_probe_doubted_is_said_and_makes_the_range_wider() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from txlplan.choices import Precision
+from txlplan.choices import Precision, Task
+from txlplan.engine import backend as backend_module
 from txlplan.engine.backend import Backend, as_planned
 from txlplan.engine.world import World
 from txlplan.model import models as presets
@@ -32,12 +33,27 @@ def _product_is_widened() -> bool:
 @pytest.mark.parametrize("other", ["fp32", "fp16"])
 def test_products_of_bf16_are_widened_for_plans_in_bf16_alone(other: Precision) -> None:
     for precision in ("fp32", "bf16", other, "bf16", other):
-        assert as_planned(BACKEND, Plan(micro_batch=1, precision=precision)).precision == precision
+        assert as_planned(BACKEND, Plan(micro_batch=1, precision=precision), "train").precision == precision
         assert _product_is_widened() is (precision == "bf16" and not has_fast_bf16())
 
 
+@pytest.mark.parametrize(
+    ("task", "compiled", "widens"),
+    [("train", False, True), ("score", False, False), ("generate", False, False), ("generate", True, True)],
+)
+@pytest.mark.parametrize("units", [True, False])
+def test_a_cpu_without_units_for_bf16_reads_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, task: Task, compiled: bool, widens: bool, units: bool
+) -> None:
+    """But not compiled tokens, which read half the bytes."""
+    monkeypatch.setattr(backend_module, "has_fast_bf16", lambda: units)
+    found = as_planned(BACKEND, Plan(micro_batch=1, precision="bf16", compile=compiled), task)
+    assert found.precision == ("bf16" if units or widens else "fp32")
+    assert found.narrow_dtype == (torch.bfloat16 if units or widens else None)
+
+
 def test_threads_are_the_plans() -> None:
-    as_planned(BACKEND, Plan(micro_batch=1, threads=2))
+    as_planned(BACKEND, Plan(micro_batch=1, threads=2), "train")
     assert torch.get_num_threads() == 2
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from txlplan.data import open_dataset, prepare
-from txlplan.engine import checkpoint, events, tensor_files
+from txlplan.engine import backend as backend_module
+from txlplan.engine import checkpoint, evaluation, events, tensor_files
 from txlplan.engine.backend import open_backend
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Evaluated, Generated, Noted, Saved, Started, Step, Streamed
@@ -23,6 +24,7 @@ from txlplan.engine.tasks import Job, train
 from txlplan.engine.training import Trainer
 from txlplan.engine.world import World
 from txlplan.nn import _own_code
+from txlplan.nn._widened import has_fast_bf16
 from txlplan.plan_file import read_plan_file
 
 COMPILES = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: nothing is compiled")
@@ -281,6 +283,38 @@ def test_an_evaluation_that_is_stopped_says_so(plan_of, work):
     after = events.read(trained.directory / events.FILE_NAME)[0]
     assert len([event for event in after if isinstance(event, Evaluated)]) == 1
     assert "its loss is not known" in next(event.text for event in after if isinstance(event, Noted))
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_a_run_evaluates_in_the_precision_that_it_would_be_scored_in(plan_of, tmp_path, monkeypatch, units):
+    monkeypatch.setattr(backend_module, "has_fast_bf16", lambda: units)
+    plan_file = plan_of(steps=1, plan={"precision": "bf16"}, data={"evaluation_split": "valid"})
+    scored, score = [], evaluation.score
+    monkeypatch.setattr(
+        evaluation,
+        "score",
+        lambda model, backend, *rest, **more: scored.append(backend) or score(model, backend, *rest, **more),
+    )
+    job = Job(
+        plan_file=plan_file,
+        backend=open_backend(plan_file, World()),
+        dataset=open_dataset(Path(plan_file.data.directory)),
+        log=EventLog(tmp_path, World()),
+        stop=StopRequest(),
+        steps=None,
+        resume=False,
+    )
+    assert train(job) == "ok"
+    assert job.backend.precision == "bf16"
+    assert [backend.precision for backend in scored] == ["bf16" if units else "fp32"]
+
+
+@pytest.mark.parametrize("task", ["score", "generate"])
+def test_a_cpu_that_is_no_faster_in_bf16_says_what_it_computes_in(plan_of, work, tmp_path, task):
+    trained = work(plan_of(steps=1))
+    asked = plan_of(steps=None, workload={"task": task, "tokens": 4}, plan={"precision": "bf16"}, data={"split": "valid"})
+    ran = work(elsewhere(asked, tmp_path, task, checkpoint=str(trained.directory)))
+    assert ["computing in fp32" in note.text for note in ran.of(Noted)] == ([] if has_fast_bf16() else [True])
 
 
 def test_rows_that_are_no_multiple_of_the_prompts_are_refused(plan_of, work, tmp_path):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from machine_factory import PC, SMALL_GPU
 from small_box import CLUSTER, LINK, MODEL, STACK, SYSTEM, WIDE, WIDE_CLUSTER, with_memory
 
-from txlplan.choices import Objective, Task
+from txlplan.choices import Objective, Precision, Task
 from txlplan.cost import Plans, estimate
 from txlplan.errors import InputError, NoPlanFitsError
-from txlplan.hardware import Cluster, EfficiencyPoint, Link, ReservedModel, Spread, StackProfile
+from txlplan.hardware import Cluster, EfficiencyPoint, Link, ReservedModel, Spread, StackProfile, devices, stacks, systems
 from txlplan.plan_file import Plan
 from txlplan.planner import Candidate, Space, compare, plan
 from txlplan.planner._explain import _UNMEASURED
@@ -348,6 +348,25 @@ def test_our_own_code_is_chosen_where_the_stack_was_measured_with_it_in_the_prec
         estimate(workload, halved, measured, [Plan(micro_batch=8, attention="compiled", precision="fp16")])
     with pytest.raises(InputError, match="there is code to train and to score on a CPU"):
         estimate(workload, CLUSTER, STACK, [Plan(micro_batch=8, attention="compiled")])
+
+
+@pytest.mark.parametrize(
+    ("task", "compiled", "alike"), [("train", None, False), ("score", None, True), ("generate", True, False)]
+)
+def test_what_would_compute_alike_is_planned_once(task: Task, compiled: bool | None, alike: bool) -> None:
+    """A CPU without units for bf16 scores in fp32, whichever is asked for."""
+    cpu = replace(devices.get("generic-cpu"), peak_flops_per_s={"fp32": 1e11, "bf16": 1e11})
+    cluster, workload = Cluster(system=systems.get("generic-cpu"), device=cpu), Workload(model=MODEL, task=task)
+
+    def precisions(*asked: Precision, cluster: Cluster = cluster) -> set[str]:
+        space = Space(precision=asked or None, compile=compiled, runnable=True)
+        plans = space.plain(workload, cluster, stacks.get("txlplan-cpu"))
+        return {plans[index].precision for index in range(len(plans))}
+
+    units = replace(cluster, device=replace(cpu, peak_flops_per_s={"fp32": 1e11, "bf16": 2e11}))
+    assert precisions() == ({"fp32"} if alike else {"fp32", "bf16"})
+    assert precisions("bf16") == {"bf16"}
+    assert precisions(cluster=units) == {"fp32", "bf16"}
 
 
 def test_our_stack_on_a_cpu_chooses_how_attention_is_computed() -> None:

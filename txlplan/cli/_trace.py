@@ -78,11 +78,12 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
         )
     if plan.attention == "compiled":
         require_code(plan.precision)
+    precision = replace(plan, compile=False).computes_in(workload.task, bf16_units=target.cluster.device.fast_in_bf16)
     alone = replace(
         plan,
         data_parallel=1,
         compile=False,
-        precision="fp32" if plan.precision == "tf32" else plan.precision,
+        precision="fp32" if precision == "tf32" else precision,
         attention=plan.attention if target.stack.implementation in ("fast", "fused") else "reference",
     )
     targets = tail_targets(workload, alone)

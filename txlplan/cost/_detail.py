@@ -9,6 +9,7 @@ from txlplan.cost._evaluated import Evaluated
 from txlplan.hardware import Cluster, DeviceProfile, StackProfile
 from txlplan.model import ModelConfig
 from txlplan.plan_file import Plan
+from txlplan.workload import Workload
 
 _MEASURED_SHARE = 0.8
 """Share of the device's time that must lie within measured shapes for an estimate not to be extrapolated."""
@@ -57,7 +58,17 @@ def _of_widths(model: ModelConfig, device: DeviceProfile, stack: StackProfile, p
     return [f"products take several times as long where widths are no multiple of {vector}: {', '.join(odd)}"] if odd else []
 
 
-def notes(model: ModelConfig, cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bool) -> tuple[str, ...]:
+def _of_precision(workload: Workload, device: DeviceProfile, plan: Plan) -> list[str]:
+    """Where products compute in another precision than was asked for."""
+    computed = plan.computes_in(workload.task, bf16_units=device.fast_in_bf16)
+    if computed == plan.precision:
+        return []
+    return [
+        f"{device.name} is no faster in {plan.precision}, for which it widens weights at each use: it computes in {computed}"
+    ]
+
+
+def notes(workload: Workload, cluster: Cluster, stack: StackProfile, plan: Plan, *, extrapolated: bool) -> tuple[str, ...]:
     """In sentences."""
     said = []
     device, wanted = cluster.device, unmeasured_settings(plan)
@@ -75,7 +86,8 @@ def notes(model: ModelConfig, cluster: Cluster, stack: StackProfile, plan: Plan,
     elif extrapolated and not wanted:
         said.append("a fifth or more of the time is spent in shapes beyond the measured ones")
     said += _of_reading(cluster.device, stack, plan)
-    said += _of_widths(model, cluster.device, stack, plan)
+    said += _of_precision(workload, cluster.device, plan)
+    said += _of_widths(workload.model, cluster.device, stack, plan)
     if wanted:
         said.append(f"no run with {', '.join(wanted)} has been measured: those terms are derived, and the range is wider")
     return (*said, *_of_ranges(cluster, stack, plan))

@@ -101,11 +101,11 @@ def _detailed(estimates: Estimates, index: int, found: Evaluated) -> Estimate:
         capacity_bytes=int(estimates.capacity_bytes[index]),
         fits=bool(estimates.fits[index]),
         flops_per_step=flops,
-        mfu=flops / (peak_flops_per_s(cluster.device, plan.precision) * devices * step.value),
+        mfu=flops / (peak_flops_per_s(cluster.device, found.layout.settings.precision) * devices * step.value),
         energy_j_per_step=energy_j_per_step(cluster.device, devices, step, busy_share, found.reached_share()),
         terms=terms(found, cluster.device, stack, plan),
         extrapolated=extrapolated,
-        notes=notes(estimates.workload.model, cluster, stack, plan, extrapolated=extrapolated),
+        notes=notes(estimates.workload, cluster, stack, plan, extrapolated=extrapolated),
     )
 
 

@@ -13,7 +13,7 @@ class Numbers:
     """Bytes of an element, by what computes it."""
 
     dtype: str
-    """Of matrix products: the plan's precision."""
+    """Of matrix products: what the plan computes in."""
     compute: float
     """Of what products take and give: 2 under autocast to fp16 or bf16."""
     wide: float = 4.0

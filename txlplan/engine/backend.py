@@ -14,10 +14,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from txlplan.choices import Precision
+from txlplan.choices import Precision, Task
 from txlplan.engine.world import World
 from txlplan.errors import InputError
 from txlplan.nn._suited_products import suit_products
+from txlplan.nn._widened import has_fast_bf16
 from txlplan.plan_file import Plan, PlanFile
 
 _AUTOCAST_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -111,11 +112,11 @@ def open_backend(plan_file: PlanFile, world: World) -> Backend:
     if world.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     cpus = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
-    return as_planned(Backend(device=device, precision="fp32", world=world, cpus=cpus), plan_file.plan)
+    return as_planned(Backend(device=device, precision="fp32", world=world, cpus=cpus), plan_file.plan, plan_file.workload.task)
 
 
-def as_planned(backend: Backend, plan: Plan) -> Backend:
-    """Set this process to a plan's threads and precision, on the device and among the processes that it has.
+def as_planned(backend: Backend, plan: Plan, task: Task) -> Backend:
+    """Set this process to a plan's threads, and the precision of its task, on the device and among the processes that it has.
 
     Several processes of a node are each kept to CPUs of their own.
     """
@@ -123,10 +124,17 @@ def as_planned(backend: Backend, plan: Plan) -> Backend:
         if backend.cpus:
             os.sched_setaffinity(0, backend.world.own_cpus(backend.cpus, plan.threads))
         torch.set_num_threads(plan.threads)
-    torch.set_float32_matmul_precision("high" if plan.precision == "tf32" else "highest")
+    backend = computing(backend, plan, task)
+    torch.set_float32_matmul_precision("high" if backend.precision == "tf32" else "highest")
     if backend.device.type == "cpu":
-        suit_products(bf16=plan.precision == "bf16")
-    return dataclasses.replace(backend, precision=plan.precision)
+        suit_products(bf16=backend.precision == "bf16")
+    return backend
+
+
+def computing(backend: Backend, plan: Plan, task: Task) -> Backend:
+    """The same in the precision in which a plan's task computes here; the process is left as it is."""
+    units = backend.device.type != "cpu" or has_fast_bf16()
+    return dataclasses.replace(backend, precision=plan.computes_in(task, bf16_units=units))
 
 
 def _device(kind: str, world: World) -> torch.device:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from time import perf_counter
 
 from txlplan.data import Vocabulary
-from txlplan.engine.backend import Backend
+from txlplan.engine.backend import Backend, computing
 from txlplan.engine.events import Event, Generated, Noted, Step, Streamed
 from txlplan.engine.generation import Generator
 from txlplan.engine.text_stream import TextStream
@@ -77,6 +78,7 @@ def generator(plan_file: PlanFile, model: TransformerXL, backend: Backend, emit:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             needed = "" if backend.device.type == "cuda" else " (a C++ compiler is needed: g++, or what CXX names)"
             emit(Noted(text=f"the step could not be compiled, and runs uncompiled: {reason}{needed}"))
+            backend = computing(backend, dataclasses.replace(plan_file.plan, compile=False), "generate")
     return Generator(model, backend, plan_file.sampling, rows=rows, seed=seed)
 
 

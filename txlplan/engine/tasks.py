@@ -11,7 +11,7 @@ from typing import Literal
 from txlplan.choices import Task
 from txlplan.data import Dataset
 from txlplan.engine import checkpoint, evaluation, footprint
-from txlplan.engine.backend import Backend
+from txlplan.engine.backend import Backend, computing
 from txlplan.engine.event_log import EventLog
 from txlplan.engine.events import Evaluating, Noted, Saved, Started, Step
 from txlplan.engine.generation_task import DEFAULT_NEW_TOKENS, generate_text, prompts_of
@@ -82,6 +82,7 @@ def score(job: Job) -> Ending:
     Raises RunFailedError where this machine cannot compile what the plan needs.
     """
     require_attention(job.plan_file.plan)
+    _note_precision(job)
     model, trained_steps = trained_model(job)
     split = job.plan_file.data.split
     windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
@@ -104,6 +105,7 @@ def score(job: Job) -> Ending:
 def generate(job: Job) -> Ending:
     """Continue each prompt by workload.tokens new tokens, or up to a stop string."""
     prompts_of(job.plan_file, job.dataset.vocabulary)
+    _note_precision(job)
     model, _ = trained_model(job)
     wanted = job.plan_file.workload.tokens or DEFAULT_NEW_TOKENS
     steps = min(wanted, job.steps or wanted)
@@ -112,6 +114,14 @@ def generate(job: Job) -> Ending:
         job.plan_file, model, job.backend, job.dataset.vocabulary, steps=steps, emit=job.log.emit, stopping=job.stopping
     )
     return "ok" if ended else "stopped"
+
+
+def _note_precision(job: Job) -> None:
+    planned, computed = job.plan_file.plan.precision, job.backend.precision
+    if computed != planned:
+        job.log.emit(
+            Noted(text=f"this CPU is no faster in {planned}, for which it widens weights at each use: computing in {computed}")
+        )
 
 
 TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "generate": generate}
@@ -177,9 +187,10 @@ def _evaluate(job: Job, trainer: Trainer) -> None:
     split = job.plan_file.data.evaluation_split
     if split is None:
         return
-    windows = evaluation.windows(job.plan_file, job.backend, job.dataset, split)
+    backend = computing(job.backend, job.plan_file.plan, "score")
+    windows = evaluation.windows(job.plan_file, backend, job.dataset, split)
     job.log.emit(Evaluating(step=trainer.step, split=split, segments=len(windows)))
-    loss = evaluation.score(trainer.model, job.backend, windows, on_step=lambda _: not job.stopping())
+    loss = evaluation.score(trainer.model, backend, windows, on_step=lambda _: not job.stopping())
     if loss is None:
         job.log.emit(Noted(text=f"stopped while scoring {split} after step {trainer.step}: its loss is not known"))
     else:

@@ -164,7 +164,7 @@ class Race:
 def planned_job(job: Job, plan: Plan) -> Job:
     """The same job by another plan, for which this process is set up."""
     plan_file: PlanFile = dataclasses.replace(job.plan_file, plan=plan)
-    backend: Backend = as_planned(job.backend, plan)
+    backend: Backend = as_planned(job.backend, plan, plan_file.workload.task)
     return dataclasses.replace(job, plan_file=plan_file, backend=backend)
 
 

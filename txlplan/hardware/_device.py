@@ -18,6 +18,10 @@ IDLE_SHARE = 0.1354
 """Idle over rated power, assumed: the mean of two boards, A100 SXM (55 of 400 W) and V100 SXM2 (40 of 300 W), as nvidia-smi
 shows them without work (unverified)."""
 
+_UNITS_GAIN = 1.25
+"""Of bf16's rate over fp32's, at least, where a CPU has units for bf16: between 1, of products that are widened, and the 2 of
+AVX-512's (a noisy probe reads both a tenth too high or too low)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceProfile:
@@ -85,6 +89,12 @@ class DeviceProfile:
     def usable_bytes(self) -> int:
         """Memory that a process can allocate: the usable size where known, else the installed one."""
         return self.memory_usable_bytes or self.memory_bytes
+
+    @property
+    def fast_in_bf16(self) -> bool:
+        """Whether products of bf16 may be faster than those of fp32. A CPU's without units for it reach fp32's rate at best, as
+        they are widened; of other devices it is taken to be so, and a plan in what they lack is refused elsewhere."""
+        return self.kind != "cpu" or (self.peak("bf16") or 0.0) > _UNITS_GAIN * (self.peak("fp32") or 0.0)
 
     def known_precisions(self) -> str:
         """`it has fp32, bf16`, a hint for who asked for another."""

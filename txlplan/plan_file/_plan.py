@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision
+from txlplan.choices import AttentionPath, Checkpointing, Offload, Precision, StatePrecision, Task
 from txlplan.config._schema import STRICT
 from txlplan.errors import InputError
 
@@ -26,7 +26,7 @@ class Plan:
     accumulation: int = 1
     """Micro-batches per optimizer step."""
     precision: Precision = "fp32"
-    """fp16 and bf16 keep fp32 parameters and compute under autocast."""
+    """fp16 and bf16 keep fp32 parameters and compute under autocast; see `computes_in`."""
     data_parallel: int = 1
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
@@ -75,6 +75,16 @@ class Plan:
     def global_batch(self) -> int:
         """Sequences per optimizer step over all devices."""
         return self.micro_batch * self.accumulation * self.data_parallel
+
+    def computes_in(self, task: Task, *, bf16_units: bool) -> Precision:
+        """The precision of its products, on a device with or without units for bf16.
+
+        Without, weights of bf16 are widened wherever they are used. What trains keeps half the bytes for that. What scores or
+        generates takes the weights as they are instead, in fp32: it holds them once and is faster, though keys and values take
+        twice the bytes. Compiled tokens widen what they read on the way, which is half the bytes.
+        """
+        widens = task == "train" or (task == "generate" and self.compile)
+        return "fp32" if self.precision == "bf16" and not (bf16_units or widens) else self.precision
 
     def not_runnable(self) -> Iterator[str]:
         """One sentence for each setting that can be costed and that the engine does not execute yet; none where it does."""

@@ -16,6 +16,7 @@ from txlplan.cost._compiled_layer import MASK
 from txlplan.cost._plans import code
 from txlplan.errors import InputError
 from txlplan.hardware import Cluster, StackProfile
+from txlplan.plan_file import Plan
 from txlplan.planner._meshes import Mesh, meshes, powers_of_two
 from txlplan.workload import Workload
 
@@ -140,7 +141,7 @@ class Space:
         """Every layout with everything that does not depend on it."""
         bounded = self.bounded(workload, cluster)
         axes: dict[str, Sequence[int]] = {
-            "precision": [get_args(Precision).index(name) for name in self._precisions(cluster)],
+            "precision": [get_args(Precision).index(name) for name in self._precisions(workload, cluster)],
             "threads": self._threads(cluster),
             "attention": [code("attention", name) for name in self.attention or self._attention(workload, cluster, stack)],
             "offload": [
@@ -195,14 +196,23 @@ class Space:
         captures = workload.task == "train" and stack.implementation == "fused" and cluster.device.kind == "gpu"
         return (0, 1) if captures else (0,)
 
-    def _precisions(self, cluster: Cluster) -> tuple[Precision, ...]:
+    def _precisions(self, workload: Workload, cluster: Cluster) -> tuple[Precision, ...]:
+        """Those that are asked for, or all in which the device computes what is to be done."""
         known = tuple(name for name in get_args(Precision) if cluster.device.peak(name) is not None)
         lacking = [name for name in self.precision or () if name not in known]
         if lacking:
             raise InputError(f"{cluster.device.name} has no {lacking[0]}", hint=cluster.device.known_precisions())
         if self.precision:
             return self.precision
-        return tuple(name for name in known if not (name == "fp16" and cluster.device.kind == "cpu"))
+        return tuple(
+            name
+            for name in known
+            if not (name == "fp16" and cluster.device.kind == "cpu") and self._computes_in(name, workload, cluster) == name
+        )
+
+    def _computes_in(self, precision: Precision, workload: Workload, cluster: Cluster) -> Precision:
+        plan = Plan(micro_batch=1, precision=precision, compile=bool(self.compile))
+        return plan.computes_in(workload.task, bf16_units=cluster.device.fast_in_bf16)
 
     def _threads(self, cluster: Cluster) -> tuple[int, ...]:
         """0 is none."""
