@@ -17,10 +17,10 @@ from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._build import COMPILED_DISPATCH
 from txlplan.cost._ends import DRAWING, JOINED
 from txlplan.cost._numbers import Numbers
-from txlplan.cost._ring import compiled_calls, kept_bytes, packed_bytes, prompt_bytes
+from txlplan.cost._ring import STREAMED, compiled_calls, kept_bytes, packed_bytes, prompt_bytes
 from txlplan.cost._time import step_time
 from txlplan.engine.trace import trace
-from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile, devices, stacks
+from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, StackProfile, devices, stacks
 from txlplan.model import ModelConfig
 from txlplan.model import models as presets
 from txlplan.model._tiles import SUMMED_ROWS
@@ -229,8 +229,7 @@ def test_what_a_cache_does_not_hold_is_missed_by_and_by(tiny_model: ModelConfig)
 
     def missed(times: float) -> float:
         smaller = replace(device, cache_bytes=math.ceil(read_bytes / times))
-        seconds = float(step_time(token, smaller, stack, device.cores).op_s[row][0])
-        return seconds * device.memory_bandwidth_bytes_per_s / read_bytes
+        return reading_s(token, smaller, stack) * device.memory_bandwidth_bytes_per_s / read_bytes
 
     assert missed(0.5) == missed(1.0) == 0.0
     for times in (1.01, 1.25, 2.0, 5.0):
@@ -274,8 +273,36 @@ def test_what_tokens_read_comes_at_the_bandwidth_of_reading_where_that_was_measu
     stream = stream_of(presets.get("demo-bytes"), "generate")
     row = stream.names.index("weights, keys and values")
     for measured_on, times in ((device.id, 2), ("another", 1)):
-        seconds = step_time(stream, device, replace(stack, measured_device=measured_on)).op_s[row, 0]
+        seconds = reading_s(stream, device, replace(stack, measured_device=measured_on))
         assert seconds == pytest.approx(stream.bytes_moved[row, 0] / device.memory_bandwidth_bytes_per_s / times)
+
+
+def test_products_are_fed_while_they_compute() -> None:
+    """What is read from memory takes a token longer by the root of the sum of squares with its products, less these."""
+    device, stack = replace(devices.get("generic-cpu"), cache_bytes=None), stacks.get("txlplan-cpu")
+    stream = stream_of(presets.get("demo-bytes"), "generate")
+    op_s, row = step_time(stream, device, stack).op_s[:, 0], stream.names.index("weights, keys and values")
+    computed = computing_s(stream, op_s)
+    read = float(stream.bytes_moved[row, 0]) / device.memory_bandwidth_bytes_per_s
+    assert computed > 0
+    assert op_s[row] == pytest.approx(math.hypot(computed, read) - computed)
+    for slower in (1e-3, 1e3):
+        other = replace(device, memory_bandwidth_bytes_per_s=slower * device.memory_bandwidth_bytes_per_s)
+        assert reading_s(stream, other, stack) == pytest.approx(read / slower, rel=1e-3)
+
+
+def computing_s(stream: OpStream, op_s: Any) -> float:
+    """Of all products of a token."""
+    products = [kind in PRODUCTS and group != STREAMED for kind, group in zip(stream.kinds, stream.groups, strict=True)]
+    return float((op_s * stream.repeat[:, 0])[products].sum())
+
+
+def reading_s(stream: OpStream, device: DeviceProfile, stack: StackProfile) -> float:
+    """What a token's weights, keys and values take where nothing is computed meanwhile: told from what they add to products."""
+    op_s = step_time(stream, device, stack, device.cores).op_s[:, 0]
+    computed = computing_s(stream, op_s)
+    added = float(op_s[stream.names.index("weights, keys and values")])
+    return math.sqrt(added * (added + 2 * computed))
 
 
 @pytest.mark.parametrize("implementation", ["fast", "fused"])

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from txlplan.choices import Task
 from txlplan.cost import OpStream, Settings, build
 from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.cost._time import REGIONS, StepTime, step_time
-from txlplan.hardware import DeviceProfile, StackProfile, stacks
+from txlplan.hardware import DeviceProfile, EfficiencyPoint, StackProfile, stacks
 from txlplan.model import ModelConfig
 from txlplan.workload import Optimization
 
@@ -29,8 +30,6 @@ def test_measured_points_come_back_exactly(cpu: DeviceProfile, measured_stack: S
 @given(work=st.floats(1e3, 1e12))
 def test_interpolation_stays_within_what_was_measured(work: float) -> None:
     points = tuple((10.0**power, 0.1 * power) for power in range(4, 9))
-    from txlplan.hardware import EfficiencyPoint
-
     stack = StackProfile(
         id="s",
         family="f",
@@ -51,6 +50,39 @@ def test_interpolation_stays_within_what_was_measured(work: float) -> None:
     nothing = np.zeros(1)
     reached = EfficiencyModel(device, stack).utilisation("copy", "fp32", np.array([work]), nothing, nothing, nothing)
     assert 0.4 - 1e-9 <= float(reached.share[0]) <= 0.8 + 1e-9
+
+
+def test_what_reads_takes_as_long_as_it_was_timed_reading(cpu: DeviceProfile, measured_stack: StackProfile) -> None:
+    """Where nothing is differentiated: by points of its own, or else by those of forward; training by others."""
+    both = EfficiencyPoint(kind="softmax", dtype="fp32", work=1e6, utilisation=0.9)
+    own = replace(both, utilisation=0.3, phase="read")
+    gemm = EfficiencyPoint(kind="gemm", dtype="fp32", work=1e6, utilisation=0.7, phase="forward")
+    one = np.array([1e6])
+
+    def share(kind: str, phase: str | None, *points: EfficiencyPoint) -> float:
+        model = EfficiencyModel(cpu, replace(measured_stack, efficiency=points))
+        return float(model.utilisation(kind, "fp32", one, one, one, one, phase).share[0])
+
+    assert share("softmax", "read", both, own, gemm) == 0.3
+    assert share("softmax", "forward", both, own, gemm) == share("softmax", "backward", both, own, gemm) == 0.9
+    assert share("softmax", None, both, own, gemm) == 0.9
+    assert share("softmax", "read", both, gemm) == 0.9
+    assert share("gemm", "read", own, gemm) == 0.7
+    assert share("softmax", "forward", own, gemm) == 0.3
+
+
+@pytest.mark.parametrize(("task", "read"), [("score", True), ("generate", True), ("train", False)])
+def test_scoring_and_generating_read(cpu: DeviceProfile, tiny_model: ModelConfig, task: Task, read: bool) -> None:
+    """Softmax of points that are timed reading is slower there, and so is what takes its points for want of own ones."""
+    softmax = EfficiencyPoint(kind="softmax", dtype="fp32", work=1e6, utilisation=0.5)
+    slower = replace(softmax, utilisation=0.25, phase="read")
+    alike = ("softmax", "norm", "loss", "sampling")
+    settings = Settings(model=tiny_model, task=task, optimization=Optimization(), implementation="fast")
+    stream = build(settings, np.array([4.0]))
+    stacks_of = [StackProfile(id="s", family="f", version="0", efficiency=points) for points in ((softmax,), (softmax, slower))]
+    before, after = (step_time(stream, cpu, stack).op_s[:, 0] for stack in stacks_of)
+    for kind, was, now in zip(stream.kinds, before, after, strict=True):
+        assert now == pytest.approx(2 * was if read and kind in alike else was)
 
 
 def _stream(model: ModelConfig, batch: float = 4.0) -> OpStream:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from txlplan.cost import Settings, build, estimate
-from txlplan.cost._ring import HEAD_MEETINGS, LAYER_MEETINGS, MEETING
+from txlplan.cost._ring import HEAD_MEETINGS, LAYER_MEETINGS, MEETING, STREAMED
 from txlplan.cost._time import step_time, summed_bytes
 from txlplan.cost._token_reading import read_s_per_byte, sums_knee, token_readings
 from txlplan.hardware import Cluster, CompiledTokenHost, StackProfile, TokenReading, devices, stacks, systems
@@ -116,6 +116,15 @@ def test_what_a_core_s_caches_do_not_hold_is_bound_by_reading() -> None:
     bounds = {term.name: term.bound for term in found.terms}
     assert bounds["feed-forward"] == bounds["projections"] == "bandwidth"
     assert bounds[MEETING] == "host"
+
+
+def test_what_products_wait_for_is_told_as_that() -> None:
+    """Not as a rate, which what is added to them is none of."""
+    cluster = Cluster(system=systems.get("generic-cpu"), device=replace(_DEVICE, cache_bytes=None))
+    found = estimate(Workload(model=_MIDDLE, task="generate"), cluster, _STACK, [Plan(micro_batch=1, threads=2)])[0]
+    (term,) = [term for term in found.part("time") if term.name == STREAMED]
+    assert (term.bound, term.value > 0) == ("bandwidth", True)
+    assert "read while products run" in term.formula
 
 
 def test_measured_readings_come_back_and_lie_between_by_the_logarithm() -> None:

@@ -64,6 +64,17 @@ def test_work_is_built_for_each_sample_and_called_once_before_it_is_timed():
     assert events[1] == "work"
 
 
+def test_the_call_before_is_none_of_the_time_however_long_it_takes():
+    """It loads code, and grows the heap."""
+
+    def build():
+        waits = iter([0.4])
+        return lambda: time.sleep(next(waits, 0.001))
+
+    (sample,) = time_in_rounds([build], lambda: None, budget_s=0.1)
+    assert max(sample.times_s) < 0.1
+
+
 def test_progress_only_grows():
     told = []
     time_in_rounds([lambda: lambda: time.sleep(0.001)] * 3, lambda: None, 0.1, lambda _, share: told.append(share))

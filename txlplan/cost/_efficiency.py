@@ -69,10 +69,10 @@ class EfficiencyModel:
     ) -> Utilisation:
         """`work` is FLOPs (of products) or bytes of one call; m, n, k are used for products only. All [candidates].
 
-        `phase`: forward, backward, or backward for weights, where points tell them apart.
+        `phase`: as of points; where those of a kind do not tell phases apart, all count, and of reading those of forward.
         """
         found, own = self._nearest_points(kind, dtype)
-        points = tuple(point for point in found if phase is None or point.phase in (None, phase)) or found
+        points = _of_phase(found, phase)
         if not points:
             scale = self._scale if kind != "summed" else self._share_of_cores
             share = _modelled(self._device, kind, dtype, m, n, k, work) * scale
@@ -117,6 +117,15 @@ def _by_kind_and_dtype(
     for point in chosen:
         grouped.setdefault((point.kind, point.dtype), []).append(point)
     return {key: tuple(found) for key, found in grouped.items()}
+
+
+def _of_phase(points: tuple[EfficiencyPoint, ...], phase: str | None) -> tuple[EfficiencyPoint, ...]:
+    """Those of a phase, or of all; of reading, those of forward where it has none of its own."""
+    alone = tuple(point for point in points if point.phase == "read")
+    if phase == "read":
+        return alone or _of_phase(points, "forward")
+    others = tuple(point for point in points if point.phase != "read")
+    return tuple(point for point in others if phase is None or point.phase in (None, phase)) or others or alone
 
 
 def _thread_scale(points: Sequence[EfficiencyPoint], threads: int | None, device: DeviceProfile) -> float:

@@ -124,8 +124,8 @@ def _packed(rows: FloatArray, elements: float, numbers: Numbers, *, packs: bool)
 def streamed(at: Lengths, numbers: Numbers) -> Op:
     """Every weight, key and value read once a token, at the memory's bandwidth for reading as far as the cache misses them.
 
-    It is most of a step of few rows, and comes on top of the products of a CPU, whose measured efficiency is that of operands
-    in cache. (Compiled sums are fed while they compute, see `as_summed`.)
+    The products of a CPU, whose measured efficiency is that of operands in cache, are fed so while they compute. (Compiled sums
+    tell themselves what they read, see `as_summed`.)
     """
     model = at.model
     weights = model.n_layer * (4 * at.W * model.d_model + 2 * model.d_model * model.d_inner)
@@ -272,9 +272,9 @@ def _queries(section: Section, at: Lengths) -> None:
     """u and v added, scaled, in the precision of products; a segment does so row by row."""
     c, f = section.numbers.compute, section.numbers.wide
     rows: Figure = 1.0 if at.T == 1 else at.B
-    casts = 3 if section.numbers.cast else 0
-    read, written = at.BTW * (c + 4 * f), at.BTW * 2 * (f + f + c)
-    section.run("query biases", SCORES, launches=rows * (4 + casts), read=read, written=written, around=2 * at.BTW * f)
+    casts = 1 if section.numbers.cast else 0
+    read, written = at.BTW * (4 * f + casts * (c + 2 * f)), at.BTW * (4 * f + casts * (f + 2 * c))
+    section.run("query biases", SCORES, launches=rows * (4 + 3 * casts), read=read, written=written, around=2 * at.BTW * f)
 
 
 def _attend_token(section: Section, at: Lengths) -> None:

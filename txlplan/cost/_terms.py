@@ -11,7 +11,7 @@ from txlplan.cost._evaluated import Evaluated
 from txlplan.cost._link_terms import link_terms
 from txlplan.cost._op_stream import FloatArray
 from txlplan.cost._plans import IntArray
-from txlplan.cost._ring import MEETING
+from txlplan.cost._ring import MEETING, STREAMED
 from txlplan.cost._time import bandwidth_bytes_per_s, computed_in, peak_flops_per_s
 from txlplan.estimates import Bound, Term
 from txlplan.hardware import DeviceProfile, StackProfile
@@ -56,6 +56,9 @@ def _device_terms(found: Evaluated, device: DeviceProfile, stack: StackProfile) 
         if group == MEETING:
             yield _meetings(total_s, sum(launches), stack)
             continue
+        if group == STREAMED:
+            yield _streamed(total_s, sum(amount), sum(measured_s), device, stack)
+            continue
         by_compute = bound_s[1] > total_s / 2
         bound: Bound = "compute" if by_compute else "bandwidth"
         first = _first(by_bound, 2 * groups.index(group) + by_compute)
@@ -81,6 +84,19 @@ def _meetings(total_s: float, times: float, stack: StackProfile) -> Term:
         formula=f"{format_count(times)} times × {format_s(total_s / times)}",
         provenance="derived" if stack.meeting_s is None else stack.provenance,
         bound="host",
+    )
+
+
+def _streamed(total_s: float, read_bytes: float, measured_s: float, device: DeviceProfile, stack: StackProfile) -> Term:
+    """Of tokens: what products take longer for it."""
+    rate = format_bytes_per_s(bandwidth_bytes_per_s(device, stack, "summed"))
+    return Term(
+        name=STREAMED,
+        quantity="time",
+        value=total_s,
+        formula=f"{format_bytes(read_bytes)} read while products run (memory gives {rate}): what these take longer",
+        provenance="measured" if measured_s >= 0.5 * total_s else _unmeasured(stack),
+        bound="bandwidth",
     )
 
 

@@ -20,6 +20,7 @@ from txlplan.detection._case import DTYPES, VALUE, Case, filled, kept
 from txlplan.detection._cold import Operands, cold, in_turn
 from txlplan.detection._dropout_cases import dropout_cases, random
 from txlplan.detection._product_cases import products
+from txlplan.detection._read_cases import read_cases
 from txlplan.detection._timing import Work
 from txlplan.engine.clipping import total_norm
 from txlplan.engine.sampling import drawn
@@ -265,6 +266,7 @@ def cases(dtype: str) -> Iterator[Case]:
     yield from attention_cases(dtype)
     yield from dropout_cases(dtype, (_SMALL, _MEDIUM, _LARGE, _HUGE))
     if dtype == "fp32":
+        yield from read_cases()
         yield from (gather(rows, words, 256, "cpu") for rows, words in ((256, 256), (2048, 256), (2048, 32_768)))
         yield from (loss(rows, words, "cpu") for rows, words in ((1024, 256), (4096, 256), (256, 32_768)))
         yield from (sampling(rows, words, "cpu") for rows, words in ((1, 256), (8, 256), (8, 32_768)))

@@ -19,6 +19,7 @@ from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.hardware import PRODUCTS, TokenReading
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
+from txlplan.nn._widened import has_fast_bf16
 
 COPY_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
 """Of each of two tensors: together many times the largest cache of most desktops, or of GPUs, small enough for any machine."""
@@ -60,11 +61,13 @@ class Measurement:
     """Cases that the budget did not reach."""
 
     def peaks(self) -> dict[str, float]:
-        """Best rate of any product by dtype, FLOP/s."""
+        """Best rate of any product by dtype, FLOP/s. Widened products of bf16 run at fp32's."""
         best: dict[str, float] = {}
+        widens = self.all_threads is not None and not has_fast_bf16()
         for each in self.timed:
             if each.case.kind in PRODUCTS:
-                best[each.case.dtype] = max(best.get(each.case.dtype, 0.0), self.rate(each))
+                for dtype in (each.case.dtype, *(["fp32"] if widens and each.case.dtype == "bf16" else [])):
+                    best[dtype] = max(best.get(dtype, 0.0), self.rate(each))
         return best
 
     def rate(self, timed: Timed) -> float:
@@ -89,7 +92,7 @@ def measure(
         for count in counts
         for dtype, rates in dtypes.items()
         for case in (cases(dtype) if where == "cpu" else gpu_cases(dtype))
-        if (case.phase is None or case.total <= _LONGEST_S * rates[case.phase]) and (where == "cpu" or _has_kernel(case))
+        if _is_short(case, rates) and (where == "cpu" or _has_kernel(case))
     ]
     with_gradients, plain = elementwise(1, "fp32", where), bare(where)
     one = None if where != "cpu" else 1
@@ -134,6 +137,11 @@ def measure(
         all_threads=counts[0],
         unmeasured=len(everything) - len(timed),
     )
+
+
+def _is_short(case: Case, rates: Rates) -> bool:
+    """Whether one call takes no longer than it may, of products by their rates."""
+    return case.kind not in PRODUCTS or case.phase is None or case.total <= _LONGEST_S * rates[case.phase]
 
 
 def _has_kernel(case: Case) -> bool:

@@ -28,16 +28,22 @@ from txlplan.nn._linear_code import input_gradient, linear
 from txlplan.nn._linear_code import weight_gradient as gradient_of_weight
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._products import product
+from txlplan.nn._widened import has_fast_bf16
 
 _LARGE = (
-    (128, 128, 128), (256, 256, 256), (64, 512, 512), (1024, 256, 256), (256, 1024, 256), (256, 256, 1024),
-    (512, 512, 512), (2048, 768, 256), (1024, 2048, 512), (512, 4096, 256),
+    (128, 128, 128), (192, 576, 192), (256, 256, 256), (64, 640, 640), (512, 512, 256), (384, 448, 448),
+    (512, 512, 512), (1344, 512, 512), (576, 512, 1536), (512, 4096, 256), (640, 1728, 576),
 )  # fmt: skip
 _FEW = (
-    (1, 256, 256), (8, 256, 256), (1, 1024, 512), (3, 1024, 512), (8, 1024, 512), (10, 1024, 384), (16, 512, 1024),
-    (6, 768, 2048), (12, 2048, 640), (4, 8192, 256),
+    (1, 320, 640), (1, 640, 1920), (1, 1408, 704), (2, 128, 256), (2, 704, 1408), (2, 5000, 256), (3, 1024, 512),
+    (6, 1152, 384), (11, 8000, 128), (14, 320, 320), (15, 576, 192), (16, 1152, 576),
 )  # fmt: skip
-_TILES = ((2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64))
+"""Of layers and words, as models have them: `benchmarks/cpu_products.py` tells how well both lists tell of others."""
+_TILES = (
+    (2, 32, 64, 64), (4, 64, 128, 64), (8, 64, 256, 32), (2, 128, 256, 64), (4, 128, 384, 64), (2, 96, 320, 64),
+    (20, 96, 256, 32), (8, 160, 320, 64), (3, 224, 256, 64), (12, 192, 256, 32),
+)  # fmt: skip
+"""Heads, queries, keys, head width: training computes a few heads of a segment together, scoring all of them."""
 _TOKENS = ((4, 129, 64), (32, 257, 64), (128, 129, 32))
 """Sequences × heads, keys (of the memory, and its own), head width."""
 _TOKENS_IN_PLACE = (
@@ -70,7 +76,7 @@ def products(dtype: str) -> Iterator[Case]:
         yield token_scores(*shape, dtype, "cpu")
         yield token_values(*shape, dtype, "cpu")
     yield from (token_positions(*shape, dtype, "cpu") for shape in _TOKEN_POSITIONS)
-    if DTYPES[dtype].itemsize == 2:
+    if DTYPES[dtype].itemsize == 2 and (dtype != "bf16" or has_fast_bf16()):
         yield from (token_attention(*shape, dtype) for shape in _TOKENS_IN_PLACE)
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 _SAMPLE_S = 0.004
 """A sample repeats its work for at least this long, 10,000 times the clock's resolution."""
-_LONG_S = 0.25
-"""A call that takes this long is not repeated in the same round."""
 _MAX_ROUNDS = 12
 
 Work = Callable[[], None]
@@ -95,6 +93,6 @@ def _samples(times: Sequence[Sequence[float]]) -> list[Sample | None]:
 
 
 def _one_sample(work: Work, synchronize: Work) -> float:
-    """Seconds of one call after a warm-up call; of the warm-up call itself where that took long enough to be exact."""
-    warm_up_s = time_call(work, synchronize, sample_s=0.0)
-    return warm_up_s if warm_up_s > _LONG_S else time_call(work, synchronize)
+    """Seconds of one call after a warm-up call, however long that took: it may have loaded code, or grown the heap."""
+    time_call(work, synchronize, sample_s=0.0)
+    return time_call(work, synchronize)

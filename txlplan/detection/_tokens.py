@@ -8,6 +8,7 @@ are read: they are timed too, and what their threads take to wait for each other
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -31,6 +32,7 @@ from txlplan.model import ModelConfig
 from txlplan.nn import Inference, TransformerXL
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
+from txlplan.nn._widened import has_fast_bf16
 from txlplan.plan_file import Plan, Sampling
 from txlplan.workload import Workload
 
@@ -46,6 +48,10 @@ _LONGEST_S = 0.15
 """Of the tokens of one model; on a busy machine, whose threads wait for each other, they are fewer."""
 _LEAST_SHARE = 0.2
 """Of the host's time for an operation of a tiny model, whose caches nothing disturbs: whole tokens can show no less."""
+_UNSURE = 0.1
+"""Of the time of a token, and of the sum of its operations: a choice, about as far apart as virtual machines time the same."""
+_RISE = 0.5
+"""By how much an operation may cost the host more, or less, than in a narrower model: a choice."""
 _DEPTHS = (1, 33)
 """Layers of two narrow models, whose times differ by what their threads take to meet."""
 _MEETING_REPEATS = 40
@@ -68,11 +74,12 @@ class Token:
 
 
 def token_times(precisions: Iterable[Precision], threads: int) -> Iterator[Token]:
-    """Of each model in each precision, with a full memory; and compiled, where that is possible."""
+    """Of each model in each precision that tokens are computed in, with a full memory; and compiled, where that is possible."""
     torch.set_num_threads(threads)
     for precision in precisions:
         suit_products(bf16=precision == "bf16")
-        for compiled in (False, True) if can_compile("token") else (False,):
+        plain = precision != "bf16" or has_fast_bf16()
+        for compiled in (*([False] if plain else []), *([True] if can_compile("token") else [])):
             for width in _WIDTHS:
                 model = _model(width)
                 seconds = _token_s(model, precision, compiled=compiled)
@@ -161,10 +168,9 @@ def token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token]) -
         TokenHost(
             dtype=token.precision,
             layer_bytes=round(float(layer_bytes(_stream(cluster, stack, token))[0]) / token.threads),
-            op_s=_op_s(cluster, stack, token),
+            op_s=op_s,
         )
-        for token in tokens
-        if not token.compiled and cluster.device.peak(token.precision)
+        for token, op_s in _told(cluster, stack, tokens, compiled=False)
     )
 
 
@@ -174,19 +180,32 @@ def compiled_token_host(cluster: Cluster, stack: StackProfile, tokens: Iterable[
         CompiledTokenHost(
             dtype=token.precision,
             token_bytes=round(float(summed_bytes(_stream(cluster, stack, token))[0]) / token.threads),
-            op_s=_op_s(cluster, stack, token),
+            op_s=op_s,
         )
-        for token in tokens
-        if token.compiled and cluster.device.peak(token.precision)
+        for token, op_s in _told(cluster, stack, tokens, compiled=True)
     )
 
 
-def _op_s(cluster: Cluster, stack: StackProfile, token: Token) -> float:
+def _told(cluster: Cluster, stack: StackProfile, tokens: Iterable[Token], *, compiled: bool) -> Iterator[tuple[Token, float]]:
+    """Those of one way to read, each with what an operation costs the host: what is left of it, as far as that tells more than
+    the one before in its precision, of a narrower model, and before the first a tiny model."""
+    tiny_s = eager_dispatch_s(stack, "forward", reading=True)
+    found_s: dict[Precision, float] = {}
+    for token in tokens:
+        if token.compiled == compiled and cluster.device.peak(token.precision):
+            expected_s = found_s.get(token.precision, tiny_s)
+            found_s[token.precision] = max(_LEAST_SHARE * tiny_s, _op_s(cluster, stack, token, expected_s))
+            yield token, float(f"{found_s[token.precision]:.4g}")
+
+
+def _op_s(cluster: Cluster, stack: StackProfile, token: Token, expected_s: float) -> float:
+    """What is left of a token, and what was expected, each counting by how sure it is."""
     workload, plan = _planned(token)
-    least_s = _LEAST_SHARE * eager_dispatch_s(stack, "forward", reading=True)
     without_s, with_s = (_step_s(cluster, stack, workload, plan, op_s) for op_s in (0.0, 1.0))
-    op_s = max(least_s, (token.seconds - without_s) / (with_s - without_s))
-    return float(f"{op_s:.4g}")
+    operations = with_s - without_s
+    left_s = (token.seconds - without_s) / operations
+    unsure_s, more_s = _UNSURE * math.hypot(token.seconds, without_s) / operations, _RISE * expected_s
+    return expected_s + (left_s - expected_s) * more_s**2 / (more_s**2 + unsure_s**2)
 
 
 def _stream(cluster: Cluster, stack: StackProfile, token: Token) -> OpStream:

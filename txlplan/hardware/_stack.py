@@ -41,8 +41,9 @@ few rows in code compiled for a CPU, sums in fp32 whatever they read; `random` i
 `dropout` what code of our own draws and multiplies in one pass, or draws alone (int8)."""
 PRODUCTS = ("gemm", "linear", "bmm", "attention", "scored attention", "token attention", "summed")
 """Kinds whose work is FLOPs and whose ceiling is the peak of a dtype; of all others it is bytes and the memory bandwidth."""
-Phase = Literal["forward", "backward", "weights"]
-"""When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight."""
+Phase = Literal["forward", "backward", "weights", "read"]
+"""When an operation runs: `backward` is what gives the gradient of its input, `weights` that of a layer's weight, `read` is
+forward where nothing has a backward; what has no points of `read` takes as long there as forward."""
 Implementation = Literal["reference", "published", "fast", "fused", "xla"]
 """Whose kernels a stack runs: our module's (its fast path on a CPU, that on CUDA, where attention is fused, or the readable
 reference), or those of NVIDIA's DeepLearningExamples Transformer-XL."""
@@ -70,7 +71,7 @@ class EfficiencyPoint:
     threads: int | None = None
     """CPU threads it was measured with; None: all."""
     phase: Phase | None = None
-    """None: forward and backward together."""
+    """None: forward and backward together, and reading where it has no points of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
