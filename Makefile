@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DIST := dist
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test bench-cpu bench-inference bench-planner bench-scaling bench-training bench-tuning check wheel clean
+.PHONY: help setup demo test bench-cpu bench-inference bench-planner bench-products bench-scaling bench-training bench-tuning check wheel clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +35,9 @@ bench-inference: $(STAMP) ## Scoring and generating against Hugging Face's trans
 
 bench-planner: $(STAMP) ## One estimate, a million, the whole space of 1,024 devices, twenty systems (under 1 minute)
 	$(BIN)/python benchmarks/planner.py --million --compare
+
+bench-products: $(STAMP) ## How well a probe's matrix products tell of others on this CPU, and of those within tokens (about 4 minutes)
+	for what in layers tokens within; do $(BIN)/python benchmarks/cpu_products.py $$what || exit 1; done
 
 bench-scaling: $(STAMP) ## How a training step grows with length, memory, width and batch (about 2 minutes)
 	$(BIN)/python benchmarks/scaling.py

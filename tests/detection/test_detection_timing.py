@@ -75,6 +75,11 @@ def test_the_call_before_is_none_of_the_time_however_long_it_takes():
     assert max(sample.times_s) < 0.1
 
 
+def test_what_is_seldom_wanted_is_timed_in_every_third_round():
+    often, seldom = time_in_rounds([lambda: lambda: None] * 2, lambda: None, budget_s=30.0, seldom={1})
+    assert (len(often.times_s), len(seldom.times_s)) == (12, 4)
+
+
 def test_progress_only_grows():
     told = []
     time_in_rounds([lambda: lambda: time.sleep(0.001)] * 3, lambda: None, 0.1, lambda _, share: told.append(share))

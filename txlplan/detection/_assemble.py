@@ -120,7 +120,7 @@ def _points(measured: Measurement, device: DeviceProfile) -> Iterator[Efficiency
 
 
 def _spread(measured: Measurement) -> Spread:
-    repeats = scatter([each.sample for each in measured.timed])
+    repeats = scatter([each.sample for each in measured.timed if each.threads == measured.all_threads])
     return Spread(
         time_log_sd=float(f"{math.hypot(repeats, _MODEL_LOG_SD):.3g}"),
         memory_log_sd=_MEMORY_LOG_SD,

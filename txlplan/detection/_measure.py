@@ -81,7 +81,7 @@ class Measurement:
 def measure(
     where: str, dtypes: Mapping[str, Rates], all_threads: int, synchronize: Work, budget_s: float, progress: Progress | None
 ) -> Measurement:
-    """On a CPU with all threads, with one, and on a larger machine with half of them; on CUDA once.
+    """On a CPU with all threads, with one, and on a larger machine with half of them, each a third as often; on CUDA once.
 
     `dtypes`: each with its rates, by which products that would take long are left out.
     """
@@ -111,7 +111,10 @@ def measure(
         builders = [captured(build, dtype) for build, dtype in zip(builders, dtypes_of, strict=True)]
     calls = REPEATS if where == "cuda" else 1
     always = 3 + len(others) + len(readers) + 1  # and a product, for a peak
-    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=always)
+    fewer_threads = {
+        place for place, (count, _) in enumerate(everything, start=len(builders) - len(everything)) if count != counts[0]
+    }
+    timed_calls = time_in_rounds(builders, synchronize, budget_s, progress, always=always, seldom=fewer_threads)
     bandwidth, dispatch, plain_dispatch, *samples = (sample and sample.of_one(calls) for sample in timed_calls)
     assert bandwidth is not None, "the copy is timed first"
     assert dispatch is not None, "bare dispatch is timed next"

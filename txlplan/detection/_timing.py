@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 _SAMPLE_S = 0.004
 """A sample repeats its work for at least this long, 10,000 times the clock's resolution."""
 _MAX_ROUNDS = 12
+_SELDOM = 3
 
 Work = Callable[[], None]
 Progress = Callable[[str, float], None]
@@ -69,16 +70,20 @@ def time_in_rounds(
     progress: Progress | None = None,
     *,
     always: int = 0,
+    seldom: Collection[int] = (),
 ) -> list[Sample | None]:
     """Time each builder's work, one sample each a round, as many rounds as the budget allows.
 
     Work is built anew for each sample and called once before it is timed, so that its memory is held only meanwhile. What
-    the first round does not reach within the budget stays None, but for the first `always`.
+    the first round does not reach within the budget stays None, but for the first `always`. Those at places that are `seldom`
+    wanted are timed in every third round.
     """
     times: list[list[float]] = [[] for _ in builders]
     start = time.perf_counter()
     for done in range(_MAX_ROUNDS):
         for index, build in enumerate(builders):
+            if index in seldom and done % _SELDOM:
+                continue
             spent = (time.perf_counter() - start) / budget_s
             if spent > 1 and (done or index >= always):
                 return _samples(times)
