@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_ceilings_are_measured_and_say_so(result):
     assert result.device.peak("fp32") > 1e9
     assert result.device.memory_bandwidth_bytes_per_s > 1e8
     assert "hardware probe" in result.device.sources["peak.fp32"]
+
+
+def test_the_cost_model_is_told_whether_the_engine_has_fast_products_of_bf16(result):
+    """Whatever their rates, which a noisy machine may turn round."""
+    assert result.device.multiplies_bf16 is has_fast_bf16()
+    for told in (True, False):
+        assert (
+            replace(result.device, has_bf16_units=told, peak_flops_per_s={"fp32": 1e11, "bf16": 1e11}).multiplies_bf16 is told
+        )
 
 
 def test_no_product_beats_the_ceiling_it_defines(result):

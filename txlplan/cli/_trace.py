@@ -78,7 +78,7 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
         )
     if plan.attention == "compiled":
         require_code(plan.precision)
-    precision = replace(plan, compile=False).computes_in(workload.task, bf16_units=target.cluster.device.fast_in_bf16)
+    precision = replace(plan, compile=False).computes_in(workload.task, bf16_units=target.cluster.device.multiplies_bf16)
     alone = replace(
         plan,
         data_parallel=1,

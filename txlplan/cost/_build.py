@@ -70,7 +70,7 @@ class Settings:
             model=workload.model,
             task=workload.task,
             optimization=workload.optimization,
-            precision=plan.computes_in(workload.task, bf16_units=device.fast_in_bf16),
+            precision=plan.computes_in(workload.task, bf16_units=device.multiplies_bf16),
             checkpointing=plan.activation_checkpointing if workload.task == "train" else "none",
             fused_dropout=device.kind != "cpu",
             full_precision_copy=stack.mixed_precision == "autocast",
@@ -80,7 +80,7 @@ class Settings:
             context_parallel=plan.context_parallel,
             compiled=plan.compile,
             several_threads=device.kind == "cpu" and (plan.threads or device.cores) > 1,
-            bf16_units=device.kind == "cpu" and device.fast_in_bf16,
+            bf16_units=device.kind == "cpu" and device.multiplies_bf16,
             prompt_len=workload.prompt_len,
         )
 

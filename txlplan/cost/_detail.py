@@ -60,7 +60,7 @@ def _of_widths(model: ModelConfig, device: DeviceProfile, stack: StackProfile, p
 
 def _of_precision(workload: Workload, device: DeviceProfile, plan: Plan) -> list[str]:
     """Where products compute in another precision than was asked for."""
-    computed = plan.computes_in(workload.task, bf16_units=device.fast_in_bf16)
+    computed = plan.computes_in(workload.task, bf16_units=device.multiplies_bf16)
     if computed == plan.precision:
         return []
     return [

@@ -165,6 +165,7 @@ def compiled_calls(rows: FloatArray, layers: int) -> tuple[Op, ...]:
     few = (rows <= SUMMED_ROWS).astype(float)
 
     def operation(name: str, group: str, section: str, launches: int, dispatch: float, repeat: float = 1.0) -> Op:
+        """Where rows are few."""
         return Op(
             name=name,
             group=group,

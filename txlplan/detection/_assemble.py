@@ -15,6 +15,7 @@ from txlplan.detection._host import Dispatch
 from txlplan.detection._measure import COPY_BYTES, Measurement
 from txlplan.detection._timing import scatter
 from txlplan.hardware import PRODUCTS, DeviceProfile, EfficiencyPoint, Host, Link, Spread, StackProfile, SystemProfile
+from txlplan.nn._widened import has_fast_bf16
 
 _MODEL_LOG_SD = 0.12
 """Added (in squares) to the scatter of the repeats: what a sum of separately timed operations misses of a step. Assumed."""
@@ -47,6 +48,7 @@ def device_profile(on: Circumstances, measured: Measurement) -> DeviceProfile:
         id=f"local-{on.found.kind}",
         memory_bandwidth_bytes_per_s=float(f"{measured.bandwidth_bytes_per_s:.4g}"),
         peak_flops_per_s={dtype: float(f"{rate:.4g}") for dtype, rate in peaks.items()},
+        has_bf16_units=has_fast_bf16() if on.where == "cpu" else None,
         provenance="measured",
         sources=sources | {"memory_bandwidth": f"copy between two tensors of {COPY_BYTES[on.where] >> 20} MiB, {said}"},
         notes="",

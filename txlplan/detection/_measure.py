@@ -19,7 +19,6 @@ from txlplan.engine.compiler_cache import keep_compiled_code
 from txlplan.hardware import PRODUCTS, TokenReading
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._suited_products import suit_products
-from txlplan.nn._widened import has_fast_bf16
 
 COPY_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
 """Of each of two tensors: together many times the largest cache of most desktops, or of GPUs, small enough for any machine."""
@@ -61,13 +60,11 @@ class Measurement:
     """Cases that the budget did not reach."""
 
     def peaks(self) -> dict[str, float]:
-        """Best rate of any product by dtype, FLOP/s. Widened products of bf16 run at fp32's."""
+        """Best rate of any product by dtype, FLOP/s."""
         best: dict[str, float] = {}
-        widens = self.all_threads is not None and not has_fast_bf16()
         for each in self.timed:
             if each.case.kind in PRODUCTS:
-                for dtype in (each.case.dtype, *(["fp32"] if widens and each.case.dtype == "bf16" else [])):
-                    best[dtype] = max(best.get(dtype, 0.0), self.rate(each))
+                best[each.case.dtype] = max(best.get(each.case.dtype, 0.0), self.rate(each))
         return best
 
     def rate(self, timed: Timed) -> float:

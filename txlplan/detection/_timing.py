@@ -16,6 +16,7 @@ _SAMPLE_S = 0.004
 """A sample repeats its work for at least this long, 10,000 times the clock's resolution."""
 _MAX_ROUNDS = 12
 _SELDOM = 3
+"""In one round of so many, what is seldom wanted is timed."""
 
 Work = Callable[[], None]
 Progress = Callable[[str, float], None]

@@ -19,8 +19,8 @@ IDLE_SHARE = 0.1354
 shows them without work (unverified)."""
 
 _UNITS_GAIN = 1.25
-"""Of bf16's rate over fp32's, at least, where a CPU has units for bf16: between 1, of products that are widened, and the 2 of
-AVX-512's (a noisy probe reads both a tenth too high or too low)."""
+"""Of bf16's rate over fp32's, at least, where a CPU of which no probe told has units for bf16: a choice between 1, of products
+that are widened, and the 2 of AVX-512's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +52,8 @@ class DeviceProfile:
     """Boost clock."""
     clock_is_typical: bool = False
     """The boost clock is what the board typically runs at, not the highest that it can (GeForce, Titan, Quadro, RTX)."""
+    has_bf16_units: bool | None = None
+    """Whether torch has fast products of bf16 on this CPU, as a probe found; None: told by the peaks."""
     cache_bytes: Annotated[int, BYTES] | None = None
     """Last-level cache."""
     compute_capability: str | None = None
@@ -91,10 +93,12 @@ class DeviceProfile:
         return self.memory_usable_bytes or self.memory_bytes
 
     @property
-    def fast_in_bf16(self) -> bool:
-        """Whether products of bf16 may be faster than those of fp32. A CPU's without units for it reach fp32's rate at best, as
-        they are widened; of other devices it is taken to be so, and a plan in what they lack is refused elsewhere."""
-        return self.kind != "cpu" or (self.peak("bf16") or 0.0) > _UNITS_GAIN * (self.peak("fp32") or 0.0)
+    def multiplies_bf16(self) -> bool:
+        """Whether products of bf16 are by units for it. A CPU's without reach fp32's rate at best, as they are widened; other
+        devices are taken to have them, and a plan in what they lack is refused elsewhere."""
+        if self.kind != "cpu" or self.has_bf16_units is not None:
+            return self.has_bf16_units is not False
+        return (self.peak("bf16") or 0.0) > _UNITS_GAIN * (self.peak("fp32") or 0.0)
 
     def known_precisions(self) -> str:
         """`it has fp32, bf16`, a hint for who asked for another."""

@@ -212,7 +212,7 @@ class Space:
 
     def _computes_in(self, precision: Precision, workload: Workload, cluster: Cluster) -> Precision:
         plan = Plan(micro_batch=1, precision=precision, compile=bool(self.compile))
-        return plan.computes_in(workload.task, bf16_units=cluster.device.fast_in_bf16)
+        return plan.computes_in(workload.task, bf16_units=cluster.device.multiplies_bf16)
 
     def _threads(self, cluster: Cluster) -> tuple[int, ...]:
         """0 is none."""
