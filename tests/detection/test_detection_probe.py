@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from txlplan.config import from_plain, parse_toml, to_plain, to_toml
 from txlplan.cost._efficiency import EfficiencyModel
 from txlplan.detection import probe, this_machine, usable_cpus, write_profiles
+from txlplan.detection._assemble import _spread
 from txlplan.detection._cases import cases
 from txlplan.detection._gpu_cases import gpu_cases
 from txlplan.detection._host import dispatch_cost
@@ -224,6 +225,24 @@ def test_what_follows_a_product_of_few_rows_is_none_of_its_time():
     )
     timed = Timed(case=few, threads=1, sample=Sample((few.operations * 15e-6,)))
     assert measured.rate(timed) == pytest.approx(few.work / 10e-6)
+
+
+@pytest.mark.parametrize(("times_s", "told"), [((1.0,), "no repeats"), ((1.0, 1.1), "scatter of repeats (0.067)")])
+def test_a_range_says_whether_operations_were_repeated(times_s, told):
+    """Of those by all threads; others are timed less often."""
+    case = next(iter(cases("fp32")))
+    timed = [Timed(case=case, threads=2, sample=Sample(times_s)), Timed(case=case, threads=1, sample=Sample((1.0,)))]
+    measured = Measurement(
+        bandwidth_bytes_per_s=1e10,
+        readings=(),
+        dispatch_s=0.0,
+        plain_dispatch_s=0.0,
+        between_s=0.0,
+        timed=timed,
+        all_threads=2,
+        unmeasured=0,
+    )
+    assert _spread(measured).source.startswith(told)
 
 
 def test_all_cpus_are_among_the_thread_counts(result):

@@ -122,9 +122,12 @@ def _points(measured: Measurement, device: DeviceProfile) -> Iterator[Efficiency
 
 
 def _spread(measured: Measurement) -> Spread:
-    repeats = scatter([each.sample for each in measured.timed if each.threads == measured.all_threads])
+    samples = [each.sample for each in measured.timed if each.threads == measured.all_threads]
+    repeats = scatter(samples)
+    once = min(len(sample.times_s) for sample in samples) == 1
+    told = "no repeats, for want of time," if once else f"scatter of repeats ({repeats:.2g})"
     return Spread(
         time_log_sd=float(f"{math.hypot(repeats, _MODEL_LOG_SD):.3g}"),
         memory_log_sd=_MEMORY_LOG_SD,
-        source=f"scatter of repeats ({repeats:.2g}) and {_MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
+        source=f"{told} and {_MODEL_LOG_SD:g} assumed for what operations timed one by one miss",
     )
