@@ -8,6 +8,11 @@ And what products of tokens take within tokens, beside what they take one by one
 
     python benchmarks/cpu_products.py within
 
+And how long oneDNN takes for products of random sizes in fp32, over how long torch's own do: where those of many columns are to
+be oneDNN's (`txlplan.nn._wide_products`), and where they are not:
+
+    python benchmarks/cpu_products.py wide
+
 All is timed in rounds; the median counts. The last line is one JSON document.
 """
 
@@ -19,7 +24,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from statistics import fmean, median
+from statistics import fmean, median, quantiles
 from typing import Annotated, Any
 
 import numpy as np
@@ -36,13 +41,17 @@ from txlplan.engine.heap import keep_freed_memory
 from txlplan.hardware import EfficiencyPoint
 from txlplan.model import ModelConfig
 from txlplan.nn import Inference, TransformerXL, _products
-from txlplan.nn._suited_products import suit_products
+from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._wide_products import is_wide
 
 Shape = tuple[int, int, int]
 _MOST_FLOPS = 3e9
 _MODELS = ((1, 11, 576, 1152), (5, 11, 640, 2560), (13, 4, 768, 2304))
 """Rows, layers, width, inner width: of 117, 216 and 94 MB of weights."""
 _TOKENS = 5
+_LEAST_FLOPS = 4e6
+_ROWS = (32, 48, 64, 100, 128, 200, 256, 400, 512, 600, 800, 1024, 1500, 2048, 4096)
+_WIDTHS = (64, 128, 205, 256, 410, 512, 640, 800, 1024, 1230, 1536, 2003, 2048, 2100, 3072, 4096, 5000)
 app = typer.Typer(add_completion=False)
 Rounds = Annotated[int, typer.Option(help="Of all products.")]
 
@@ -91,6 +100,47 @@ def within(rounds: Rounds = 8) -> None:
         rows_found.append(_within(model, rows, rounds))
         print("  ".join(f"{name} {value:.4g}" for name, value in rows_found[-1].items()))
     print(json.dumps(rows_found))
+
+
+@app.command()
+def wide(rounds: Rounds = 5, count: int = 400, seed: int = 5) -> None:
+    """Products y = x Wᵀ, and of both gradients, whichever would have these columns."""
+    _set_up("fp32")
+    torchs_products()
+    source, found = random.Random(seed), dict[str, list[float]]()
+    while sum(map(len, found.values())) < count:
+        m, n, k, lies = source.choice(_ROWS), source.choice(_WIDTHS), source.choice(_WIDTHS), source.choice(["nt", "nn", "tn"])
+        if _LEAST_FLOPS <= 2.0 * m * n * k <= 2 * _MOST_FLOPS:
+            group = "oneDNN's" if is_wide(m, n, as_linear=lies == "nt") else "torch's"
+            found.setdefault(f"{group}, {lies}", []).append(_over_torchs(m, n, k, lies, rounds))
+    told = {}
+    for name, ratios in sorted(found.items()):
+        low, *_, high = quantiles(ratios, n=20)
+        told[name] = {"products": len(ratios), "median": median(ratios), "5 %": low, "95 %": high}
+        print(name, "  ".join(f"{what} {value:.3g}" for what, value in told[name].items()))
+    print(json.dumps(told))
+
+
+_TURNS = 4
+"""Products of other operands, one after another."""
+
+
+def _over_torchs(m: int, n: int, k: int, lies: str, rounds: int) -> float:
+    """oneDNN's time over torch's, `rounds` times one after the other."""
+    lefts = [torch.randn(k, m).t() if lies == "tn" else torch.randn(m, k) for _ in range(_TURNS)]
+    rights = [torch.randn(n, k).t() if lies == "nt" else torch.randn(k, n) for _ in range(_TURNS)]
+
+    def onednns() -> None:
+        for left, right in zip(lefts, rights, strict=True):
+            torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
+
+    def torchs() -> None:
+        for left, right in zip(lefts, rights, strict=True):
+            torch.mm(left, right)
+
+    onednns()
+    torchs()
+    return median(time_call(onednns, nothing) / time_call(torchs, nothing) for _ in range(rounds))
 
 
 def _within(model: ModelConfig, rows: int, rounds: int) -> dict[str, float]:

@@ -43,7 +43,7 @@ from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.nn._attention_code import has_attention_code
 from txlplan.nn._products import Product, product
-from txlplan.nn._suited_products import suit_products
+from txlplan.nn._suited_products import suit_products, torchs_products
 from txlplan.nn._token_code import summed_product
 from txlplan.nn._widened import has_fast_bf16
 
@@ -110,7 +110,7 @@ def score(options: argparse.Namespace) -> list[Row]:
 
     def theirs_scores() -> None:
         nonlocal mems
-        suit_products(bf16=False)
+        torchs_products()
         mems = theirs(tokens[:, :-1], mems=mems, labels=tokens[:, :-1]).mems
 
     rows = []
@@ -144,7 +144,7 @@ def generate(options: argparse.Namespace) -> list[Row]:
 
     def theirs_generates() -> None:
         nonlocal mems
-        suit_products(bf16=False)
+        torchs_products()
         mems = theirs(word[:1], mems=mems).mems
 
     rows, reference = [], _reference(model, 8)
@@ -197,7 +197,7 @@ def _generating(
 
     def work() -> None:
         nonlocal words
-        suit_products(bf16=dtype is BF16)
+        suit_products(bf16=True) if dtype is BF16 else torchs_products()
         for _ in range(_STEPS):
             hidden = reader.read(words, ring)[:, -1]
             words = reader.log_probabilities(hidden, likeliest=likeliest).argmax(-1, keepdim=True)
@@ -211,7 +211,7 @@ def _reference(model: TransformerXL, rows: int) -> Callable[[], None]:
 
     def work() -> None:
         nonlocal memory, words
-        suit_products(bf16=False)
+        torchs_products()
         hidden, memory = model(words, memory, valid)
         words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
 
@@ -294,7 +294,7 @@ def spills(options: argparse.Namespace) -> list[Row]:
     fewest, and as a share of what it does of the most, which no cache holds."""
     rows: list[Row] = []
     for dtype in (torch.float32, BF16):
-        suit_products(bf16=dtype == BF16)
+        suit_products(bf16=True) if dtype is BF16 else torchs_products()
         taken = _in_turn(dtype, options.pairs)
         longer = {mib: median(seconds) - median(taken[min(taken)]) for mib, seconds in taken.items()}
         name = f"spills {_name(None if dtype == torch.float32 else dtype)}"

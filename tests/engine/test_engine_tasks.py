@@ -317,6 +317,19 @@ def test_a_cpu_that_is_no_faster_in_bf16_says_what_it_computes_in(plan_of, work,
     assert ["computing in fp32" in note.text for note in ran.of(Noted)] == ([] if has_fast_bf16() else [True])
 
 
+@COMPILES
+@pytest.mark.skipif(has_fast_bf16(), reason="needs a CPU without units for bf16")
+def test_a_plan_in_bf16_that_computes_in_fp32_has_attention_in_cpp(plan_of, work, tmp_path):
+    trained = work(plan_of(steps=1))
+    losses = []
+    for precision in ("fp32", "bf16"):
+        plan = {"precision": precision, "attention": "compiled"}
+        score = plan_of(steps=None, workload={"task": "score"}, data={"split": "valid"}, plan=plan)
+        scored = work(elsewhere(score, tmp_path, precision, checkpoint=str(trained.directory)))
+        losses.append(scored.of(Evaluated)[0].loss)
+    assert losses[0] == losses[1]
+
+
 def test_rows_that_are_no_multiple_of_the_prompts_are_refused(plan_of, work, tmp_path):
     trained = work(plan_of(steps=1))
     plan_file = plan_of(workload={"task": "generate"}, plan={"micro_batch": 3}, sampling={"more_prompts": ("a",)})

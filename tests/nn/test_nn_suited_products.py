@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from txlplan.nn._product_code import has_tiles
-from txlplan.nn._suited_products import suit_products
+from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._wide_products import has_wide_products
 from txlplan.nn._widened import has_fast_bf16
 
 _OPERATIONS = [f"aten::{name}{overload}" for name in ("mm", "bmm", "addmm", "baddbmm") for overload in ("", ".out")]
@@ -29,8 +30,20 @@ def test_what_is_set_up_is_what_the_cpu_may_use_and_is_taken_back(limit: str, mo
         suit_products(bf16=True)
         assert _kernels() == during, "once is enough"
     finally:
-        suit_products(bf16=False)
+        torchs_products()
     large = [each for each in _OPERATIONS if each.startswith(("aten::mm", "aten::addmm"))]
     expected = _OPERATIONS if not has_fast_bf16() else large if has_tiles() else []
     assert sum("_overrides.py" in line for line in during) == len(expected)
+    assert _kernels() == own
+
+
+def test_wide_products_of_fp32_take_the_place_of_those_of_bf16() -> None:
+    own = _kernels()
+    try:
+        suit_products(bf16=True)
+        suit_products(bf16=False)
+        during = _kernels()
+    finally:
+        torchs_products()
+    assert sum("_overrides.py" in line for line in during) == (4 if has_wide_products() else 0)
     assert _kernels() == own

@@ -363,7 +363,16 @@ def test_what_would_compute_alike_is_planned_once(task: Task, compiled: bool | N
         plans = space.plain(workload, cluster, stacks.get("txlplan-cpu"))
         return {plans[index].precision for index in range(len(plans))}
 
+    def own(cluster: Cluster) -> bool:
+        asked = Space(precision=("bf16",), attention=("compiled",), compile=compiled, own_code=("fp32",))
+        try:
+            return bool(len(asked.plain(workload, cluster, stacks.get("txlplan-cpu"))))
+        except InputError:
+            return False
+
     units = replace(cluster, device=replace(cpu, peak_flops_per_s={"fp32": 1e11, "bf16": 2e11}))
+    assert own(cluster) == alike, "attention in C++ is of the precision that is computed in"
+    assert not own(units)
     assert precisions() == ({"fp32"} if alike else {"fp32", "bf16"})
     assert precisions("bf16") == {"bf16"}
     assert precisions(cluster=units) == {"fp32", "bf16"}

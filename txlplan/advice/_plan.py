@@ -75,7 +75,7 @@ def plan(*, explain: bool = False, **options: Any) -> Proposal:
     asked = parse_toml(Question, {key: _plain(value) for key, value in options.items() if value is not None}, "plan")
     target, processes = shared_by(asked.system, asked.task, n_nodes=asked.nodes, n_devices=asked.devices, stack=asked.stack)
     data, workload = _with_data(asked, _workload(asked))
-    space = _space(asked, target)
+    space = _space(asked, workload.task, target)
     space = replace(space, data_parallel=(processes,) if processes > target.cluster.n_devices else None)
     space, choice = _chosen(workload, target, space, explain=explain)
     surer = planner.surer_plan(workload, target.cluster, target.stack, space, choice)
@@ -154,7 +154,7 @@ def _with_data(asked: Question, workload: Workload) -> tuple[DataSettings, Workl
     return settings, workload
 
 
-def _space(asked: Question, target: Candidate) -> planner.Space:
+def _space(asked: Question, task: Task, target: Candidate) -> planner.Space:
     """What this machine cannot compute is in none for it."""
     space = planner.Space(
         runnable=asked.runnable,
@@ -164,7 +164,7 @@ def _space(asked: Question, target: Candidate) -> planner.Space:
     )
     lacking = None
     if target.cluster.system.id == f"{LOCAL}-cpu":
-        space, lacking = replace(space, own_code=own_attention()), own_attention_lacks(asked.precision or "fp32")
+        space, lacking = replace(space, own_code=own_attention()), own_attention_lacks(asked.precision or "fp32", task)
     space = planner.without(space, asked.without)
     if asked.attention == "compiled" and (lacking or not space.own_code):
         raise InputError(f"attention = 'compiled': {lacking or 'it is not to be used'}", hint="--attention fast needs none")

@@ -134,7 +134,7 @@ def _lacking_here(workload: Workload, target: Candidate, plan: Plan) -> Iterator
     from txlplan import resources
     from txlplan.engine.support import NO_COMPILER, own_attention_lacks
 
-    if plan.attention == "compiled" and (lacking := own_attention_lacks(plan.precision)):
+    if plan.attention == "compiled" and (lacking := own_attention_lacks(plan.precision, workload.task)):
         yield f"`txlplan run` refuses compiled attention here: {lacking}; {_FAST} needs none"
     if plan.compile and workload.task == "generate" and resources.cpp_compiler() is None:
         yield f"`txlplan run` does not compile the step here, and is slower: {NO_COMPILER}"

@@ -76,9 +76,9 @@ def compare(workload: Workload, target: Candidate, plan: Plan) -> tuple[Quantity
         raise InputError(
             "--trace compares whole layers", hint="--activation-checkpointing none or full, without --checkpointed-layers"
         )
-    if plan.attention == "compiled":
-        require_code(plan.precision)
     precision = replace(plan, compile=False).computes_in(workload.task, bf16_units=target.cluster.device.multiplies_bf16)
+    if plan.attention == "compiled":
+        require_code(precision)
     alone = replace(
         plan,
         data_parallel=1,

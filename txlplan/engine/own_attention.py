@@ -22,14 +22,15 @@ def require_code(precision: Precision) -> None:
         raise InputError(f"attention = 'compiled': in {precision} there is no code for this CPU")
 
 
-def require_attention(plan: Plan) -> None:
+def require_attention(plan: Plan, precision: Precision) -> None:
     """Have the code of a plan that computes attention by it, drops, and norms, compiled in some ten seconds where it never was.
 
-    Raises RunFailedError where there is no compiler: tiles that ran under its name would be taken for it.
+    `precision`: in which the plan computes here. Raises RunFailedError where there is no compiler: tiles that ran under its
+    name would be taken for it.
     """
     if plan.attention == "compiled":
         try:
-            for name in _CODE[plan.precision]:
+            for name in _CODE[precision]:
                 library(name)
         except Exception as error:  # whatever a compiler's absence raises in torch
             raise RunFailedError(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from txlplan.choices import Precision
+from txlplan.choices import Precision, Task
 from txlplan.errors import InputError
-from txlplan.plan_file import PlanFile
+from txlplan.plan_file import Plan, PlanFile
 from txlplan.resources import cpp_compiler
 
 DEVICES = ("cpu", "cuda")
@@ -72,20 +72,26 @@ def _own_attention(plan_file: PlanFile) -> Iterator[str]:
     if task == "generate" or device != "cpu" or precision not in _OF_OWN_ATTENTION:
         asked = f"to {task} in {precision} on {device}"
         yield f"plan.attention = 'compiled': there is code to train and to score in fp32 or bf16 on a CPU, not {asked}"
-    elif lacking := own_attention_lacks(precision):
+    elif lacking := own_attention_lacks(precision, task):
         yield f"plan.attention = 'compiled': {lacking}; attention = \"fast\" needs none"
 
 
-def own_attention_lacks(precision: Precision) -> str | None:
-    """What attention in C++ needs and this machine has not."""
-    if precision == "bf16" and not multiplies_bf16():
+def own_attention_lacks(precision: Precision, task: Task) -> str | None:
+    """What attention in C++ needs for a task of a plan in some precision, and this machine has not."""
+    if precision == "bf16" and _computed(precision, task) == "bf16" and not multiplies_bf16():
         return "in bf16 there is code for CPUs with AVX-512's products of bf16, which this one lacks or is told not to use"
     return None if cpp_compiler() else NO_COMPILER
 
 
 def own_attention() -> tuple[Precision, ...]:
-    """Precisions in which this machine has attention in C++."""
-    return tuple(precision for precision in _OF_OWN_ATTENTION if own_attention_lacks(precision) is None)
+    """Precisions that this machine computes attention in C++ in."""
+    return tuple(precision for precision in _OF_OWN_ATTENTION if own_attention_lacks(precision, "train") is None)
+
+
+def _computed(precision: Precision, task: Task) -> Precision:
+    from txlplan.nn._widened import has_fast_bf16
+
+    return Plan(micro_batch=1, precision=precision).computes_in(task, bf16_units=has_fast_bf16())
 
 
 def multiplies_bf16() -> bool:

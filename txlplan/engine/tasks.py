@@ -81,7 +81,7 @@ def score(job: Job) -> Ending:
 
     Raises RunFailedError where this machine cannot compile what the plan needs.
     """
-    require_attention(job.plan_file.plan)
+    require_attention(job.plan_file.plan, job.backend.precision)
     _note_precision(job)
     model, trained_steps = trained_model(job)
     split = job.plan_file.data.split
@@ -129,7 +129,7 @@ TASKS: dict[Task, Callable[[Job], Ending]] = {"train": train, "score": score, "g
 
 def trainer_of(job: Job) -> Trainer:
     """As the plan says. Raises RunFailedError where this machine cannot compile what that needs."""
-    require_attention(job.plan_file.plan)
+    require_attention(job.plan_file.plan, job.backend.precision)
     return Trainer(job.plan_file, job.backend, job.dataset)
 
 

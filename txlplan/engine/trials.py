@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Literal
 
 from txlplan.engine import evaluation, failures
-from txlplan.engine.backend import Backend, as_planned
+from txlplan.engine.backend import Backend, as_planned, computing
 from txlplan.engine.events import Step, Tried, Trying
 from txlplan.engine.generation_task import generator, prompts_of
 from txlplan.engine.own_attention import require_attention
@@ -89,9 +89,10 @@ class Race:
 
     def _compile_first(self) -> None:
         """So that it takes no plan's share of the time. What fails here fails again where the plan is tried, which says so."""
+        task = self._job.plan_file.workload.task
         for plan in self._plans:
             with contextlib.suppress(RunFailedError):
-                require_attention(plan)
+                require_attention(plan, computing(self._job.backend, plan, task).precision)
 
     def _fastest_first(self, numbers: Sequence[int]) -> list[int]:
         """Those that ran."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -10,6 +12,15 @@ _WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_COR
 """Instruction sets that oneDNN can be told not to go beyond, with none for bf16."""
 _NARROW_BF16 = "AVX2_VNNI_2"
 """One with some, in AVX2's registers alone."""
+
+
+@cache
+def is_amd() -> bool:
+    """Whether this CPU is one of AMD's, as Linux tells it."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def may_use_bf16() -> bool:

@@ -1,4 +1,4 @@
-"""Products of bf16 as a CPU has them fastest."""
+"""Products as a CPU has them fastest."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import torch
 
 from txlplan.nn._overrides import can_override
 from txlplan.nn._product_code import tile_products
+from txlplan.nn._wide_products import wide_products
 from txlplan.nn._widened import has_fast_bf16, widened_products
 
-_in_force: list[torch.library.Library] = []
-"""At most one; torch takes back what it registered when it goes."""
+_in_force: dict[bool, torch.library.Library] = {}
+"""At most one, of bf16 or not; torch takes back what it registered when it goes."""
 
 
 def suit_products(*, bf16: bool) -> None:
     """Set up this process's products on the CPU for a plan in bf16, or in anything else, from one call to the next.
 
-    In bf16 they are widened where torch has no fast ones, and large ones are by code of our own where the CPU has AMX; those
-    too that autograd, autocast or compiled code calls. A torch that lends none of its kernels goes on with them.
+    In bf16 they are widened where torch has no fast ones, and large ones are by code of our own where the CPU has AMX; in fp32
+    wide ones are oneDNN's where torch's own are slow; those too that autograd, autocast or compiled code calls. A torch that
+    lends none of its kernels goes on with them.
     """
-    if not bf16:
-        _in_force.clear()
-    elif not _in_force and can_override():
-        taking_over = tile_products() if has_fast_bf16() else widened_products()
-        _in_force.extend([taking_over] if taking_over else [])
+    if bf16 in _in_force:
+        return
+    torchs_products()
+    if can_override():
+        taking_over = wide_products() if not bf16 else tile_products() if has_fast_bf16() else widened_products()
+        _in_force.update({bf16: taking_over} if taking_over else {})
+
+
+def torchs_products() -> None:
+    """Leave all products to torch: as a process begins, and for what asks for few rows many times, which being asked delays."""
+    _in_force.clear()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from txlplan.nn import _wide_products
 from txlplan.nn._instructions import is_told_without_bf16
 from txlplan.nn._overrides import Override, overriding
 
@@ -59,7 +60,7 @@ def _widened(kernel: Any, rank: int) -> Override:
     def product(keys: Any, *operands: Tensor, **factors: float) -> Tensor:
         if not _to_widen(operands, rank):
             return kernel.call_boxed(keys, *operands, **factors)  # type: ignore[no-any-return]
-        return multiply(partial(kernel.call_boxed, keys, **factors), operands, alpha=factors.get("alpha", 1.0)).to(_BF16)
+        return multiply(_in_fp32(kernel, keys, factors), operands, alpha=factors.get("alpha", 1.0)).to(_BF16)
 
     return product
 
@@ -70,9 +71,15 @@ def _widened_into(kernel: Any, kernel_into: Any, rank: int) -> Override:
     def product(keys: Any, *operands: Tensor, out: Tensor, **factors: float) -> Tensor:
         if not _to_widen(operands, rank) or out.dtype is not _BF16 or out.shape != _shape(operands):
             return kernel_into.call_boxed(keys, *operands, out=out, **factors)  # type: ignore[no-any-return]
-        return out.copy_(multiply(partial(kernel.call_boxed, keys, **factors), operands, alpha=factors.get("alpha", 1.0)))
+        return out.copy_(multiply(_in_fp32(kernel, keys, factors), operands, alpha=factors.get("alpha", 1.0)))
 
     return product
+
+
+def _in_fp32(kernel: Any, keys: Any, factors: dict[str, float]) -> Callable[..., Tensor]:
+    """What multiplies what has been widened."""
+    torchs = partial(kernel.call_boxed, keys, **factors)
+    return torchs if factors else partial(_wide_products.multiply, torchs)
 
 
 def _to_widen(operands: Sequence[Tensor], rank: int) -> bool:

@@ -156,7 +156,7 @@ class Space:
         rows = np.array(layouts, dtype=np.int32).reshape(len(layouts), len(_LAYOUT))[columns.pop("layout")]
         columns |= dict(zip(_LAYOUT, rows.T, strict=True))
         plans = Plans.from_columns(len(rows), **columns)
-        return plans.take(np.flatnonzero(self._computable(plans, workload, stack)))
+        return plans.take(np.flatnonzero(self._computable(plans, workload, cluster, stack)))
 
     def unmeasured_attention(self, workload: Workload, cluster: Cluster, stack: StackProfile) -> bool:
         """Whether plans leave attention of our own out because the stack was not measured with it."""
@@ -183,10 +183,11 @@ class Space:
             if attention >= {(precision, "forward"), (precision, "backward")} and dropout >= _dropped(workload, precision)
         ]
 
-    def _computable(self, plans: Plans, workload: Workload, stack: StackProfile) -> npt.NDArray[np.bool_]:
+    def _computable(self, plans: Plans, workload: Workload, cluster: Cluster, stack: StackProfile) -> npt.NDArray[np.bool_]:
         """Which plans compute attention as it may be and, where nobody asks for a way, as the stack was measured."""
         precisions = self.own_code if self.attention else self._own_code(workload, stack)
-        known = np.isin(plans.precision, [code("precision", name) for name in precisions])
+        computed = [name for name in get_args(Precision) if self._computes_in(name, workload, cluster) in precisions]
+        known = np.isin(plans.precision, [code("precision", name) for name in computed])
         computable: npt.NDArray[np.bool_] = known | (plans.attention != code("attention", "compiled"))
         return computable
 
