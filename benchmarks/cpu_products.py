@@ -74,7 +74,7 @@ def layers(dtype: str = "fp32", rounds: Rounds = 6, count: int = 60, seed: int =
 @app.command()
 def tokens(rounds: Rounds = 6, count: int = 60, seed: int = 5) -> None:
     """Of 1 to 16 rows in fp32."""
-    _set_up("fp32")
+    _set_up("fp32", few_rows=True)
     shapes = [*cases._FEW, *_random(seed, count, lambda source: source.randint(1, 16))]
     seconds = _timed([cases.few_rows(*shape, "fp32", "cpu") for shape in shapes], rounds, between())
     print(json.dumps(_scored("tokens", dict(zip(shapes, seconds, strict=True)), len(cases._FEW))))
@@ -83,7 +83,7 @@ def tokens(rounds: Rounds = 6, count: int = 60, seed: int = 5) -> None:
 @app.command()
 def within(rounds: Rounds = 8) -> None:
     """Tokens of models whose weights no cache holds."""
-    _set_up("fp32")
+    _set_up("fp32", few_rows=True)
     rows_found = []
     for rows, n_layer, width, inner in _MODELS:
         model = ModelConfig(
@@ -195,11 +195,11 @@ def _watched() -> Iterator[list[float]]:
             kind.__call__ = call  # type: ignore[method-assign]
 
 
-def _set_up(dtype: str) -> None:
+def _set_up(dtype: str, *, few_rows: bool = False) -> None:
     keep_freed_memory()
     torch.set_num_threads(os.cpu_count() or 1)
     torch.set_grad_enabled(False)
-    suit_products(bf16=dtype == "bf16")
+    suit_products(bf16=dtype == "bf16", few_rows=few_rows)
 
 
 def _random(seed: int, count: int, rows: Callable[[random.Random], int]) -> list[Shape]:

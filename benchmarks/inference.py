@@ -197,7 +197,7 @@ def _generating(
 
     def work() -> None:
         nonlocal words
-        suit_products(bf16=True) if dtype is BF16 else torchs_products()
+        suit_products(bf16=dtype is BF16, few_rows=True)
         for _ in range(_STEPS):
             hidden = reader.read(words, ring)[:, -1]
             words = reader.log_probabilities(hidden, likeliest=likeliest).argmax(-1, keepdim=True)
@@ -294,7 +294,7 @@ def spills(options: argparse.Namespace) -> list[Row]:
     fewest, and as a share of what it does of the most, which no cache holds."""
     rows: list[Row] = []
     for dtype in (torch.float32, BF16):
-        suit_products(bf16=True) if dtype is BF16 else torchs_products()
+        suit_products(bf16=dtype is BF16, few_rows=True)
         taken = _in_turn(dtype, options.pairs)
         longer = {mib: median(seconds) - median(taken[min(taken)]) for mib, seconds in taken.items()}
         name = f"spills {_name(None if dtype == torch.float32 else dtype)}"

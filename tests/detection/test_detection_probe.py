@@ -24,6 +24,7 @@ from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.nn import _suited_products
 from txlplan.nn._own_code import can_compile
+from txlplan.nn._suited_products import torchs_products
 from txlplan.nn._widened import has_fast_bf16
 
 
@@ -101,7 +102,10 @@ def test_compiled_tokens_show_what_the_host_takes_and_how_fast_is_read(result):
 
 
 def test_bf16_is_measured_however_slow_it_is():
-    rates = _dtypes("cpu", lambda: None)
+    try:
+        rates = _dtypes("cpu", lambda: None)
+    finally:
+        torchs_products()
     assert set(rates) >= {"fp32", "bf16"}
     assert all(rate > 1e7 for each in rates.values() for rate in each.values())
     assert all(set(each) == {"forward", "backward", "weights"} for each in rates.values())

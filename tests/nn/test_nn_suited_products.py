@@ -43,6 +43,8 @@ def test_wide_products_of_fp32_take_the_place_of_those_of_bf16() -> None:
         suit_products(bf16=True)
         suit_products(bf16=False)
         during = _kernels()
+        suit_products(bf16=False, few_rows=True)
+        assert _kernels() == own, "tokens have none"
     finally:
         torchs_products()
     assert sum("_overrides.py" in line for line in during) == (4 if has_wide_products() else 0)

@@ -101,7 +101,7 @@ def measure(
         *(_set_up(one, case.dtype, case.build) for case in (with_gradients, plain)),
         *others,
         *readers,
-        *(_set_up(count, case.dtype, case.build) for count, case in everything),
+        *(_set_up(count, case.dtype, case.build, few_rows=case.is_apart) for count, case in everything),
     ]
     if where == "cuda":
         dtypes_of = ["fp32"] * 3 + [case.dtype for _, case in everything]
@@ -153,13 +153,14 @@ def _has_kernel(case: Case) -> bool:
     return True
 
 
-def _set_up(threads: int | None, dtype: str, build: Callable[[], Work]) -> Callable[[], Work]:
-    """On a CPU, as a worker with so many threads and that precision does; on CUDA (None) nothing is to do."""
+def _set_up(threads: int | None, dtype: str, build: Callable[[], Work], *, few_rows: bool = False) -> Callable[[], Work]:
+    """On a CPU, as a worker with so many threads and that precision does, for single tokens or for others; on CUDA (None)
+    nothing is to do."""
 
     def set_up_and_build() -> Work:
         if threads is not None:
             torch.set_num_threads(threads)
-            suit_products(bf16=dtype == "bf16")
+            suit_products(bf16=dtype == "bf16", few_rows=few_rows)
         return build()
 
     return set_up_and_build

@@ -31,7 +31,7 @@ from txlplan.hardware import Cluster, CompiledTokenHost, StackProfile, TokenHost
 from txlplan.model import ModelConfig
 from txlplan.nn import Inference, TransformerXL
 from txlplan.nn._own_code import can_compile
-from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._suited_products import suit_products
 from txlplan.nn._widened import has_fast_bf16
 from txlplan.plan_file import Plan, Sampling
 from txlplan.workload import Workload
@@ -77,7 +77,7 @@ def token_times(precisions: Iterable[Precision], threads: int) -> Iterator[Token
     """Of each model in each precision that tokens are computed in, with a full memory; and compiled, where that is possible."""
     torch.set_num_threads(threads)
     for precision in precisions:
-        suit_products(bf16=True) if precision == "bf16" else torchs_products()
+        suit_products(bf16=precision == "bf16", few_rows=True)
         plain = precision != "bf16" or has_fast_bf16()
         for compiled in (*([False] if plain else []), *([True] if can_compile("token") else [])):
             for width in _WIDTHS:

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from txlplan.choices import Precision, Task
 from txlplan.engine.world import World
 from txlplan.errors import InputError
-from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._suited_products import suit_products
 from txlplan.nn._widened import has_fast_bf16
 from txlplan.plan_file import Plan, PlanFile
 
@@ -127,8 +127,7 @@ def as_planned(backend: Backend, plan: Plan, task: Task) -> Backend:
     backend = computing(backend, plan, task)
     torch.set_float32_matmul_precision("high" if backend.precision == "tf32" else "highest")
     if backend.device.type == "cpu":
-        narrow = backend.precision == "bf16"
-        suit_products(bf16=narrow) if narrow or task != "generate" else torchs_products()
+        suit_products(bf16=backend.precision == "bf16", few_rows=task == "generate")
     return backend
 
 
