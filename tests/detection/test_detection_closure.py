@@ -72,9 +72,9 @@ def test_a_whole_step_moves_training_half_way_unless_the_machine_was_another(kin
     assert all("hardware probe" in note for note in told)
 
 
-def test_what_a_worker_takes_besides_its_steps_is_the_mean_of_those_that_train():
+def test_what_a_worker_takes_besides_its_steps_is_that_of_the_one_that_ran_alone():
     single, many = _run(1, 500 << 20, beside_s=4.0), _run(32, 1 << 30, beside_s=7.0)
-    assert closed(_SYSTEM, _DEVICE, _STACK, Workers(single=single, many=many))[0].worker_s == 5.5
+    assert closed(_SYSTEM, _DEVICE, _STACK, Workers(single=single, many=many))[0].worker_s == 7.0
 
 
 def test_without_workers_the_stack_stays_as_it_is():

@@ -35,7 +35,7 @@ def closed(
     if workers.single is None or workers.many is None:
         return stack, ()
     cluster = Cluster(system=system, device=device)
-    worker_s = float(f"{(workers.single.beside_s + workers.many.beside_s) / 2:.3g}")
+    worker_s = float(f"{workers.many.beside_s:.3g}")
     context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
     complete = replace(stack, worker_s=worker_s, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
     if workers.reading_single is not None and workers.reading_many is not None:

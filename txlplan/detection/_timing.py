@@ -31,8 +31,8 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """Median (the lower of the two where there are two)."""
-        return statistics.median_low(self.times_s)
+        """Median."""
+        return statistics.median(self.times_s)
 
     def of_one(self, calls: int) -> Sample:
         """Where each time was that of so many calls."""

@@ -8,6 +8,7 @@ process that only reads loads less of torch and frees other sizes, so two more s
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -45,14 +46,14 @@ class WorkerRun:
     plan: Plan
     peak_memory_bytes: int
     step_s: float
-    """Of training; median after warm-up, as the operations are timed."""
+    """Of training alone; median after warm-up, as the operations are timed."""
     beside_s: float
     """The rest of the process's time: to start, load torch, set up and end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workers:
-    """The runs of a task, both or none; a note where they failed."""
+    """The runs, those that did not fail; a note where they did."""
 
     single: WorkerRun | None = None
     """One sequence."""
@@ -64,38 +65,40 @@ class Workers:
 
 
 def run_workers(where: str, threads: int | None, precision: Precision, budget_s: float) -> Workers:
-    """Train for a few steps in processes of their own, then score, within `budget_s` in all.
+    """Train and score for a few steps in processes of their own, within `budget_s` in all.
 
-    On a CPU the two that score run at once: only their memory counts, and most of their time is their start.
+    First trains the one whose time counts. Of the others only the memory does, and most of their time is their start: on a CPU
+    they run at once.
     """
-    end, found, notes = time.perf_counter() + budget_s, [], []
-    plans = [Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY[where])]
-    tasks: tuple[Task, ...] = ("train", "score")
+    end, found, notes = time.perf_counter() + budget_s, list[WorkerRun](), []
+    single, many = (Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY[where]))
+    jobs: tuple[tuple[Task, Plan], ...] = (("train", many), ("train", single), ("score", single), ("score", many))
     try:
         with tempfile.TemporaryDirectory(prefix="txlplan-probe-") as name:
             directory = Path(name)
             (directory / "text.txt").write_text(_TEXT, encoding="utf-8")
             prepare([directory / "text.txt"], directory / "data", processes=1)
 
-            def run(task: Task, plan: Plan) -> WorkerRun:
-                return _run(directory, where, plan, task, end - time.perf_counter())
+            def run(job: tuple[Task, Plan], at_once: int = 1) -> WorkerRun:
+                return _run(directory, where, job[1], job[0], end - time.perf_counter(), alone=at_once == 1)
 
-            for task, at_once in zip(tasks, (1, 2 if where == "cpu" else 1), strict=True):
-                with ThreadPoolExecutor(at_once) as pool:
-                    found += pool.map(partial(run, task), plans)
+            found.append(run(jobs[0]))
+            at_once = len(jobs) - 1 if where == "cpu" else 1
+            with ThreadPoolExecutor(at_once) as pool:
+                found += pool.map(partial(run, at_once=at_once), jobs[1:])
     except subprocess.TimeoutExpired:
-        notes.append(f"whole {tasks[len(found) // 2]} steps were not measured: workers took longer than {budget_s:.0f} s")
+        notes.append(f"whole {jobs[len(found)][0]} steps were not measured: workers took longer than {budget_s:.0f} s")
     except (OSError, TxlplanError) as error:
-        notes.append(f"whole {tasks[len(found) // 2]} steps were not measured: {error}")
-    pairs = [(found[first], found[first + 1]) if len(found) > first + 1 else (None, None) for first in (0, 2)]
-    (single, many), (reading_single, reading_many) = pairs
-    return Workers(single=single, many=many, reading_single=reading_single, reading_many=reading_many, notes=tuple(notes))
+        notes.append(f"whole {jobs[len(found)][0]} steps were not measured: {error}")
+    trained_many, trained, read, read_many = (*found, *[None] * (len(jobs) - len(found)))
+    return Workers(single=trained, many=trained_many, reading_single=read, reading_many=read_many, notes=tuple(notes))
 
 
-def _run(directory: Path, where: str, plan: Plan, task: Task, timeout_s: float) -> WorkerRun:
-    """Scoring takes the weights that training on one sequence left. Raises TxlplanError with the worker's last words."""
+def _run(directory: Path, where: str, plan: Plan, task: Task, timeout_s: float, *, alone: bool = True) -> WorkerRun:
+    """Scoring takes the weights that training on many sequences left. Beside others (not `alone`) threads that wait give their
+    cores up. Raises TxlplanError with the worker's last words."""
     workload = Workload(model=SMALL, task=task)
-    place, trained = (directory / f"{name}-{batch}" for name, batch in ((task, plan.micro_batch), ("train", 1)))
+    place, trained = (directory / f"{name}-{batch}" for name, batch in ((task, plan.micro_batch), ("train", _MANY[where])))
     settings = RunSettings(directory=str(place), device=where, checkpoint=None if task == "train" else str(trained))
     file = PlanFile(
         system="probe",
@@ -107,8 +110,9 @@ def _run(directory: Path, where: str, plan: Plan, task: Task, timeout_s: float) 
     )
     write_plan_file(place / "plan.toml", file)
     command = [sys.executable, "-m", "txlplan.engine.worker", str(place / "plan.toml"), "--steps", str(_STEPS[task])]
+    environment = None if alone else {**os.environ, "OMP_WAIT_POLICY": "passive"}
     start_s = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment)
     took_s = time.perf_counter() - start_s
     told, _ = events.read(place / events.FILE_NAME)
     finished = next((each for each in told if isinstance(each, events.Finished)), None)
