@@ -43,7 +43,7 @@ from txlplan.model._tiles import SUMMED_ROWS
 from txlplan.nn import Inference, KeyValueRing, TransformerXL
 from txlplan.nn._attention_code import has_attention_code
 from txlplan.nn._products import Product, product
-from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._suited_products import leave_to_torch, suit_products
 from txlplan.nn._token_code import summed_product
 from txlplan.nn._widened import has_fast_bf16
 
@@ -110,7 +110,7 @@ def score(options: argparse.Namespace) -> list[Row]:
 
     def theirs_scores() -> None:
         nonlocal mems
-        torchs_products()
+        leave_to_torch()
         mems = theirs(tokens[:, :-1], mems=mems, labels=tokens[:, :-1]).mems
 
     rows = []
@@ -144,7 +144,7 @@ def generate(options: argparse.Namespace) -> list[Row]:
 
     def theirs_generates() -> None:
         nonlocal mems
-        torchs_products()
+        leave_to_torch()
         mems = theirs(word[:1], mems=mems).mems
 
     rows, reference = [], _reference(model, 8)
@@ -211,7 +211,7 @@ def _reference(model: TransformerXL, rows: int) -> Callable[[], None]:
 
     def work() -> None:
         nonlocal memory, words
-        torchs_products()
+        leave_to_torch()
         hidden, memory = model(words, memory, valid)
         words = model.log_probabilities(hidden[:, -1]).argmax(-1, keepdim=True)
 

@@ -46,7 +46,7 @@ from _side import NAME, Side
 from txlplan.cost._op_stream import Phase
 from txlplan.detection._host import operations, training_s
 from txlplan.engine.trace import trace
-from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._suited_products import leave_to_torch, suit_products
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
@@ -143,7 +143,7 @@ PRODUCTS = {"own": "products", "torch": "torch's products"}
 
 def _products_alone(options: argparse.Namespace, *, own: bool) -> Callable[[], float]:
     """Products of the size that is fastest, until they are as many FLOPs as a step's; gives the last call's GFLOP/s."""
-    suit_products(bf16=True) if options.bf16 and own else torchs_products()
+    suit_products(bf16=True) if options.bf16 and own else leave_to_torch()
     calls = {size: _product(*size, _dtype(options)) for size in _PRODUCTS}
 
     def median_rate(size: tuple[int, int, int]) -> float:
@@ -181,7 +181,7 @@ def products(_: argparse.Namespace) -> list[Row]:
     """The best rate of matrix products by dtype, torch's own and as txlplan trains."""
     found = {}
     for name, dtype, ours in (("fp32", torch.float32, False), ("bf16", BF16, False), ("bf16 in txlplan", BF16, True)):
-        suit_products(bf16=True) if ours else torchs_products()
+        suit_products(bf16=True) if ours else leave_to_torch()
         found[name] = _best_product_flops_per_s(dtype)
     return [{"what": name, "GFLOP/s": rate / 1e9} for name, rate in found.items()]
 

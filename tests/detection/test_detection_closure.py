@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from txlplan.cost import estimate
 from txlplan.data import prepare
+from txlplan.detection import _worker as worker_module
 from txlplan.detection._closure import closed
 from txlplan.detection._worker import SMALL, WorkerRun, Workers, run_workers
 from txlplan.detection._worker import _run as _run_worker
@@ -86,6 +87,32 @@ def test_workers_that_take_too_long_are_given_up():
     workers = run_workers("cpu", threads=1, precision="fp32", budget_s=0.2)
     assert workers == Workers(notes=workers.notes)
     assert "longer than" in workers.notes[0]
+
+
+@pytest.mark.parametrize(("failing", "there"), [("score", {"single", "many"}), ("train", set())])
+def test_a_worker_that_fails_leaves_what_others_showed(monkeypatch, failing, there):
+    def run(directory, where, plan, task, timeout_s, *, alone):
+        if task == failing:
+            raise TxlplanError("no room")
+        return _run(plan.micro_batch, 1 << 30, task=task)
+
+    monkeypatch.setattr(worker_module, "_run", run)
+    workers = run_workers("cpu", threads=1, precision="fp32", budget_s=60.0)
+    names = ("single", "many", "reading_single", "reading_many")
+    assert {name for name in names if getattr(workers, name) is not None} == there
+    assert [note.endswith("measured: no room") for note in workers.notes] == [True]
+    stack, _ = closed(_SYSTEM, _DEVICE, _STACK, workers)
+    assert (stack.worker_s is None) == (not there)
+    assert stack.reading_context_bytes == _STACK.reading_context_bytes
+
+
+def test_what_the_many_show_is_kept_without_the_single():
+    train_s = _estimate(_STACK, _run(32, 1 << 30)).step_s.value
+    many = _run(32, 1 << 30, step_s=1.1 * train_s, beside_s=7.0)
+    stack, _ = closed(_SYSTEM, _DEVICE, _STACK, Workers(many=many))
+    assert stack.worker_s == 7.0
+    assert stack.context_bytes == _STACK.context_bytes
+    assert "train" in stack.unattributed_by_task
 
 
 def test_a_real_worker_tells_its_memory_and_time(tmp_path):

@@ -24,7 +24,7 @@ from txlplan.detection._timing import Sample
 from txlplan.hardware import PRODUCTS, DeviceProfile, StackProfile, SystemProfile, devices, stacks, systems
 from txlplan.nn import _suited_products
 from txlplan.nn._own_code import can_compile
-from txlplan.nn._suited_products import torchs_products
+from txlplan.nn._suited_products import leave_to_torch
 from txlplan.nn._widened import has_fast_bf16
 
 
@@ -105,7 +105,7 @@ def test_bf16_is_measured_however_slow_it_is():
     try:
         rates = _dtypes("cpu", lambda: None)
     finally:
-        torchs_products()
+        leave_to_torch()
     assert set(rates) >= {"fp32", "bf16"}
     assert all(rate > 1e7 for each in rates.values() for rate in each.values())
     assert all(set(each) == {"forward", "backward", "weights"} for each in rates.values())

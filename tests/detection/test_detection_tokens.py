@@ -18,7 +18,7 @@ from txlplan.hardware import Cluster, StackProfile, devices, stacks, systems
 from txlplan.nn import Inference
 from txlplan.nn._own_code import can_compile
 from txlplan.nn._ring import KeyValueRing
-from txlplan.nn._suited_products import torchs_products
+from txlplan.nn._suited_products import leave_to_torch
 from txlplan.plan_file import Plan
 from txlplan.workload import Workload
 
@@ -121,7 +121,7 @@ def test_no_token_is_timed_in_a_precision_that_none_is_computed_in(monkeypatch: 
         ways = [each.compiled for each in token_times(("bf16",), threads)]
     finally:
         torch.set_num_threads(threads)
-        torchs_products()
+        leave_to_torch()
     assert ways == [False] * units + [True] * can_compile("token")
 
 

@@ -16,7 +16,7 @@ from txlplan.data import prepare
 from txlplan.engine import events
 from txlplan.engine.worker import main
 from txlplan.model import ModelConfig
-from txlplan.nn._suited_products import torchs_products
+from txlplan.nn._suited_products import leave_to_torch
 from txlplan.plan_file import DataSettings, Plan, PlanFile, RunSettings, Sampling, write_plan_file
 from txlplan.workload import Optimization, Workload
 
@@ -43,7 +43,7 @@ def undisturbed() -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
-    torchs_products()
+    leave_to_torch()
     for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
         signal.signal(number, handler)
 

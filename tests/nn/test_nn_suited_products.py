@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from txlplan.nn._product_code import has_tiles
-from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._suited_products import leave_to_torch, suit_products
 from txlplan.nn._wide_products import has_wide_products
 from txlplan.nn._widened import has_fast_bf16
 
@@ -30,7 +30,7 @@ def test_what_is_set_up_is_what_the_cpu_may_use_and_is_taken_back(limit: str, mo
         suit_products(bf16=True)
         assert _kernels() == during, "once is enough"
     finally:
-        torchs_products()
+        leave_to_torch()
     large = [each for each in _OPERATIONS if each.startswith(("aten::mm", "aten::addmm"))]
     expected = _OPERATIONS if not has_fast_bf16() else large if has_tiles() else []
     assert sum("_overrides.py" in line for line in during) == len(expected)
@@ -46,6 +46,6 @@ def test_wide_products_of_fp32_take_the_place_of_those_of_bf16() -> None:
         suit_products(bf16=False, few_rows=True)
         assert _kernels() == own, "tokens have none"
     finally:
-        torchs_products()
-    assert sum("_overrides.py" in line for line in during) == (4 if has_wide_products() else 0)
+        leave_to_torch()
+    assert sum("_overrides.py" in line for line in during) == (2 if has_wide_products() else 0)
     assert _kernels() == own

@@ -32,12 +32,14 @@ def closed(
     Steps that train are moved half way to what the worker's step took, and the range is wider by the rest; calibration to runs
     says more. Where it is so far off that the machine cannot have been the same meanwhile, nothing moves, and a note says so.
     """
-    if workers.single is None or workers.many is None:
+    if workers.many is None:
         return stack, ()
     cluster = Cluster(system=system, device=device)
     worker_s = float(f"{workers.many.beside_s:.3g}")
-    context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
-    complete = replace(stack, worker_s=worker_s, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
+    complete = replace(stack, worker_s=worker_s)
+    if workers.single is not None:
+        context_bytes, waste = _memory(cluster, stack, workers.single, workers.many)
+        complete = replace(complete, context_bytes=context_bytes, allocator_waste=float(f"{waste:.4g}"))
     if workers.reading_single is not None and workers.reading_many is not None:
         context_bytes, waste = _memory(cluster, stack, workers.reading_single, workers.reading_many)
         complete = replace(complete, reading_context_bytes=context_bytes, reading_waste=float(f"{waste:.4g}"))

@@ -28,7 +28,7 @@ from txlplan.engine.heap import freed_memory_kept
 from txlplan.errors import TxlplanError
 from txlplan.hardware import Cluster, DeviceProfile, Link, Phase, StackProfile, SystemProfile
 from txlplan.nn._own_code import can_compile
-from txlplan.nn._suited_products import suit_products, torchs_products
+from txlplan.nn._suited_products import leave_to_torch, suit_products
 from txlplan.nn._widened import has_fast_bf16
 
 _BUDGET_S = 56.0
@@ -71,7 +71,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
     with freed_memory_kept(), cold_memory_given_back(), _set_up_put_back():
         torch.set_num_threads(1)
         dtypes = _dtypes(where, synchronize)
-        torchs_products()
+        leave_to_torch()
         dispatch, tokens = [dispatch_cost(where, synchronize)], [_tokens(where)]
         workers = _workers(where, dtypes, _WORKERS_SHARE[where] * budget_s, progress)
         link, untold = _link(where, _LINK_SHARE * budget_s)
@@ -80,7 +80,7 @@ def probe(progress: Progress | None = None, *, budget_s: float = _BUDGET_S) -> P
         left_s = min(_OPERATIONS_S, max(0.25 * budget_s, start + budget_s - time.perf_counter()))
         measured = measure(where, dtypes, usable_cpus(), synchronize, left_s, progress)
         torch.set_num_threads(1)
-        torchs_products()
+        leave_to_torch()
         dispatch.append(dispatch_cost(where, synchronize))
         tokens.append(_tokens(where))
         met = meeting_s(usable_cpus()) if where == "cpu" else None
@@ -127,7 +127,7 @@ def _tokens(where: str) -> list[Token]:
         return []
     found = list(token_times(("fp32", "bf16"), usable_cpus()))
     torch.set_num_threads(1)
-    torchs_products()
+    leave_to_torch()
     return found
 
 
@@ -141,7 +141,7 @@ def _set_up_put_back() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads_before)
-        torchs_products()
+        leave_to_torch()
 
 
 def _workers(where: str, dtypes: Mapping[str, Rates], budget_s: float, progress: Progress | None) -> Workers:

@@ -16,7 +16,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from txlplan.choices import Precision, Task
@@ -70,28 +69,35 @@ def run_workers(where: str, threads: int | None, precision: Precision, budget_s:
     First trains the one whose time counts. Of the others only the memory does, and most of their time is their start: on a CPU
     they run at once.
     """
-    end, found, notes = time.perf_counter() + budget_s, list[WorkerRun](), []
+    end_s = time.perf_counter() + budget_s
     single, many = (Plan(micro_batch=batch, precision=precision, threads=threads) for batch in (1, _MANY[where]))
-    jobs: tuple[tuple[Task, Plan], ...] = (("train", many), ("train", single), ("score", single), ("score", many))
+    others: tuple[tuple[Task, Plan], ...] = (("train", single), ("score", single), ("score", many))
+    at_once = len(others) if where == "cpu" else 1
+
+    def attempt(directory: Path, task: Task, plan: Plan, *, alone: bool) -> WorkerRun | str:
+        """A run, or why there is none."""
+        try:
+            return _run(directory, where, plan, task, end_s - time.perf_counter(), alone=alone)
+        except subprocess.TimeoutExpired:
+            return f"workers took longer than {budget_s:.0f} s"
+        except (OSError, TxlplanError) as error:
+            return str(error)
+
     try:
         with tempfile.TemporaryDirectory(prefix="txlplan-probe-") as name:
             directory = Path(name)
             (directory / "text.txt").write_text(_TEXT, encoding="utf-8")
             prepare([directory / "text.txt"], directory / "data", processes=1)
-
-            def run(job: tuple[Task, Plan], at_once: int = 1) -> WorkerRun:
-                return _run(directory, where, job[1], job[0], end - time.perf_counter(), alone=at_once == 1)
-
-            found.append(run(jobs[0]))
-            at_once = len(jobs) - 1 if where == "cpu" else 1
+            whole = attempt(directory, "train", many, alone=True)
+            if isinstance(whole, str):
+                return Workers(notes=(f"whole training steps were not measured: {whole}",))
             with ThreadPoolExecutor(at_once) as pool:
-                found += pool.map(partial(run, at_once=at_once), jobs[1:])
-    except subprocess.TimeoutExpired:
-        notes.append(f"whole {jobs[len(found)][0]} steps were not measured: workers took longer than {budget_s:.0f} s")
-    except (OSError, TxlplanError) as error:
-        notes.append(f"whole {jobs[len(found)][0]} steps were not measured: {error}")
-    trained_many, trained, read, read_many = (*found, *[None] * (len(jobs) - len(found)))
-    return Workers(single=trained, many=trained_many, reading_single=read, reading_many=read_many, notes=tuple(notes))
+                tried = list(pool.map(lambda job: attempt(directory, *job, alone=at_once == 1), others))
+    except OSError as error:
+        return Workers(notes=(f"whole training steps were not measured: {error}",))
+    trained, read, read_many = (None if isinstance(each, str) else each for each in tried)
+    untold = dict.fromkeys(f"memory of workers was not measured: {each}" for each in tried if isinstance(each, str))
+    return Workers(many=whole, single=trained, reading_single=read, reading_many=read_many, notes=tuple(untold))
 
 
 def _run(directory: Path, where: str, plan: Plan, task: Task, timeout_s: float, *, alone: bool = True) -> WorkerRun:

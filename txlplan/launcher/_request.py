@@ -168,8 +168,8 @@ def _workload(request: RunRequest, model: ModelConfig, dataset: Dataset, split: 
 def _space(request: RunRequest, workload: Workload, machine: Machine, split_tokens: int | None) -> Space:
     micro_batch: tuple[int, ...] | None = (request.micro_batch,) if request.micro_batch else None
     on_cpu = machine.device.kind == "cpu"
-    lacking = own_attention_lacks(request.precision or "fp32", request.task) if request.attention == "compiled" else None
-    if on_cpu and lacking:
+    asks_own_code = request.attention == "compiled" and on_cpu
+    if asks_own_code and (lacking := own_attention_lacks(request.precision or "fp32", request.task)):
         raise InputError(f"attention = 'compiled': {lacking}", hint="--attention fast needs none")
     if request.task == "generate" and micro_batch is None and workload.global_batch:
         micro_batch = (workload.global_batch,)

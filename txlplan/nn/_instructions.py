@@ -10,6 +10,7 @@ import torch
 
 _WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 """Instruction sets that oneDNN can be told not to go beyond, with none for bf16."""
+_WITHOUT_AVX2 = {"SSE41", "AVX"}
 _NARROW_BF16 = "AVX2_VNNI_2"
 """One with some, in AVX2's registers alone."""
 
@@ -21,6 +22,11 @@ def is_amd() -> bool:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+def may_use_avx2() -> bool:
+    """Whether this CPU has AVX2, and oneDNN is not told to do without."""
+    return bool(torch.cpu._is_avx2_supported()) and _told() not in _WITHOUT_AVX2
 
 
 def may_use_bf16() -> bool:

@@ -19,18 +19,20 @@ def can_override() -> bool:
 
 
 def overriding(
-    names: Iterable[str], override: Callable[[Any, str], Override], into: Callable[[Any, Any, str], Override]
+    names: Iterable[str],
+    override: Callable[[Any, str], Override],
+    into: Callable[[Any, Any, str], Override] | None = None,
 ) -> torch.library.Library:
     """What overrides products of these names for as long as it is kept.
 
     `override` makes of a product's kernel what is called in its place, and `into` of its kernel and that into a tensor that is
-    there. Kernels are looked up before, as torch then takes back what it registered when it goes.
+    there (None: that stays torch's). Kernels are looked up before, as torch then takes back what it registered when it goes.
     """
     library = torch.library.Library("aten", "IMPL")
     overrides: dict[str, Override] = {}
     for name in names:
         whole, out = (torch.library.get_kernel(f"aten::{name}{overload}", "CPU") for overload in ("", ".out"))
-        overrides |= {name: override(whole, name), f"{name}.out": into(whole, out, name)}
+        overrides |= {name: override(whole, name)} | ({f"{name}.out": into(whole, out, name)} if into else {})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*other operators may also be overridden", category=UserWarning)
         for name, taking_over in overrides.items():

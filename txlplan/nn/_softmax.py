@@ -22,7 +22,7 @@ from txlplan.model._parameters import table_shapes, untied_projections
 from txlplan.model._tiles import CLUSTER_ROWS, loss_chunks
 from txlplan.nn._chunked_loss import chunked_cross_entropy
 from txlplan.nn._embedding import PROJECTION_INIT_STD, AdaptiveEmbedding
-from txlplan.nn._wide_products import rows_vary
+from txlplan.nn._wide_products import entered, left, rows_vary
 
 
 class AdaptiveSoftmax(nn.Module):
@@ -75,7 +75,8 @@ class AdaptiveSoftmax(nn.Module):
             within_m = targets_N.index_select(0, index_m) - self._bounds[cluster]
             most = rows if index_m is here_n else max(rows, len(index_m))
             with rows_vary():
-                nll_m = self._cluster_nll(most, self._narrowed(cluster, chosen_mD, embedding), words[cluster], within_m)
+                narrow_mE = self._narrowed(cluster, entered(chosen_mD), embedding)
+                nll_m = left(self._cluster_nll(most, narrow_mE, words[cluster], within_m))
             nll_N = nll_N.index_add(0, here_n, nll_m if index_m is here_n else nll_m[: len(here_n)])
         return nll_N
 

@@ -9,8 +9,8 @@ from txlplan.nn._product_code import tile_products
 from txlplan.nn._wide_products import wide_products
 from txlplan.nn._widened import has_fast_bf16, widened_products
 
-_in_force: dict[str, torch.library.Library] = {}
-"""At most one, by precision; torch takes back what it registered when it goes."""
+_in_force: dict[bool, torch.library.Library] = {}
+"""At most one, by whether it is of bf16; torch takes back what it registered when it goes."""
 
 
 def suit_products(*, bf16: bool, few_rows: bool = False) -> None:
@@ -18,18 +18,23 @@ def suit_products(*, bf16: bool, few_rows: bool = False) -> None:
 
     In bf16 they are widened where torch has no fast ones, and large ones are by code of our own where the CPU has AMX; in fp32
     wide ones are oneDNN's where torch's own are slow; those too that autograd, autocast or compiled code calls. A torch that
-    lends none of its kernels goes on with them. `few_rows`: for single tokens, of whose products in fp32 none is wide and each
-    would wait to be asked.
+    lends none of its kernels goes on with them. `few_rows`: for generation, whose products in fp32 are of few rows, but for its
+    prompts', and would each wait to be asked.
     """
-    precision = "bf16" if bf16 else "torch's" if few_rows else "fp32"
-    if precision in _in_force:
-        return
-    torchs_products()
-    if precision != "torch's" and can_override():
-        taking_over = wide_products() if not bf16 else tile_products() if has_fast_bf16() else widened_products()
-        _in_force.update({precision: taking_over} if taking_over else {})
+    if few_rows and not bf16:
+        leave_to_torch()
+    elif bf16 not in _in_force:
+        leave_to_torch()
+        taking_over = _taking_over(bf16) if can_override() else None
+        _in_force.update({bf16: taking_over} if taking_over else {})
 
 
-def torchs_products() -> None:
-    """Leave all products to torch, as a process begins."""
+def _taking_over(bf16: bool) -> torch.library.Library | None:
+    if not bf16:
+        return wide_products()
+    return tile_products() if has_fast_bf16() else widened_products()
+
+
+def leave_to_torch() -> None:
+    """All products, as a process begins."""
     _in_force.clear()

@@ -55,11 +55,11 @@ def widened_products() -> torch.library.Library:
 
 
 def _widened(kernel: Any, rank: int) -> Override:
-    """Of operands that are to be widened the product in bf16, of others torch's own. `rank`: of the factors."""
+    """Of operands that are to be widened the product in bf16, of others that of their own dtype. `rank`: of the factors."""
 
     def product(keys: Any, *operands: Tensor, **factors: float) -> Tensor:
         if not _to_widen(operands, rank):
-            return kernel.call_boxed(keys, *operands, **factors)  # type: ignore[no-any-return]
+            return _in_fp32(kernel, keys, factors)(*operands)
         return multiply(_in_fp32(kernel, keys, factors), operands, alpha=factors.get("alpha", 1.0)).to(_BF16)
 
     return product
@@ -77,7 +77,7 @@ def _widened_into(kernel: Any, kernel_into: Any, rank: int) -> Override:
 
 
 def _in_fp32(kernel: Any, keys: Any, factors: dict[str, float]) -> Callable[..., Tensor]:
-    """What multiplies what has been widened."""
+    """What multiplies what is, or has been widened to, fp32."""
     torchs = partial(kernel.call_boxed, keys, **factors)
     return torchs if factors else partial(_wide_products.multiply, torchs)
 
@@ -153,6 +153,6 @@ def _cut(added_X: Tensor, dim: int, piece: slice) -> Tensor:
 
 
 def _pieces(length: int, width: int) -> list[slice]:
-    """Of so many rows, each with so many elements; at least one."""
-    size = max(_LEAST_PIECE, _PIECE_BYTES // (4 * max(width, 1)))
+    """Of so many rows, each with so many elements; at least one, all but the last of a multiple of the least."""
+    size = max(1, _PIECE_BYTES // (4 * max(width, 1)) // _LEAST_PIECE) * _LEAST_PIECE
     return [slice(first, min(first + size, length)) for first in range(0, max(length, 1), size)]
