@@ -1,6 +1,6 @@
 """Products of fp32 with many columns on AMD's CPUs without AVX-512, for which MKL, torch's own, is slow: oneDNN's there.
 
-Of random sizes where these take over oneDNN took 0.80 of MKL's time for products as of a linear layer, and 0.77 and 0.89 as of
+Of random sizes where these take over oneDNN took 0.75 of MKL's time for products as of a linear layer, and 0.80 and 0.86 as of
 the gradients of its input and weight (medians of 45, 24 and 14, `benchmarks/cpu_products.py wide --count 300`, 2 cores of an
 AMD EPYC (Zen 3), torch 2.13, 2026-11-28). oneDNN makes code for every number of rows that it meets, half to two megabytes of
 it, and keeps it: products whose rows vary from call to call stay torch's.
