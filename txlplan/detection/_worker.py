@@ -90,11 +90,11 @@ def run_workers(where: str, threads: int | None, precision: Precision, budget_s:
             prepare([directory / "text.txt"], directory / "data", processes=1)
             whole = attempt(directory, "train", many, alone=True)
             if isinstance(whole, str):
-                return Workers(notes=(f"whole training steps were not measured: {whole}",))
+                return Workers(notes=(f"whole train steps were not measured: {whole}",))
             with ThreadPoolExecutor(at_once) as pool:
                 tried = list(pool.map(lambda job: attempt(directory, *job, alone=at_once == 1), others))
     except OSError as error:
-        return Workers(notes=(f"whole training steps were not measured: {error}",))
+        return Workers(notes=(f"whole train steps were not measured: {error}",))
     trained, read, read_many = (None if isinstance(each, str) else each for each in tried)
     untold = dict.fromkeys(f"memory of workers was not measured: {each}" for each in tried if isinstance(each, str))
     return Workers(many=whole, single=trained, reading_single=read, reading_many=read_many, notes=tuple(untold))
