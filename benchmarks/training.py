@@ -143,7 +143,7 @@ PRODUCTS = {"own": "products", "torch": "torch's products"}
 
 def _products_alone(options: argparse.Namespace, *, own: bool) -> Callable[[], float]:
     """Products of the size that is fastest, until they are as many FLOPs as a step's; gives the last call's GFLOP/s."""
-    suit_products(bf16=True) if options.bf16 and own else leave_to_torch()
+    _suit(bf16=options.bf16 and own)
     calls = {size: _product(*size, _dtype(options)) for size in _PRODUCTS}
 
     def median_rate(size: tuple[int, int, int]) -> float:
@@ -152,6 +152,14 @@ def _products_alone(options: argparse.Namespace, *, own: bool) -> Callable[[], f
     best = max(calls, key=median_rate)
     times = round(_step_flops(options) / _flops(best))
     return lambda: [_rate(best, calls[best]) for _ in range(times)][-1] / 1e9
+
+
+def _suit(*, bf16: bool) -> None:
+    """Products of bf16 as txlplan has them, or all as torch does."""
+    if bf16:
+        suit_products(bf16=True)
+    else:
+        leave_to_torch()
 
 
 def _dtype(options: argparse.Namespace) -> torch.dtype:
@@ -181,7 +189,7 @@ def products(_: argparse.Namespace) -> list[Row]:
     """The best rate of matrix products by dtype, torch's own and as txlplan trains."""
     found = {}
     for name, dtype, ours in (("fp32", torch.float32, False), ("bf16", BF16, False), ("bf16 in txlplan", BF16, True)):
-        suit_products(bf16=True) if ours else leave_to_torch()
+        _suit(bf16=ours)
         found[name] = _best_product_flops_per_s(dtype)
     return [{"what": name, "GFLOP/s": rate / 1e9} for name, rate in found.items()]
 

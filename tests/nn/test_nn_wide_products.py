@@ -144,6 +144,18 @@ def test_further_clusters_of_words_whose_rows_vary_stay_torchs(
     assert ((100, 1800, 1501) in by_onednn) == (not in_chunks), "the head's words, at once"
 
 
+def test_a_backward_that_does_not_go_all_the_way_leaves_nothing_behind(by_onednn: list[tuple[int, ...]]) -> None:
+    """Hidden states that want no gradient, while the words' vectors do."""
+    config = ModelConfig(
+        id="words", n_layer=1, d_model=8, n_head=1, d_head=8, d_inner=8, vocab_size=90, cutoffs=(30,), tgt_len=50, mem_len=0
+    )
+    model = TransformerXL(config)
+    hidden, targets = torch.randn(1, 50, 8), torch.randint(0, 90, (1, 50))
+    model.nll(hidden, targets).sum().backward()
+    torch.randn(64, 8) @ torch.randn(2049, 8).t()
+    assert by_onednn == [(64, 8, 2049)]
+
+
 def test_bf16_that_is_widened_is_multiplied_by_the_same(by_onednn: list[tuple[int, ...]]) -> None:
     """With a bias, in pieces of a multiple of 64 rows."""
     x, weight = torch.randn(2000, 300, dtype=torch.bfloat16), torch.randn(1100, 300, dtype=torch.bfloat16)

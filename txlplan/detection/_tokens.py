@@ -115,6 +115,7 @@ def _token_s(model: ModelConfig, precision: Precision, *, compiled: bool = False
     words = torch.zeros(_ROWS, 1, dtype=torch.int64)
 
     def token_s(log: EventLog) -> float:
+        """Seconds of one; what is told of it comes after."""
         start_s = time.perf_counter()
         logarithms = reader.log_probabilities(reader.read(words, ring)[:, -1]).float()
         choose(logarithms, sampling, random).tolist()

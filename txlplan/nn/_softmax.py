@@ -75,8 +75,9 @@ class AdaptiveSoftmax(nn.Module):
             within_m = targets_N.index_select(0, index_m) - self._bounds[cluster]
             most = rows if index_m is here_n else max(rows, len(index_m))
             with rows_vary():
-                narrow_mE = self._narrowed(cluster, entered(chosen_mD), embedding)
-                nll_m = left(self._cluster_nll(most, narrow_mE, words[cluster], within_m))
+                chosen_mD = entered(chosen_mD)
+                nll_m = self._cluster_nll(most, self._narrowed(cluster, chosen_mD, embedding), words[cluster], within_m)
+                nll_m = left(nll_m, chosen_mD)
             nll_N = nll_N.index_add(0, here_n, nll_m if index_m is here_n else nll_m[: len(here_n)])
         return nll_N
 

@@ -41,26 +41,28 @@ def has_wide_products() -> bool:
 def rows_vary() -> Iterator[None]:
     """Products have another number of rows each time meanwhile; in backward, those between `entered` and `left`."""
     global _varying
-    before, _varying = _varying, True
+    _varying = True
     try:
         yield
     finally:
-        _varying = before
+        _varying = False  # also where a backward ended between two turns
 
 
 def entered(x_X: Tensor) -> Tensor:
     """The same: what is computed from it is of rows that vary, and so is what its gradient comes from."""
-    return _turned(x_X, False)
+    return _turned(x_X, False) if _turns(x_X) else x_X
 
 
-def left(x_X: Tensor) -> Tensor:
-    """The same, where what was `entered` ends."""
-    return _turned(x_X, True)
+def left(x_X: Tensor, entered_X: Tensor) -> Tensor:
+    """The same, where what was computed from what `entered` ends: in backward, where that is turned back again, it begins."""
+    return _turned(x_X, True) if _turns(entered_X) else x_X
+
+
+def _turns(entered_X: Tensor) -> bool:
+    return entered_X.requires_grad and entered_X.device.type == "cpu" and has_wide_products()
 
 
 def _turned(x_X: Tensor, varying: bool) -> Tensor:
-    if not x_X.requires_grad or x_X.device.type != "cpu" or not has_wide_products():
-        return x_X
     turned_X: Tensor = _Turn.apply(x_X, varying)
     return turned_X
 
